@@ -1,0 +1,43 @@
+//! What a CPU sees of the board it sits on. The CPU calls this between
+//! instructions only, so a device may raise or drop interrupts inside any call.
+
+use crate::size::Size;
+
+/// The board, seen from a CPU.
+pub trait Bus {
+    /// `retired` instructions have run since the CPU was created: bring the clock there.
+    /// Called before every other call of this trait that a guest can time.
+    fn sync(&mut self, retired: u64);
+    /// IN. Unclaimed ports read all ones.
+    fn port_read(&mut self, port: u16, size: Size) -> u32;
+    /// OUT.
+    fn port_write(&mut self, port: u16, size: Size, value: u32);
+    /// A load from a physical address that is not RAM. Unclaimed addresses read all ones.
+    fn mmio_read(&mut self, at: u64, size: Size) -> u64;
+    /// A store to a physical address that is not RAM (or that is ROM).
+    fn mmio_write(&mut self, at: u64, size: Size, value: u64);
+    /// Is an interrupt waiting that the board wants to deliver (INTR)?
+    fn interrupt_pending(&self) -> bool;
+    /// The interrupt acknowledge cycle: the vector, or nothing if the request went away.
+    fn acknowledge(&mut self) -> Option<u8>;
+    /// Takes a pending non-maskable interrupt, if there is one.
+    fn take_nmi(&mut self) -> bool {
+        false
+    }
+    /// An MSR the board owns (APIC base, x2APIC, TSC deadline, paravirtual ones); `None`: #GP.
+    fn msr_read(&mut self, msr: u32) -> Option<u64>;
+    /// Writes an MSR the board owns; `false`: #GP.
+    fn msr_write(&mut self, msr: u32, value: u64) -> bool;
+    /// The task priority register, as CR8 shows it (bits 3:0).
+    fn cr8_read(&mut self) -> u8;
+    /// MOV to CR8.
+    fn cr8_write(&mut self, value: u8);
+    /// The time stamp counter, before IA32_TSC_ADJUST and offsets the CPU keeps.
+    fn tsc(&mut self) -> u64;
+    /// 64 random bits from the source that was injected into the machine (RDRAND, RDSEED).
+    fn random(&mut self) -> u64;
+    /// A paravirtual CPUID leaf (0x4000_0000 and up): eax, ebx, ecx, edx.
+    fn hypervisor_leaf(&mut self, _leaf: u32, _subleaf: u32) -> Option<[u32; 4]> {
+        None
+    }
+}

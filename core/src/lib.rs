@@ -1,0 +1,12 @@
+//! Tabvisor's CPU and the ground it stands on: memory, time, instructions.
+//! No device, no browser: the board is a [`bus::Bus`].
+#![no_std]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod bus;
+pub mod float;
+pub mod mem;
+pub mod size;
+pub mod time;

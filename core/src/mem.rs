@@ -1,0 +1,212 @@
+//! Guest RAM: one zeroed, page-aligned allocation, and one byte of flags per page.
+//!
+//! UNSAFETY: this file is the only place that touches RAM bytes. The CPU needs unchecked
+//! access through addresses that its TLB has already checked, and CPU and devices look at
+//! the same bytes, so RAM is raw memory behind a shared handle and every access is a copy.
+
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+/// log2 of the size of a page.
+pub const PAGE_SHIFT: u32 = 12;
+/// Bytes in a page.
+pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
+/// The most RAM a machine can have: the 32-bit PCI hole begins above it.
+pub const MAX_RAM: u64 = 0xc000_0000;
+
+/// What is special about a page of RAM.
+pub mod page {
+    /// Decoded instructions were taken from this page: a store must look for them.
+    pub const CODE: u8 = 1;
+    /// Not RAM for the guest: reads and writes go to the board.
+    pub const DEVICE: u8 = 2;
+    /// Reads as RAM, writes go to the board.
+    pub const ROM: u8 = 4;
+}
+
+/// Why RAM could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RamError {
+    /// Not a positive multiple of the page size, or above [`MAX_RAM`].
+    Size(u64),
+    /// The host has no such amount of memory.
+    Memory(u64),
+}
+
+impl core::fmt::Display for RamError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Size(n) => write!(f, "guest memory of {n} bytes: wanted a multiple of 4096 up to {MAX_RAM}"),
+            Self::Memory(n) => write!(f, "the host could not give {n} bytes of guest memory; try less"),
+        }
+    }
+}
+impl core::error::Error for RamError {}
+
+struct Inner {
+    base: *mut u8,
+    len: usize,
+    flags: Vec<Cell<u8>>,
+    /// Pages with [`page::CODE`] that a device wrote to; the CPU drains it before it runs on.
+    dirty_code: RefCell<Vec<u32>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // SAFETY: `base` came from `alloc_zeroed` with this layout in `GuestRam::new`.
+        unsafe { dealloc(self.base, Layout::from_size_align_unchecked(self.len, PAGE_SIZE as usize)) }
+    }
+}
+
+/// A handle to a machine's RAM. Guest-physical address = offset.
+#[derive(Clone)]
+pub struct GuestRam(Arc<Inner>);
+
+impl GuestRam {
+    /// `len` bytes of zeroed RAM.
+    ///
+    /// # Errors
+    /// [`RamError`] if `len` is not a multiple of 4096 in 1..=[`MAX_RAM`] or the host has not so much.
+    pub fn new(len: u64) -> Result<Self, RamError> {
+        if len == 0 || len > MAX_RAM || !len.is_multiple_of(PAGE_SIZE) {
+            return Err(RamError::Size(len));
+        }
+        let size = usize::try_from(len).map_err(|_| RamError::Memory(len))?;
+        let layout = Layout::from_size_align(size, PAGE_SIZE as usize).map_err(|_| RamError::Size(len))?;
+        // SAFETY: the layout has a non-zero size.
+        let base = unsafe { alloc_zeroed(layout) };
+        if base.is_null() {
+            return Err(RamError::Memory(len));
+        }
+        let pages = (len >> PAGE_SHIFT) as usize;
+        Ok(Self(Arc::new(Inner { base, len: size, flags: alloc::vec![Cell::new(0); pages], dirty_code: RefCell::default() })))
+    }
+
+    /// Bytes of RAM.
+    #[inline(always)]
+    pub fn len(&self) -> u64 {
+        self.0.len as u64
+    }
+    /// RAM is never empty.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+    /// The flags ([`page`]) of the page with this number; [`page::DEVICE`] beyond the end.
+    #[inline(always)]
+    pub fn flags(&self, page: u64) -> u8 {
+        self.0.flags.get(page as usize).map_or(page::DEVICE, Cell::get)
+    }
+    /// Sets and clears flags of a page. Callers that take away access flush the TLBs.
+    pub fn change_flags(&self, page: u64, set: u8, clear: u8) {
+        if let Some(f) = self.0.flags.get(page as usize) {
+            f.set(f.get() & !clear | set);
+        }
+    }
+    /// Is `[at, at + n)` inside RAM?
+    #[inline(always)]
+    pub fn contains(&self, at: u64, n: u64) -> bool {
+        n <= self.len() && at <= self.len() - n
+    }
+
+    /// Fills `to` from RAM at `at`; bytes beyond the end of RAM read as ones.
+    pub fn read(&self, at: u64, to: &mut [u8]) {
+        let n = self.len().saturating_sub(at).min(to.len() as u64) as usize;
+        // SAFETY: `[at, at + n)` lies inside the allocation; `to` is not part of it.
+        unsafe { core::ptr::copy_nonoverlapping(self.0.base.wrapping_add(at as usize), to.as_mut_ptr(), n) }
+        to[n..].fill(0xff);
+    }
+    /// Copies `from` to RAM at `at` as a device does (DMA): code on the page is invalidated,
+    /// ROM is writable. Bytes beyond the end of RAM are lost.
+    pub fn write(&self, at: u64, from: &[u8]) {
+        let n = self.len().saturating_sub(at).min(from.len() as u64) as usize;
+        if n == 0 {
+            return;
+        }
+        for p in at >> PAGE_SHIFT..=(at + n as u64 - 1) >> PAGE_SHIFT {
+            if self.flags(p) & page::CODE != 0 {
+                self.0.dirty_code.borrow_mut().push(p as u32);
+            }
+        }
+        // SAFETY: `[at, at + n)` lies inside the allocation; `from` is not part of it.
+        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), self.0.base.wrapping_add(at as usize), n) }
+    }
+    /// A little-endian value of `N` bytes; ones beyond the end of RAM.
+    pub fn read_le<const N: usize>(&self, at: u64) -> [u8; N] {
+        let mut b = [0; N];
+        self.read(at, &mut b);
+        b
+    }
+    /// Takes the pages with code that devices wrote to since the last call.
+    pub fn take_dirty_code(&self) -> Vec<u32> {
+        core::mem::take(&mut *self.0.dirty_code.borrow_mut())
+    }
+    /// Did a device write to a page with code?
+    #[inline(always)]
+    pub fn has_dirty_code(&self) -> bool {
+        !self.0.dirty_code.borrow().is_empty()
+    }
+
+    /// For the CPU: a pointer to RAM it reads and writes through TLB-checked offsets.
+    #[inline(always)]
+    pub(crate) fn raw(&self) -> RawRam {
+        RawRam { base: self.0.base }
+    }
+}
+
+/// The base of RAM without a length, for offsets that the TLB has checked.
+#[derive(Clone, Copy)]
+pub(crate) struct RawRam {
+    base: *mut u8,
+}
+
+macro_rules! raw_access {
+    ($($load:ident $store:ident $t:ty),*) => {$(
+        /// # Safety
+        /// `[at, at + size)` lies inside the RAM this was made from, which is still alive.
+        #[inline(always)]
+        pub(crate) unsafe fn $load(self, at: usize) -> $t {
+            // SAFETY: the caller's promise.
+            unsafe { self.base.add(at).cast::<$t>().read_unaligned() }
+        }
+        /// # Safety
+        /// As for the load.
+        #[inline(always)]
+        pub(crate) unsafe fn $store(self, at: usize, v: $t) {
+            // SAFETY: the caller's promise.
+            unsafe { self.base.add(at).cast::<$t>().write_unaligned(v) }
+        }
+    )*};
+}
+impl RawRam {
+    raw_access!(load1 store1 u8, load2 store2 u16, load4 store4 u32, load8 store8 u64, load16 store16 u128);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_beyond_the_end_are_ones_and_writes_there_are_lost() {
+        let ram = GuestRam::new(4096).unwrap();
+        ram.write(4094, &[1, 2, 3, 4]);
+        assert_eq!(ram.read_le::<4>(4094), [1, 2, 0xff, 0xff]);
+        assert_eq!(ram.read_le::<2>(u64::MAX), [0xff, 0xff]);
+    }
+
+    #[test]
+    fn a_device_write_to_a_code_page_is_reported() {
+        let ram = GuestRam::new(8192).unwrap();
+        ram.change_flags(1, page::CODE, 0);
+        ram.write(4000, &[0; 200]);
+        assert!(ram.has_dirty_code());
+        assert_eq!(ram.take_dirty_code(), [1]);
+    }
+
+    #[test]
+    fn odd_sizes_are_refused() {
+        assert_eq!(GuestRam::new(5000).err(), Some(RamError::Size(5000)));
+        assert_eq!(GuestRam::new(0).err(), Some(RamError::Size(0)));
+    }
+}

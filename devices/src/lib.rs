@@ -1,0 +1,2 @@
+//! Tabvisor's boards and everything on them.
+#![forbid(unsafe_code)]
