@@ -1,0 +1,4 @@
+//! placeholder
+/// x87 state.
+#[derive(Clone, Debug, Default)]
+pub struct Fpu;
