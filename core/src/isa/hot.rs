@@ -1,6 +1,7 @@
 //! Hot forms: instructions with known operand size and kinds, compiled into the arms of the
 //! interpreter's `match`. Everything else goes through a function pointer. Chosen by profiling
 //! boots and benchmarks; both run the same semantics.
+#![allow(non_upper_case_globals, reason = "one name serves the enum, the constant and the profile")]
 
 use super::operand::{Hot, kind::*};
 use super::{Op, arith, branch, logic, mov, muldiv, shift, stack};
@@ -11,7 +12,7 @@ macro_rules! hot {
     ($($name:ident $op:ident $f:path, $s:literal $a:ident $b:ident;)*) => {
         #[repr(u16)]
         enum Number { $($name,)* }
-        $(#[allow(non_upper_case_globals)] const $name: u16 = Number::$name as u16;)*
+        $(const $name: u16 = Number::$name as u16;)*
         /// How many there are; other dispatch numbers follow.
         pub const COUNT: u16 = [$($name,)*].len() as u16;
         /// The operations they are forms of.

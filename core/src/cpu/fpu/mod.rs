@@ -1,4 +1,0 @@
-//! placeholder
-/// x87 state.
-#[derive(Clone, Debug, Default)]
-pub struct Fpu;
