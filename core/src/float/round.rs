@@ -142,6 +142,9 @@ fn overflow<F: Format>(env: &mut Env, sign: bool, exp: i32, r: &Rounded, precisi
         }
         let exp = exp - F::WRAP;
         if exp > F::BIAS {
+            // Out of reach even so ("massive", SDM 1, 4.9.1.4): FSCALE only.
+            env.flags |= flags::PE;
+            env.c1 = true;
             return F::infinity(sign);
         }
         return F::assemble(sign, (exp + F::BIAS) as u32, r.sig);
@@ -172,6 +175,8 @@ fn underflow<F: Format>(env: &mut Env, sign: bool, exp: i32, hi: u64, lo: u64, p
         }
         let exp = exp + i32::from(free.carry) + F::WRAP;
         if exp < least {
+            env.flags |= flags::PE;
+            env.c1 = false;
             return F::zero(sign);
         }
         return F::assemble(sign, (exp + F::BIAS) as u32, free.sig);

@@ -79,16 +79,31 @@ pub(super) fn pack(a: &Unpacked) -> F80 {
     Extended::assemble(a.sign, (a.exp + Extended::BIAS) as u32, a.sig)
 }
 
+/// Store in a narrower format. Unmasked overflow and underflow write nothing, so there is no
+/// rounded result and no PE (SDM 1, 4.9.1.4).
+#[inline]
+fn narrow<F: Format>(env: &mut Env, a: &Unpacked) -> F::Bits {
+    let mut own = Env { flags: 0, c1: false, ..*env };
+    let bits = round::convert::<F>(&mut own, a, false);
+    if own.unmasked() & (flags::OE | flags::UE) != 0 {
+        own.flags &= !flags::PE;
+        own.c1 = false;
+    }
+    env.flags |= own.flags;
+    env.c1 = own.c1;
+    bits
+}
+
 /// FST m32. Denormal operands raise nothing of their own.
 #[inline]
 pub fn to_f32(env: &mut Env, a: &Unpacked) -> u32 {
-    round::convert::<F32>(env, a, false)
+    narrow::<F32>(env, a)
 }
 
 /// FST m64. Denormal operands raise nothing of their own.
 #[inline]
 pub fn to_f64(env: &mut Env, a: &Unpacked) -> u64 {
-    round::convert::<F64>(env, a, false)
+    narrow::<F64>(env, a)
 }
 
 /// FIST(P) with the current rounding, FISTTP with [`Rounding::Zero`]; `bits` is 16, 32 or 64.
