@@ -34,7 +34,11 @@ fn check<I: core::fmt::Debug + Copy>(
         if mine != value || u32::from(env.flags) != after & 0x3f {
             wrong += 1;
             if wrong <= 5 {
-                eprintln!("{name} mxcsr={m:04x} {i:x?}: host {value:x} {:02x}, ours {mine:x} {:02x}", after & 0x3f, env.flags);
+                eprintln!(
+                    "{name} mxcsr={m:04x} {i:x?}: host {value:x} {:02x}, ours {mine:x} {:02x}",
+                    after & 0x3f,
+                    env.flags
+                );
             }
         }
     }

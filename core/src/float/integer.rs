@@ -61,9 +61,7 @@ pub(super) fn round_integral<F: Format>(env: &mut Env, a: &Unpacked, rounding: R
     match a.class {
         Class::Zero => F::zero(a.sign),
         Class::Infinite => F::infinity(a.sign),
-        Class::Finite if a.exp >= F::PRECISION as i32 - 1 => {
-            F::assemble(a.sign, (a.exp + F::BIAS) as u32, a.sig)
-        }
+        Class::Finite if a.exp >= F::PRECISION as i32 - 1 => F::assemble(a.sign, (a.exp + F::BIAS) as u32, a.sig),
         Class::Finite => {
             // a.exp < 63, so the rounded magnitude always fits.
             let (m, inexact, up) = magnitude(rounding, a).unwrap_or_default();
@@ -72,11 +70,7 @@ pub(super) fn round_integral<F: Format>(env: &mut Env, a: &Unpacked, rounding: R
                 env.c1 = up;
             }
             let r = Unpacked::finite(a.sign, 63, m);
-            if r.class == Class::Zero {
-                F::zero(a.sign)
-            } else {
-                F::assemble(a.sign, (r.exp + F::BIAS) as u32, r.sig)
-            }
+            if r.class == Class::Zero { F::zero(a.sign) } else { F::assemble(a.sign, (r.exp + F::BIAS) as u32, r.sig) }
         }
         _ => F::propagate(env, a, a),
     }

@@ -265,4 +265,3 @@ pub fn constant(rounding: Rounding, which: Constant) -> F80 {
     let mut env = Env { rounding, ..Env::default() };
     round_pack::<Extended>(&mut env, false, exp, hi, lo, 64)
 }
-

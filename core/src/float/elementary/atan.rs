@@ -56,7 +56,7 @@ fn first_octant(num: &Unpacked, den: &Unpacked) -> Wide {
     let aligned = if distance < 8 {
         let n = u128::from(num.sig) << 40 >> distance;
         let d = u128::from(den.sig) << 40;
-        (((n >> 56) * 32 / (d >> 56) + 1) / 2) as usize
+        ((n >> 56) * 32 / (d >> 56)).div_ceil(2) as usize
     } else {
         0
     };

@@ -1,10 +1,10 @@
 //! F2XM1: 2^x - 1 for |x| <= 1 (SDM 2, F2XM1).
 
 use super::wide::{ONE, Wide, series};
-use crate::float::env::Env;
+use crate::float::env::{Env, flags};
 use crate::float::f80::{Extended, F80};
 use crate::float::round::{Format, denormal_stops};
-use crate::float::unpacked::{Class, Unpacked};
+use crate::float::unpacked::{Class, INTEGER_BIT, Unpacked};
 use crate::float::x87;
 
 const LN_2: Wide = Wide::new(-1, 0xb172_17f7_d1cf_79ab_c9e3_b398_03f2_f6af);
@@ -22,7 +22,7 @@ const EXPM1: [u128; 27] = {
     c
 };
 
-/// F2XM1. The result for |x| > 1 is undefined by the manual; here the operand comes back.
+/// F2XM1. The result for |x| > 1 is undefined by the manual; the operand comes back as inexact.
 pub fn exp2_minus_1(env: &mut Env, x: &Unpacked) -> F80 {
     match x.class {
         Class::Finite => {}
@@ -35,7 +35,9 @@ pub fn exp2_minus_1(env: &mut Env, x: &Unpacked) -> F80 {
         return F80::INDEFINITE;
     }
     if x.exp >= 0 {
-        return x87::pack(x);
+        env.raise(flags::PE);
+        let minus_one = x.sign && x.exp == 0 && x.sig == INTEGER_BIT;
+        return x87::pack(&Unpacked { exp: x.exp - i32::from(minus_one), ..*x });
     }
     let y = Wide::from_unpacked(x).mul(LN_2);
     let factor = series(y.fixed(), &EXPM1, x.sign);

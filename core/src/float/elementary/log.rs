@@ -5,6 +5,7 @@ use crate::float::env::{Env, flags};
 use crate::float::f80::{Extended, F80};
 use crate::float::round::{Format, denormal_stops, round_pack};
 use crate::float::unpacked::{Class, INTEGER_BIT, Unpacked};
+use crate::float::x87;
 
 /// 2/ln(2)
 const TWO_LOG2_E: Wide = Wide::new(1, 0xb8aa_3b29_5c17_f0bb_be87_fed0_691d_3e88);
@@ -57,7 +58,10 @@ fn product(env: &mut Env, y: &Unpacked, log: Wide, exact: bool) -> F80 {
         let p = u128::from(y.sig) * (log.sig >> 64);
         let (exp, p) = if p >> 127 != 0 { (1, p) } else { (0, p << 1) };
         let exp = exp + y.exp + log.exp;
-        return round_pack::<Extended>(env, y.sign ^ log.sign, exp, (p >> 64) as u64, p as u64, 64);
+        let r = round_pack::<Extended>(env, y.sign ^ log.sign, exp, (p >> 64) as u64, p as u64, 64);
+        // The processor does not notice that it was exact.
+        env.raise(if r.biased() == 0 { flags::UE | flags::PE } else { flags::PE });
+        return r;
     }
     Wide::from_unpacked(y).mul(log).round(env)
 }
@@ -75,9 +79,6 @@ pub fn y_log2(env: &mut Env, y: &Unpacked, x: &Unpacked) -> F80 {
         (Class::Zero, Class::Zero | Class::Infinite) => return Extended::invalid(env),
         (Class::Infinite, _) if one => return Extended::invalid(env),
         (Class::Finite, Class::Zero) => {
-            if denormal_stops(env, y.denormal) {
-                return F80::INDEFINITE;
-            }
             env.raise(flags::ZE);
             return Extended::infinity(!y.sign);
         }
@@ -100,7 +101,7 @@ pub fn y_log2(env: &mut Env, y: &Unpacked, x: &Unpacked) -> F80 {
 }
 
 /// FYL2XP1: y * log2(1 + x) with y = ST(1), x = ST(0). The manual defines |x| <= 1 - sqrt(1/2);
-/// beyond it the logarithm is continued, and from -1 down the operation is invalid.
+/// beyond it the logarithm is continued, and from -1 down x itself comes back as inexact.
 pub fn y_log2_plus_1(env: &mut Env, y: &Unpacked, x: &Unpacked) -> F80 {
     if y.class >= Class::Quiet || x.class >= Class::Quiet {
         return Extended::propagate(env, y, x);
@@ -108,7 +109,6 @@ pub fn y_log2_plus_1(env: &mut Env, y: &Unpacked, x: &Unpacked) -> F80 {
     match (y.class, x.class) {
         (Class::Infinite, Class::Zero) | (Class::Zero, Class::Infinite) => return Extended::invalid(env),
         (_, Class::Infinite) if x.sign => return Extended::invalid(env),
-        (_, Class::Finite) if x.sign && x.exp >= 0 => return Extended::invalid(env),
         _ => {}
     }
     if denormal_stops(env, y.denormal | x.denormal) {
@@ -120,6 +120,10 @@ pub fn y_log2_plus_1(env: &mut Env, y: &Unpacked, x: &Unpacked) -> F80 {
     }
     if y.class == Class::Zero || x.class == Class::Zero {
         return Extended::zero(sign);
+    }
+    if x.sign && x.exp >= 0 {
+        env.raise(flags::PE);
+        return x87::pack(x);
     }
     let wide = Wide::from_unpacked(x);
     let log = if x.exp < -2 || (x.exp == -2 && x.sig <= 0x95f6_1998_0c43_36f7) {

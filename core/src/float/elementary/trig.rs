@@ -148,8 +148,9 @@ pub fn sin_cos(env: &mut Env, a: &Unpacked) -> Trig {
         return t;
     }
     let r = reduce(a);
-    let first = round_or_zero(env, quadrant_sin(&r, 0), a.sign);
+    // C1 is the sine's.
     let second = round_or_zero(env, quadrant_sin(&r, 1), false);
+    let first = round_or_zero(env, quadrant_sin(&r, 0), a.sign);
     Trig { first, second }
 }
 

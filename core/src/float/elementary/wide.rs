@@ -22,7 +22,7 @@ pub(super) const ONE: u128 = 1 << 127;
 fn mul_high(a: u128, b: u128) -> u128 {
     let (a1, a0) = (a >> 64, a & u128::from(u64::MAX));
     let (b1, b0) = (b >> 64, b & u128::from(u64::MAX));
-    let middle = (a1 * b0 >> 64) + (a0 * b1 >> 64);
+    let middle = ((a1 * b0) >> 64) + ((a0 * b1) >> 64);
     // The middle products' low halves can carry once; they only matter below 2^-126.
     a1 * b1 + middle
 }
