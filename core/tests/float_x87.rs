@@ -275,7 +275,7 @@ fn decimal_loads_equal_the_host() {
         m[9] = rng.next() as u8;
         if rng.next() & 1 == 0 {
             for b in &mut m[..9] {
-                *b = (*b >> 4) % 10 << 4 | (*b & 15) % 10;
+                *b = ((*b >> 4) % 10) * 16 + (*b & 15) % 10;
             }
         }
         let ours = move |_: &mut Env, _: F80, _: F80| value(bcd::load(m));
