@@ -6,6 +6,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod bus;
+pub mod cpu;
 pub mod float;
 pub mod mem;
 pub mod size;

@@ -1,0 +1,3 @@
+//! The processor's units.
+
+pub mod fpu;
