@@ -180,23 +180,25 @@ pub struct Remainder {
     pub quotient: u64,
     /// The reduction is incomplete: C2.
     pub partial: bool,
+    /// A NaN came out: there is no quotient.
+    pub invalid: bool,
 }
 
 /// FPREM (`nearest` false: quotient truncated) and FPREM1 (`nearest`: quotient rounded to even).
 /// Reduces the exponent by less than 64 at a time.
 pub fn remainder(env: &mut Env, a: &Unpacked, b: &Unpacked, nearest: bool) -> Remainder {
-    let done = |value| Remainder { value, quotient: 0, partial: false };
+    let nan = |value| Remainder { value, quotient: 0, partial: false, invalid: true };
     if a.class >= Class::Quiet || b.class >= Class::Quiet {
-        return done(Extended::propagate(env, a, b));
+        return nan(Extended::propagate(env, a, b));
     }
     if a.class == Class::Infinite || b.class == Class::Zero {
-        return done(Extended::invalid(env));
+        return nan(Extended::invalid(env));
     }
     if denormal_stops(env, a.denormal | b.denormal) {
-        return done(F80::INDEFINITE);
+        return nan(F80::INDEFINITE);
     }
     if a.class == Class::Zero {
-        return done(Extended::zero(a.sign));
+        return Remainder { value: Extended::zero(a.sign), quotient: 0, partial: false, invalid: false };
     }
     let finish = |env: &mut Env, sign: bool, exp: i32, sig: u64, quotient: u64, partial: bool| {
         let r = Unpacked::finite(sign, exp, sig);
@@ -204,7 +206,7 @@ pub fn remainder(env: &mut Env, a: &Unpacked, b: &Unpacked, nearest: bool) -> Re
             Class::Zero => Extended::zero(a.sign),
             _ => round_pack::<Extended>(env, sign, r.exp, r.sig, 0, Precision::Extended as u32),
         };
-        Remainder { value, quotient, partial }
+        Remainder { value, quotient, partial, invalid: false }
     };
     let distance = a.exp - b.exp;
     if b.class == Class::Infinite || distance < -1 || (distance < 0 && !nearest) {

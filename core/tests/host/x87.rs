@@ -45,12 +45,14 @@ impl Image {
     }
 }
 
-/// Instruction bodies: each loads `image`, runs with RSI at `memory`, and stores `image`.
-/// The value of RFLAGS after the instruction is returned for FCOMI and friends; it enters as
-/// `flags`.
+/// An instruction between FXRSTOR of the image and FXSAVE back into it; RSI points to the memory.
+/// RFLAGS goes in as the last argument and comes back.
+pub type Body = fn(&mut Image, &mut [u8; 128], u64) -> u64;
+
 macro_rules! bodies {
-    ($($name:ident $ins:literal;)*) => {
-        $(fn $name(image: &mut Image, memory: &mut [u8; 128], flags: u64) -> u64 {
+    ($($ins:literal)*) => {
+        /// All bodies with their text.
+        pub const BODIES: &[(&str, Body)] = &[$(($ins, |image, memory, flags| {
             let mut f = flags;
             // SAFETY: the image is 16-byte aligned and 512 bytes; the instruction reaches at most
             // 108 bytes at RSI; all vector and x87 registers are declared lost, and MXCSR in the
@@ -61,25 +63,186 @@ macro_rules! bodies {
                     clobber_abi("C"));
             }
             f
-        })*
-        /// All bodies by their text.
-        pub const BODIES: &[(&str, Body)] = &[$(($ins, $name as Body)),*];
+        })),*];
     };
 }
-pub type Body = fn(&mut Image, &mut [u8; 128], u64) -> u64;
 
+/// The body with this text.
 pub fn body(text: &str) -> Body {
     BODIES.iter().find(|b| b.0 == text).unwrap_or_else(|| panic!("no body for {text}")).1
 }
 
 bodies! {
-    fadd "fadd st, st(1)"; fsub "fsub st, st(1)"; fsubr "fsubr st, st(1)"; fmul "fmul st, st(1)";
-    fdiv "fdiv st, st(1)"; fdivr "fdivr st, st(1)"; fsqrt "fsqrt"; fprem "fprem"; fprem1 "fprem1";
-    frndint "frndint"; fscale "fscale"; fxtract "fxtract"; fcom "fcom st(1)"; fucom "fucom st(1)"; ftst "ftst";
-    fst32 "fst dword ptr [rsi]"; fst64 "fst qword ptr [rsi]"; fist16 "fist word ptr [rsi]"; fist32 "fist dword ptr [rsi]";
-    fistp64 "fistp qword ptr [rsi]"; fisttp16 "fisttp word ptr [rsi]"; fisttp32 "fisttp dword ptr [rsi]";
-    fisttp64 "fisttp qword ptr [rsi]"; fbstp "fbstp tbyte ptr [rsi]"; fbld "fbld tbyte ptr [rsi]";
-    fadd32 "fadd dword ptr [rsi]"; fmul64 "fmul qword ptr [rsi]";
-    f2xm1 "f2xm1"; fyl2x "fyl2x"; fyl2xp1 "fyl2xp1"; fpatan "fpatan"; fptan "fptan"; fsin "fsin"; fcos "fcos";
-    fsincos "fsincos"; fldpi "fldpi"; fldl2t "fldl2t"; fldl2e "fldl2e"; fldlg2 "fldlg2"; fldln2 "fldln2";
+    "fadd st, st(1)"
+    "fadd st, st(0)"
+    "fadd st, st(5)"
+    "fadd st(2), st"
+    "faddp st(3), st"
+    "faddp st(1), st"
+    "fadd dword ptr [rsi]"
+    "fadd qword ptr [rsi]"
+    "fiadd word ptr [rsi]"
+    "fiadd dword ptr [rsi]"
+    "fmul st, st(1)"
+    "fmul st, st(0)"
+    "fmul st, st(5)"
+    "fmul st(2), st"
+    "fmulp st(3), st"
+    "fmulp st(1), st"
+    "fmul dword ptr [rsi]"
+    "fmul qword ptr [rsi]"
+    "fimul word ptr [rsi]"
+    "fimul dword ptr [rsi]"
+    "fsub st, st(1)"
+    "fsub st, st(0)"
+    "fsub st, st(5)"
+    "fsub st(2), st"
+    "fsubp st(3), st"
+    "fsubp st(1), st"
+    "fsub dword ptr [rsi]"
+    "fsub qword ptr [rsi]"
+    "fisub word ptr [rsi]"
+    "fisub dword ptr [rsi]"
+    "fsubr st, st(1)"
+    "fsubr st, st(0)"
+    "fsubr st, st(5)"
+    "fsubr st(2), st"
+    "fsubrp st(3), st"
+    "fsubrp st(1), st"
+    "fsubr dword ptr [rsi]"
+    "fsubr qword ptr [rsi]"
+    "fisubr word ptr [rsi]"
+    "fisubr dword ptr [rsi]"
+    "fdiv st, st(1)"
+    "fdiv st, st(0)"
+    "fdiv st, st(5)"
+    "fdiv st(2), st"
+    "fdivp st(3), st"
+    "fdivp st(1), st"
+    "fdiv dword ptr [rsi]"
+    "fdiv qword ptr [rsi]"
+    "fidiv word ptr [rsi]"
+    "fidiv dword ptr [rsi]"
+    "fdivr st, st(1)"
+    "fdivr st, st(0)"
+    "fdivr st, st(5)"
+    "fdivr st(2), st"
+    "fdivrp st(3), st"
+    "fdivrp st(1), st"
+    "fdivr dword ptr [rsi]"
+    "fdivr qword ptr [rsi]"
+    "fidivr word ptr [rsi]"
+    "fidivr dword ptr [rsi]"
+    "fcom st(1)"
+    "fcom st(6)"
+    "fcom dword ptr [rsi]"
+    "fcom qword ptr [rsi]"
+    "ficom word ptr [rsi]"
+    "ficom dword ptr [rsi]"
+    "fcomp st(1)"
+    "fcomp st(6)"
+    "fcomp dword ptr [rsi]"
+    "fcomp qword ptr [rsi]"
+    "ficomp word ptr [rsi]"
+    "ficomp dword ptr [rsi]"
+    "fcompp"
+    "fucom st(1)"
+    "fucom st(4)"
+    "fucomp st(2)"
+    "fucompp"
+    "ftst"
+    "fxam"
+    "fabs"
+    "fchs"
+    "fcomi st, st(1)"
+    "fcomi st, st(3)"
+    "fcomip st, st(1)"
+    "fcomip st, st(3)"
+    "fucomi st, st(1)"
+    "fucomi st, st(3)"
+    "fucomip st, st(1)"
+    "fucomip st, st(3)"
+    "fcmovb st, st(2)"
+    "fcmove st, st(2)"
+    "fcmovbe st, st(2)"
+    "fcmovu st, st(2)"
+    "fcmovnb st, st(2)"
+    "fcmovne st, st(2)"
+    "fcmovnbe st, st(2)"
+    "fcmovnu st, st(2)"
+    "fxch st(1)"
+    "fxch st(7)"
+    "fxch st(0)"
+    "fincstp"
+    "fdecstp"
+    "ffree st(0)"
+    "ffree st(5)"
+    ".byte 0xdf, 0xc2"
+    "fnop"
+    "fld dword ptr [rsi]"
+    "fld qword ptr [rsi]"
+    "fld tbyte ptr [rsi]"
+    "fld st(0)"
+    "fld st(1)"
+    "fld st(7)"
+    "fild word ptr [rsi]"
+    "fild dword ptr [rsi]"
+    "fild qword ptr [rsi]"
+    "fbld tbyte ptr [rsi]"
+    "fst dword ptr [rsi]"
+    "fst qword ptr [rsi]"
+    "fstp dword ptr [rsi]"
+    "fstp qword ptr [rsi]"
+    "fstp tbyte ptr [rsi]"
+    "fst st(2)"
+    "fstp st(0)"
+    "fstp st(3)"
+    "fist word ptr [rsi]"
+    "fist dword ptr [rsi]"
+    "fistp word ptr [rsi]"
+    "fistp dword ptr [rsi]"
+    "fistp qword ptr [rsi]"
+    "fisttp word ptr [rsi]"
+    "fisttp dword ptr [rsi]"
+    "fisttp qword ptr [rsi]"
+    "fbstp tbyte ptr [rsi]"
+    "fsqrt"
+    "frndint"
+    "fscale"
+    "fxtract"
+    "fprem"
+    "fprem1"
+    "f2xm1"
+    "fyl2x"
+    "fyl2xp1"
+    "fpatan"
+    "fptan"
+    "fsin"
+    "fcos"
+    "fsincos"
+    "fld1"
+    "fldz"
+    "fldpi"
+    "fldl2t"
+    "fldl2e"
+    "fldlg2"
+    "fldln2"
+    "nop"
+    "fninit"
+    "fnclex"
+    "fldcw word ptr [rsi]"
+    "fnstcw word ptr [rsi]"
+    "fnstsw word ptr [rsi]"
+    "fnstenv [rsi]"
+    "fldenv [rsi]"
+    "fnsave [rsi]"
+    "frstor [rsi]"
+    ".byte 0x66; fnstenv [rsi]"
+    ".byte 0x66; fldenv [rsi]"
+    ".byte 0x66; fnsave [rsi]"
+    ".byte 0x66; frstor [rsi]"
+    "emms"
+    "movq mm3, qword ptr [rsi]"
+    "movq qword ptr [rsi], mm5"
+    "paddb mm1, mm2"
 }

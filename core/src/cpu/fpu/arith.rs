@@ -1,7 +1,7 @@
 //! Arithmetic: FADD to FDIVR in all operand forms, and the one-operand instructions.
 
 use super::{C0, C1, C2, C3, Fpu};
-use crate::float::{Env, F80, Unpacked, flags, x87};
+use crate::float::{Env, F80, Unpacked, x87};
 
 /// The six two-operand operations, in opcode order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +153,8 @@ impl Fpu {
     }
 
     /// FPREM (`nearest` false) and FPREM1: the partial remainder of ST(0) by ST(1).
-    /// C2 says incomplete; C0, C3, C1 are quotient bits 2, 1, 0.
+    /// C2 says incomplete; C0, C3, C1 are quotient bits 2, 1, 0,
+    /// unless there is no quotient, which leaves C0 and C3.
     pub fn fprem(&mut self, nearest: bool) {
         if self.is_empty(0) || self.is_empty(1) {
             self.sw &= !C2;
@@ -164,16 +165,16 @@ impl Fpu {
         }
         let mut env = self.env();
         let r = x87::remainder(&mut env, &self.st(0).unpack(), &self.st(1).unpack(), nearest);
-        self.sw &= !(C0 | C2 | C3);
+        self.sw &= !C2;
         if !self.settle(&env) {
             return;
         }
         self.put(0, r.value);
         if r.partial {
-            self.sw |= C2;
-        } else if env.flags & flags::IE == 0 {
+            self.sw = self.sw & !(C0 | C3) | C2;
+        } else if !r.invalid {
             let bit = |n: u64, c: u16| if r.quotient >> n & 1 != 0 { c } else { 0 };
-            self.sw |= bit(2, C0) | bit(1, C3) | bit(0, C1);
+            self.sw = self.sw & !(C0 | C3) | bit(2, C0) | bit(1, C3) | bit(0, C1);
         }
     }
 }

@@ -33,14 +33,15 @@ fn codes(r: Relation) -> u16 {
 }
 
 impl Fpu {
-    /// Compare ST(0) with an operand that may be missing. `None` at an unmasked exception.
-    fn relation(&mut self, src: Option<Unpacked>, quiet: bool) -> Option<Relation> {
+    /// Compare ST(0) with an operand that may be missing: the relation, which is delivered even
+    /// at an unmasked exception, and whether the instruction may pop.
+    fn relation(&mut self, src: Option<Unpacked>, quiet: bool) -> (Relation, bool) {
         let (Some(src), false) = (src, self.is_empty(0)) else {
-            return self.stack_fault(false).then_some(Relation::Unordered);
+            return (Relation::Unordered, self.stack_fault(false));
         };
         let mut env: Env = self.env();
         let r = x87::compare(&mut env, &self.st(0).unpack(), &src, !quiet);
-        self.settle(&env).then_some(r)
+        (r, self.settle(&env))
     }
 
     fn operand(&self, src: Operand) -> Option<Unpacked> {
@@ -48,8 +49,9 @@ impl Fpu {
     }
 
     fn compare(&mut self, src: Option<Unpacked>, quiet: bool, pops: u8) {
-        if let Some(r) = self.relation(src, quiet) {
-            self.sw = self.sw & !CODES | codes(r);
+        let (r, go_on) = self.relation(src, quiet);
+        self.sw = self.sw & !CODES | codes(r);
+        if go_on {
             for _ in 0..pops {
                 self.pop();
             }
@@ -71,13 +73,19 @@ impl Fpu {
         self.compare(Some(Unpacked::zero(false)), false, 0);
     }
 
-    /// FCOMI, FCOMIP, FUCOMI (`quiet`), FUCOMIP. `None`: an unmasked exception, EFLAGS stay.
-    pub fn fcomi(&mut self, i: u8, quiet: bool, pop: bool) -> Option<Eflags> {
-        let r = self.relation(self.operand(Operand::St(i)), quiet)?;
-        if pop {
+    /// FCOMI, FCOMIP, FUCOMI (`quiet`), FUCOMIP. EFLAGS are written even at an unmasked exception.
+    /// C1 stays, unless the stack underflows.
+    pub fn fcomi(&mut self, i: u8, quiet: bool, pop: bool) -> Eflags {
+        let c1 = self.sw & C1;
+        let underflow = self.is_empty(0) || self.is_empty(i);
+        let (r, go_on) = self.relation(self.operand(Operand::St(i)), quiet);
+        if !underflow {
+            self.sw |= c1;
+        }
+        if go_on && pop {
             self.pop();
         }
-        Some(r.into())
+        r.into()
     }
 
     /// FXAM: the class of ST(0) in C3, C2, C0 and its sign in C1 (SDM 2, table 3-48).
@@ -107,7 +115,6 @@ impl Fpu {
             }
             return;
         }
-        self.sw &= !C1;
         if condition {
             self.put(0, self.st(i));
         }

@@ -45,12 +45,13 @@ impl Fpu {
 
     /// FFREE ST(i).
     pub fn ffree(&mut self, i: u8) {
+        self.sw &= !C1;
         self.valid &= !(1 << self.physical(i));
     }
 
-    /// FFREEP ST(i) (undocumented by Intel): FFREE, then pop without looking.
+    /// FFREEP ST(i) (undocumented by Intel): FFREE, then pop.
     pub fn ffreep(&mut self, i: u8) {
         self.ffree(i);
-        self.set_top(self.top().wrapping_add(1));
+        self.pop();
     }
 }

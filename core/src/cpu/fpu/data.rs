@@ -16,14 +16,23 @@ pub struct Store<T> {
 }
 
 impl Fpu {
+    /// FLD of a narrow format. It completes even if it found a denormal and DE is unmasked.
+    #[inline]
+    fn fld(&mut self, a: &Unpacked) {
+        self.push_with(|env| {
+            env.masks |= flags::DE;
+            x87::load(env, a)
+        });
+    }
+
     /// FLD m32fp.
     pub fn fld_f32(&mut self, bits: u32) {
-        self.push_with(|env| x87::load(env, &x87::unpack_f32(bits)));
+        self.fld(&x87::unpack_f32(bits));
     }
 
     /// FLD m64fp.
     pub fn fld_f64(&mut self, bits: u64) {
-        self.push_with(|env| x87::load(env, &x87::unpack_f64(bits)));
+        self.fld(&x87::unpack_f64(bits));
     }
 
     /// FLD m80fp: any pattern, no exception but stack overflow.

@@ -10,13 +10,12 @@ impl Fpu {
         let out = !elementary::in_range(&self.st(0).unpack());
         if out {
             self.sw = self.sw & !C1 | C2;
-        } else {
-            self.sw &= !C2;
         }
         out
     }
 
     fn trig(&mut self, f: fn(&mut Env, &Unpacked) -> F80) {
+        self.sw &= !C2;
         if !self.is_empty(0) && self.out_of_range() {
             return;
         }
@@ -34,6 +33,7 @@ impl Fpu {
     }
 
     fn trig_and_push(&mut self, f: fn(&mut Env, &Unpacked) -> Trig) {
+        self.sw &= !C2;
         let (underflow, overflow) = (self.is_empty(0), !self.is_empty(7));
         if underflow || overflow {
             if self.stack_fault(!underflow) {
