@@ -133,9 +133,8 @@ impl Fpu {
                 self.fcs = second as u16;
                 self.fdp = u64::from(dp);
                 self.fds = fourth as u16;
-                if layout == Layout::Protected32 {
-                    self.fop = (second >> 16) as u16 & 0x7ff;
-                }
+                // The 16-bit layout has no opcode.
+                self.fop = (second >> 16) as u16 & 0x7ff;
             }
             Layout::Real16 | Layout::Real32 => {
                 let mask = if layout == Layout::Real16 { 0xf000 } else { 0x0fff_f000 };

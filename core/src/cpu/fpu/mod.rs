@@ -47,6 +47,9 @@ pub mod status {
     /// All condition codes.
     pub const CODES: u16 = C0 | C1 | C2 | C3;
 }
+#[cfg(test)]
+mod tests;
+
 use status::{B, C0, C1, C2, C3, CODES, ES, EXCEPTIONS, SF, TOP};
 
 /// Bits of the control word that exist: masks, PC, RC and the infinity control.
