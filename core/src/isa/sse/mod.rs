@@ -4,9 +4,15 @@
 //! through [`crate::float`] with MXCSR's rounding and flags (`float`, `convert`), lane by lane
 //! (`lane`). MMX forms share the mnemonic's function: the first operand tells which it is.
 
+pub mod compare;
+pub mod convert;
+pub mod crc;
+pub mod float;
 pub mod int;
+pub mod lane;
 pub mod mov;
 pub mod shuffle;
+pub mod string;
 
 use super::operand::*;
 use crate::decode::insn::{Insn, opnd};
