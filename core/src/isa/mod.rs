@@ -116,7 +116,7 @@ table! {
     Cbw Cbw Cwde Cdqe => emit mov::cbw;
     Cwd Cwd Cdq Cqo => emit mov::cwd;
     Movnti Movnti => emit mov::movnti;
-    Nop Nop Pause Endbr32 Endbr64 Prefetchnta Prefetcht0 Prefetcht1 Prefetcht2 Prefetchw Reservednop => emit mov::nop;
+    Nop Nop Pause Endbr32 Endbr64 Prefetchnta Prefetcht0 Prefetcht1 Prefetcht2 Prefetch Prefetchw Prefetchwt1 Prefetchit0 Prefetchit1 Rdsspd Rdsspq Cldemote Reservednop => emit mov::nop;
     Fence Lfence Mfence Sfence => plain system::fence;
     Shl Shl Sal => emit shift::shl;
     Shr Shr => emit shift::shr;
