@@ -329,15 +329,22 @@ fn every_instruction_equals_the_host_from_random_states() {
             let before = random_image(&mut rng, text);
             let memory = random_memory(&mut rng, text);
             let flags = rng.next() & ARITHMETIC;
-            let (mut host, mut host_memory) = (before, memory);
-            let host_flags = run(&mut host, &mut host_memory, 0x202 | flags) & ARITHMETIC;
-
+            let reference = || {
+                let (mut image, mut memory) = (before, memory);
+                let flags = run(&mut image, &mut memory, 0x202 | flags) & ARITHMETIC;
+                (image, memory, flags)
+            };
+            let (mut host, mut host_memory, mut host_flags) = reference();
             let mut fpu = Fpu::default();
             fpu.fxrstor(&before.0, true);
             let (mut ours_memory, mut ours_flags) = (memory, flags);
             model(text, &mut fpu, &mut ours_memory, &mut ours_flags);
             let mut ours = before;
             fpu.fxsave(&mut ours.0, true);
+            if images_differ(text, &ours, &host) || ours_memory != host_memory {
+                // A context switch on AMD drops the pointers while no exception is pending.
+                (host, host_memory, host_flags) = reference();
+            }
             if text.contains("fnstenv") || text.contains("fnsave") {
                 // The host stores its own selectors.
                 let size = if text.starts_with('.') { 2 } else { 4 };

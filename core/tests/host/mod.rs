@@ -2,6 +2,8 @@
 //! Only for x86-64 hosts.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[cfg(target_os = "linux")]
+pub mod fault;
 pub mod sse;
 pub mod x87;
 
