@@ -16,7 +16,7 @@ impl Emit for Cpu {
     #[inline(always)]
     fn get(&mut self, s: Slot) -> u64 {
         match s {
-            Slot::Gpr(r) => self.regs[(r & 31) as usize],
+            Slot::Gpr(r) => self.regs[r as usize],
             Slot::FlagA => self.flag_a,
             Slot::FlagB => self.flag_b,
             Slot::FlagR => self.flag_r,
@@ -33,7 +33,7 @@ impl Emit for Cpu {
     #[inline(always)]
     fn set(&mut self, s: Slot, v: u64) {
         match s {
-            Slot::Gpr(r) => self.regs[(r & 31) as usize] = v,
+            Slot::Gpr(r) => self.regs[r as usize] = v,
             Slot::FlagA => self.flag_a = v,
             Slot::FlagB => self.flag_b = v,
             Slot::FlagR => self.flag_r = v,

@@ -236,6 +236,8 @@ pub struct Cpu {
     pub mode: u8,
     /// May SS-relative data and such be addressed without segments?
     pub long: bool,
+    /// All ones in the width of RIP.
+    pub rip_bits: u64,
     /// The TLB context in use, already shifted (`tlb.rs`).
     pub tlb_ctx: u32,
     /// Instructions left of the budget of this run.
@@ -344,6 +346,7 @@ impl Cpu {
             cpl: 0,
             mode: 0,
             long: false,
+            rip_bits: 0xffff,
             tlb_ctx: 0,
             left: 0,
             retired_end: 0,

@@ -73,6 +73,8 @@ macro_rules! table {
         pub static HANDLERS: [Handler; COUNT] = [$(handler!($kind $f),)*];
         /// Does the operation end a block?
         static ENDS: [bool; COUNT] = [$(ends!($kind),)*];
+        /// All operations, in order.
+        static OPS: [Op; COUNT] = [$(Op::$op,)*];
         /// Names, for people.
         pub static NAMES: [&str; COUNT] = [$(stringify!($op),)*];
         /// Number of operations.
@@ -331,6 +333,11 @@ pub fn dispatch(op: Op, i: &Insn) -> u16 {
         return hot::COUNT + Op::MovMoffs as u16;
     }
     hot::select(op, i).unwrap_or(hot::COUNT + op as u16)
+}
+
+/// The operation with this number.
+pub fn op_at(n: u16) -> Option<Op> {
+    OPS.get(usize::from(n)).copied()
 }
 
 /// Does the operation with this number end its block?
