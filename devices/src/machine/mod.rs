@@ -1,0 +1,1 @@
+//! Boards: which device sits where, and the loop that runs them.
