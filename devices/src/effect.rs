@@ -29,9 +29,9 @@ pub enum Effect {
     },
     /// Bytes written to the debug console.
     Debug(Vec<u8>),
-    /// Soft off: the machine has switched itself off.
+    /// Soft off. The run loop reports it as an exit.
     PowerOff,
-    /// The guest wants to start over.
+    /// The guest wants to start over. The run loop reports it as an exit.
     Reset(ResetCause),
     /// Something a developer wants to know. Bounded: each cause is reported once per reset.
     Log(String),

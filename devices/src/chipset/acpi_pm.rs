@@ -67,6 +67,8 @@ pub struct State {
     apm: [u8; 2],
     /// Overflows up to this moment are in `status`.
     seen: VmTime,
+    /// A sleep type that does not exist here was reported.
+    logged: bool,
 }
 
 /// The power management block.
@@ -148,7 +150,7 @@ impl AcpiPm {
                     let typ = (s.control >> SUS_TYP_SHIFT & 7) as u8;
                     if typ == SLP_TYP_S5 {
                         cx.out.push(Effect::PowerOff);
-                    } else {
+                    } else if !core::mem::replace(&mut s.logged, true) {
                         cx.out.push(Effect::Log(format!("sleep type {typ} is not supported")));
                     }
                 }
@@ -326,7 +328,8 @@ mod tests {
     fn soft_off_switches_off_and_other_sleeps_do_not() {
         let mut p = P::new();
         p.set(PMCNTRL, SUS_EN | 1 << 10 | SCI_EN);
-        assert!(matches!(p.1.out[..], [Effect::Log(_)]));
+        p.set(PMCNTRL, SUS_EN | 2 << 10 | SCI_EN);
+        assert!(matches!(p.1.out[..], [Effect::Log(_)])); // once
         p.set(PMCNTRL, SUS_EN | SCI_EN);
         assert_eq!(p.1.out[1], Effect::PowerOff);
         assert_eq!(p.get(PMCNTRL), SCI_EN);

@@ -271,6 +271,9 @@ pub struct State {
 impl Default for State {
     fn default() -> Self {
         let mut counters: [Counter; 3] = Default::default();
+        // Undefined by the data sheet; firmware leaves counter 0 in mode 3, whose output is high.
+        counters[0].mode = 3;
+        counters[0].access = 3;
         // The gates of counters 0 and 1 are tied high on the board.
         counters[0].gate = true;
         counters[1].gate = true;
