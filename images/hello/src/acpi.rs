@@ -3,6 +3,7 @@
 
 use crate::boot::{BootInfo, peek};
 use crate::cpu::{inw, outb, outw};
+use crate::platform;
 
 /// A system description table in memory, its length checked.
 #[derive(Clone, Copy)]
@@ -104,15 +105,18 @@ pub fn off(info: &BootInfo) -> &'static str {
     if pm1b != 0 {
         outw(pm1b, b << 10 | SLP_EN);
     }
+    // It may take a moment.
+    for _ in 0..platform::TICK_HZ / 2 {
+        platform::wait_tick();
+    }
     "the machine did not react"
 }
 
 /// Resets through the FADT's reset register, if it is an I/O port.
 pub fn reset(info: &BootInfo) {
     const RESET_REG_SUP: u32 = 1 << 10;
-    if let Some(fadt) = fadt(info) {
-        if fadt.get::<u32>(112) & RESET_REG_SUP != 0 && fadt.get::<u8>(116) == 1 {
-            outb(fadt.get::<u64>(120) as u16, fadt.get(128));
-        }
+    let is_port = |t: &Table| t.get::<u32>(112) & RESET_REG_SUP != 0 && t.get::<u8>(116) == 1;
+    if let Some(fadt) = fadt(info).filter(is_port) {
+        outb(fadt.get::<u64>(120) as u16, fadt.get(128));
     }
 }

@@ -80,13 +80,11 @@ impl Line {
                     self.len = 0;
                     break;
                 }
-                0x1b => {
-                    // A cursor key is ESC [ and a letter.
-                    if platform::get() == b'[' && platform::get() == b'A' {
-                        self.erase(MAX);
-                        for i in 0..self.last_len {
-                            self.insert(self.last[i]);
-                        }
+                // A cursor key is ESC [ and a letter.
+                0x1b if platform::get() == b'[' && platform::get() == b'A' => {
+                    self.erase(MAX);
+                    for i in 0..self.last_len {
+                        self.insert(self.last[i]);
                     }
                 }
                 b @ b' '..=b'~' => self.insert(b),

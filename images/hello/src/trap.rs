@@ -68,7 +68,9 @@ static STATE: Own<TaskState> = Own(UnsafeCell::new(TaskState {
     io_map: 104,
 }));
 static SAFE_STACK: Own<Stack> = Own(UnsafeCell::new(Stack([0; 16384])));
-static HANDLERS: Own<[Option<fn()>; VECTORS]> = Own(UnsafeCell::new([None; VECTORS]));
+/// What to do on each vector.
+type Handlers = [Option<fn()>; VECTORS];
+static HANDLERS: Own<Handlers> = Own(UnsafeCell::new([None; VECTORS]));
 
 unsafe extern "C" {
     static trap_entries: u8;

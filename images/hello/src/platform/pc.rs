@@ -175,4 +175,7 @@ pub fn reset() {
         }
     }
     outb(0x64, 0xfe);
+    for _ in 0..TICK_HZ / 2 {
+        wait_tick();
+    }
 }
