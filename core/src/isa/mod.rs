@@ -294,7 +294,8 @@ table! {
     Fild Fild => plain x87::data::fild;
     Fbld Fbld => plain x87::data::fbld;
     Fst Fst => plain x87::data::fst;
-    Fstp Fstp Fstpnce => plain x87::data::fstp;
+    Fstp Fstp => plain x87::data::fstp;
+    Fstpnce Fstpnce => plain x87::data::fstpnce;
     Fist Fist => plain x87::data::fist;
     Fistp Fistp => plain x87::data::fistp;
     Fisttp Fisttp => plain x87::data::fisttp;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod sse;
+pub mod stub;
 pub mod x87;
 
 /// SplitMix64: small, seeded, good enough to pick operands.

@@ -147,6 +147,17 @@ pub fn fstp(cpu: &mut Cpu, i: &Insn) -> Done {
     store(cpu, i, true)
 }
 
+/// D9 D8+i, undocumented: FSTP ST(i) without the check. From an empty register it only pops.
+pub fn fstpnce(cpu: &mut Cpu, i: &Insn) -> Done {
+    if !cpu.fpu.is_empty(0) {
+        return store(cpu, i, true);
+    }
+    enter(cpu)?;
+    note(cpu, i);
+    cpu.fpu.fincstp();
+    Ok(())
+}
+
 #[inline(always)]
 fn store_integer(cpu: &mut Cpu, i: &Insn, value: fn(&Fpu, Size) -> Store<i64>) -> Done {
     enter(cpu)?;
