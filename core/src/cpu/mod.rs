@@ -274,6 +274,8 @@ pub struct Cpu {
     pub msr: Msrs,
     /// x87 and MMX.
     pub fpu: fpu::Fpu,
+    /// FERR# is driven: the board knows of an x87 error (CR0.NE = 0).
+    pub ferr: bool,
     /// Interrupts are held off for one instruction after STI, MOV SS, POP SS.
     pub shadow: Shadow,
     /// Debug conditions (DR6 bits) found while the instruction ran.
@@ -365,6 +367,7 @@ impl Cpu {
             dr: [0; 8],
             msr: Msrs::default(),
             fpu: Default::default(),
+            ferr: false,
             shadow: Shadow::None,
             pending_db: 0,
             model,
@@ -402,6 +405,7 @@ impl Cpu {
         self.xmm = [[0; 2]; 16];
         self.mxcsr = 0x1f80;
         self.fpu = Default::default();
+        self.ferr = false;
         let aux = self.msr.tsc_adjust;
         self.msr = Msrs { pat: 0x0007_0406_0007_0406, misc_enable: 1, tsc_adjust: aux, ..Msrs::default() };
         self.shadow = Shadow::None;
