@@ -4,7 +4,8 @@ use crate::cpu::mode::{ctx, simd_off};
 use crate::cpu::tlb::CTX_SHIFT;
 use crate::cpu::{Cpu, Stop, Vector, fault, gp, memory::canonical};
 use crate::emit::{Bin, Emit, Linear, Slot, Un, Unit};
-use crate::flags;
+use crate::flags::{self, FlagOp};
+use crate::isa::x87::pending_error;
 use crate::size::Size;
 use crate::vector::{self, V128, VecImm, VecOp, VecShift};
 
@@ -20,9 +21,10 @@ impl Emit for Cpu {
     #[inline(always)]
     fn get(&mut self, s: Slot) -> u64 {
         match s {
-            Slot::Gpr(r) => self.regs[(r & 31) as usize],
-            Slot::FlagResult => self.flag_result,
-            Slot::FlagAux => self.flag_aux,
+            Slot::Gpr(r) => self.regs[r as usize],
+            Slot::FlagA => self.flag_a,
+            Slot::FlagB => self.flag_b,
+            Slot::FlagR => self.flag_r,
             Slot::SegBase(s) => self.seg[(s & 7) as usize].base,
             Slot::Direction => {
                 if self.rflags & flags::DF != 0 {
@@ -36,9 +38,10 @@ impl Emit for Cpu {
     #[inline(always)]
     fn set(&mut self, s: Slot, v: u64) {
         match s {
-            Slot::Gpr(r) => self.regs[(r & 31) as usize] = v,
-            Slot::FlagResult => self.flag_result = v,
-            Slot::FlagAux => self.flag_aux = v,
+            Slot::Gpr(r) => self.regs[r as usize] = v,
+            Slot::FlagA => self.flag_a = v,
+            Slot::FlagB => self.flag_b = v,
+            Slot::FlagR => self.flag_r = v,
             Slot::SegBase(s) => self.seg[(s & 7) as usize].base = v,
             Slot::Direction => {}
         }
@@ -106,6 +109,29 @@ impl Emit for Cpu {
         let new = f(self, old);
         self.write(at, size, new)?;
         Ok(old)
+    }
+    #[inline(always)]
+    fn set_flag_op(&mut self, op: FlagOp) {
+        self.flag_op = op;
+    }
+    #[inline(always)]
+    fn by_flag_op<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T {
+        // One arm per operation, so that each is compiled with the operation known.
+        match self.flag_op {
+            FlagOp::Image => f(self, FlagOp::Image),
+            FlagOp::Given => f(self, FlagOp::Given),
+            FlagOp::Add => f(self, FlagOp::Add),
+            FlagOp::Adc => f(self, FlagOp::Adc),
+            FlagOp::Sub => f(self, FlagOp::Sub),
+            FlagOp::Sbb => f(self, FlagOp::Sbb),
+            FlagOp::Inc => f(self, FlagOp::Inc),
+            FlagOp::Dec => f(self, FlagOp::Dec),
+            FlagOp::Logic => f(self, FlagOp::Logic),
+        }
+    }
+    #[inline(always)]
+    fn by_flag_image<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T {
+        if self.flag_op == FlagOp::Image { f(self, FlagOp::Image) } else { f(self, FlagOp::Sub) }
     }
     fn segmented(&mut self, seg: u8, offset: u64, size: u8, write: bool) -> Result<Linear<u64>, Stop> {
         self.linear(seg, offset, size, write)
@@ -220,7 +246,7 @@ impl Cpu {
             return Err(fault(Vector::NM));
         }
         if unit != Unit::Sse && self.fpu.pending() {
-            return Err(fault(Vector::MF));
+            return pending_error(self);
         }
         Ok(())
     }

@@ -33,11 +33,14 @@ struct Prefixes {
     rex_w: bool,
     repne: bool,
     rep: bool,
+    /// Where the opcode begins.
+    opcode: usize,
 }
 
 fn prefixes(bytes: &[u8], long: bool) -> Prefixes {
     let mut p = Prefixes::default();
-    for &b in bytes {
+    for (n, &b) in bytes.iter().enumerate() {
+        p.opcode = n;
         match b {
             0x66 => p.osize = true,
             0x67 => p.asize = true,
@@ -197,6 +200,10 @@ fn translate(x: &Instruction, bytes: &[u8], mode: u8, off: u16) -> Option<Insn> 
     string_segment(x, &mut i);
     if !special(x, &mut i, osize, p, long) {
         return None;
+    }
+    // x87: the opcode as FOP has it (SDM 1, 8.1.9), which also names ST(i).
+    if let Some(&[first @ 0xd8..=0xdf, modrm]) = bytes.get(p.opcode..p.opcode + 2) {
+        i.imm = u64::from(first & 7) << 8 | u64::from(modrm);
     }
     i.op = isa::dispatch(op, &i);
     Some(i)

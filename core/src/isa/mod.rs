@@ -12,6 +12,7 @@ pub mod cpuid;
 pub mod exchange;
 pub mod far;
 pub mod flagctl;
+pub mod fxsave;
 pub mod hot;
 pub mod io;
 pub mod logic;
@@ -24,6 +25,7 @@ pub mod sse;
 pub mod stack;
 pub mod string;
 pub mod system;
+pub mod x87;
 
 use crate::cpu::{Cpu, Done};
 use crate::decode::insn::{Insn, opnd};
@@ -74,6 +76,8 @@ macro_rules! table {
         pub static HANDLERS: [Handler; COUNT] = [$(handler!($kind $f),)*];
         /// Does the operation end a block?
         static ENDS: [bool; COUNT] = [$(ends!($kind),)*];
+        /// All operations, in order.
+        static OPS: [Op; COUNT] = [$(Op::$op,)*];
         /// Names, for people.
         pub static NAMES: [&str; COUNT] = [$(stringify!($op),)*];
         /// Number of operations.
@@ -468,6 +472,86 @@ table! {
     Pcmpestrm Pcmpestrm => plain sse::string::pcmpestrm;
     Pcmpestrm64 Pcmpestrm64 => plain sse::string::pcmpestrm64;
     Crc32 Crc32 => plain sse::crc::crc32;
+    // The x87 unit and the instructions that save it.
+    Fadd Fadd Faddp => plain x87::arith::fadd;
+    Fiadd Fiadd => plain x87::arith::fiadd;
+    Fmul Fmul Fmulp => plain x87::arith::fmul;
+    Fimul Fimul => plain x87::arith::fimul;
+    Fsub Fsub Fsubp => plain x87::arith::fsub;
+    Fisub Fisub => plain x87::arith::fisub;
+    Fsubr Fsubr Fsubrp => plain x87::arith::fsubr;
+    Fisubr Fisubr => plain x87::arith::fisubr;
+    Fdiv Fdiv Fdivp => plain x87::arith::fdiv;
+    Fidiv Fidiv => plain x87::arith::fidiv;
+    Fdivr Fdivr Fdivrp => plain x87::arith::fdivr;
+    Fidivr Fidivr => plain x87::arith::fidivr;
+    Fchs Fchs => plain x87::arith::fchs;
+    Fabs Fabs => plain x87::arith::fabs;
+    Fsqrt Fsqrt => plain x87::arith::fsqrt;
+    Frndint Frndint => plain x87::arith::frndint;
+    Fscale Fscale => plain x87::arith::fscale;
+    Fxtract Fxtract => plain x87::arith::fxtract;
+    Fprem Fprem => plain x87::arith::fprem;
+    Fprem1 Fprem1 => plain x87::arith::fprem1;
+    F2xm1 F2xm1 => plain x87::arith::f2xm1;
+    Fyl2x Fyl2x => plain x87::arith::fyl2x;
+    Fyl2xp1 Fyl2xp1 => plain x87::arith::fyl2xp1;
+    Fpatan Fpatan => plain x87::arith::fpatan;
+    Fptan Fptan => plain x87::arith::fptan;
+    Fsin Fsin => plain x87::arith::fsin;
+    Fcos Fcos => plain x87::arith::fcos;
+    Fsincos Fsincos => plain x87::arith::fsincos;
+    Fcom Fcom => plain x87::compare::fcom;
+    Fcomp Fcomp => plain x87::compare::fcomp;
+    Fcompp Fcompp => plain x87::compare::fcompp;
+    Ficom Ficom => plain x87::compare::ficom;
+    Ficomp Ficomp => plain x87::compare::ficomp;
+    Fucom Fucom => plain x87::compare::fucom;
+    Fucomp Fucomp => plain x87::compare::fucomp;
+    Fucompp Fucompp => plain x87::compare::fucompp;
+    Fcomi Fcomi => plain x87::compare::fcomi;
+    Fcomip Fcomip => plain x87::compare::fcomip;
+    Fucomi Fucomi => plain x87::compare::fucomi;
+    Fucomip Fucomip => plain x87::compare::fucomip;
+    Ftst Ftst => plain x87::compare::ftst;
+    Fxam Fxam => plain x87::compare::fxam;
+    Fcmovcc Fcmovb Fcmove Fcmovbe Fcmovu Fcmovnb Fcmovne Fcmovnbe Fcmovnu => plain x87::compare::fcmovcc;
+    Fld Fld => plain x87::data::fld;
+    Fild Fild => plain x87::data::fild;
+    Fbld Fbld => plain x87::data::fbld;
+    Fst Fst => plain x87::data::fst;
+    Fstp Fstp => plain x87::data::fstp;
+    Fstpnce Fstpnce => plain x87::data::fstpnce;
+    Fist Fist => plain x87::data::fist;
+    Fistp Fistp => plain x87::data::fistp;
+    Fisttp Fisttp => plain x87::data::fisttp;
+    Fbstp Fbstp => plain x87::data::fbstp;
+    Fxch Fxch => plain x87::data::fxch;
+    FldConstant Fld1 Fldl2t Fldl2e Fldpi Fldlg2 Fldln2 Fldz => plain x87::data::fld_constant;
+    Fwait Wait => plain x87::control::fwait;
+    Emms Emms => plain x87::control::emms;
+    Fnop Fnop => plain x87::control::fnop;
+    FpuOldNop Fneni Fndisi Fnsetpm => plain x87::control::old_nop;
+    Fincstp Fincstp => plain x87::control::fincstp;
+    Fdecstp Fdecstp => plain x87::control::fdecstp;
+    Ffree Ffree => plain x87::control::ffree;
+    Ffreep Ffreep => plain x87::control::ffreep;
+    Fninit Fninit => plain x87::control::fninit;
+    Fnclex Fnclex => plain x87::control::fnclex;
+    Fldcw Fldcw => plain x87::control::fldcw;
+    Fnstcw Fnstcw => plain x87::control::fnstcw;
+    Fnstsw Fnstsw => plain x87::control::fnstsw;
+    Fldenv Fldenv => plain x87::control::fldenv;
+    Fnstenv Fnstenv => plain x87::control::fnstenv;
+    Frstor Frstor => plain x87::control::frstor;
+    Fnsave Fnsave => plain x87::control::fnsave;
+    Fxsave Fxsave Fxsave64 => plain fxsave::fxsave;
+    Fxrstor Fxrstor Fxrstor64 => plain fxsave::fxrstor;
+    Xsave Xsave Xsave64 => plain fxsave::xsave;
+    Xrstor Xrstor Xrstor64 => plain fxsave::xrstor;
+    Ldmxcsr Ldmxcsr => plain fxsave::ldmxcsr;
+    Stmxcsr Stmxcsr => plain fxsave::stmxcsr;
+    // End of the x87 unit.
     Ud Ud0 Ud1 Ud2 => last system::ud;
 }
 
@@ -557,6 +641,11 @@ pub fn dispatch(op: Op, i: &Insn) -> u16 {
         return hot::COUNT + Op::MovMoffs as u16;
     }
     hot::select(op, i).unwrap_or(hot::COUNT + op as u16)
+}
+
+/// The operation with this number.
+pub fn op_at(n: u16) -> Option<Op> {
+    OPS.get(usize::from(n)).copied()
 }
 
 /// Does the operation with this number end its block?
