@@ -238,6 +238,8 @@ pub struct Cpu {
     pub long: bool,
     /// All ones in the width of RIP.
     pub rip_bits: u64,
+    /// What keeps SSE and MMX from being used ([`mode::simd_off`]); 0 if nothing does.
+    pub simd_off: u8,
     /// The TLB context in use, already shifted (`tlb.rs`).
     pub tlb_ctx: u32,
     /// Instructions left of the budget of this run.
@@ -349,6 +351,7 @@ impl Cpu {
             mode: 0,
             long: false,
             rip_bits: 0xffff,
+            simd_off: 0,
             tlb_ctx: 0,
             left: 0,
             retired_end: 0,

@@ -35,6 +35,16 @@ pub mod ctx {
     pub const CHECKED: u32 = 3;
 }
 
+/// Why SSE and MMX instructions would fault: bits of [`Cpu::simd_off`].
+pub mod simd_off {
+    /// SSE raises #UD (CR0.EM, or no CR4.OSFXSR).
+    pub const SSE: u8 = 1;
+    /// MMX raises #UD (CR0.EM, or the model has none).
+    pub const MMX: u8 = 2;
+    /// Both raise #NM (CR0.TS).
+    pub const TASK: u8 = 4;
+}
+
 impl Cpu {
     /// Call after any change of CR0, CR4, EFER, RFLAGS.VM/AC/TF, CPL or a segment's attributes.
     pub fn mode_changed(&mut self) {
@@ -57,6 +67,11 @@ impl Cpu {
             _ => Size::B2.mask(),
         };
         self.update_tlb_ctx();
+        let bit = |c: bool, b: u8| if c { b } else { 0 };
+        let em = self.cr0 & cr0::EM != 0;
+        self.simd_off = bit(em || self.cr4 & cr4::OSFXSR == 0, simd_off::SSE)
+            | bit(em || self.model == super::features::Model::Pentium, simd_off::MMX)
+            | bit(self.cr0 & cr0::TS != 0, simd_off::TASK);
         let step = self.rflags & flags::TF != 0 || self.dr[7] & 0xff != 0 || self.shadow != super::Shadow::None;
         if step {
             self.events |= event::STEP;
