@@ -29,6 +29,9 @@ const VIEWS = [
   { name: 'phone', width: 390, height: 844 },
 ];
 
+/** A prompt at the end of the console, whose trailing spaces are not part of its text. */
+export const PROMPT = /[^\n]{0,60}[#$>]$/;
+
 /** @returns {string} */
 function browserPath() {
   const { CHROME } = process.env;
@@ -186,15 +189,16 @@ export class Visitor {
   }
 
   /**
-   * Types a shell command and returns what the guest printed until its next prompt.
+   * Clears the terminal, types a shell command and returns what the guest printed until its next prompt.
    * @param {string} line @param {{prompt?: RegExp, timeout?: number}} [options]
    * @returns {Promise<string>}
    */
-  async command(line, { prompt = /\n[^\n]{0,60}[#$>] ?$/, timeout = 30_000 } = {}) {
-    const before = (await this.consoleText()).length;
+  async command(line, { prompt = PROMPT, timeout = 30_000 } = {}) {
+    await this.machine.evaluate((machine) => /** @type {any} */ (machine).console.clear());
     await this.type(`${line}\n`);
-    await this.waitForText(prompt, { timeout, after: before });
-    const text = (await this.consoleText()).slice(before);
+    // The echo is one line, so the prompt that closes the output has a line break before it.
+    await this.waitForText(new RegExp(`\\n(?:${prompt.source})`), { timeout });
+    const text = await this.consoleText();
     return text.slice(text.indexOf('\n') + 1, text.lastIndexOf('\n')).trim();
   }
 

@@ -2,12 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { visit } from './harness.mjs';
+import { PROMPT, visit } from './harness.mjs';
 
 test('hello boots, answers, pauses, restarts and switches itself off', async (t) => {
   const visitor = await visit(t);
   await visitor.boot('hello');
-  await visitor.waitForText(/> $/m);
+  await visitor.waitForText(PROMPT);
   const help = await visitor.command('help');
   for (const word of ['mem', 'time', 'bench', 'off']) assert.match(help, new RegExp(`\\b${word}\\b`));
   await visitor.screenshots('hello');
@@ -23,11 +23,11 @@ test('hello boots, answers, pauses, restarts and switches itself off', async (t)
 
   const before = (await visitor.consoleText()).length;
   await visitor.button('Reset').click();
-  await visitor.waitForText(/> $/m, { after: before });
+  await visitor.waitForText(PROMPT, { after: before });
   await visitor.type('off\n');
   await visitor.waitForState('off');
   await visitor.button('Boot again').click();
-  await visitor.waitForText(/> $/m);
+  await visitor.waitForText(PROMPT);
   await visitor.button('Power off').click();
   await visitor.waitForState('off');
   assert.deepEqual(visitor.complaints, []);

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { visit } from './harness.mjs';
+import { PROMPT, visit } from './harness.mjs';
 
 const GUESTS = [
   { id: 'linux64', machine: 'x86_64' },
@@ -18,7 +18,7 @@ for (const { id, machine } of GUESTS) {
     assert.ok(await visitor.offers(id), `the page offers no ${id}: cargo xtask image ${id} builds it`);
     const start = performance.now();
     await visitor.boot(id);
-    await visitor.waitForText(/(?:^|\n)[^\n]{0,60}[#$] $|(?:^|\n)[^\n]{0,60}[#$]$/, { timeout: BOOT_LIMIT });
+    await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });
     t.diagnostic(`${id}: ${((performance.now() - start) / 1000).toFixed(1)} s from Boot to the prompt`);
 
     assert.equal(await visitor.command('uname -m'), machine);
