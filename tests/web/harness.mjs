@@ -156,7 +156,8 @@ export class Visitor {
       const found = pattern.exec(text.slice(after));
       if (found) return found;
       const state = await this.state();
-      if (state === 'crashed') throw new Error(`the machine crashed before ${pattern} appeared: ${await this.problem()}\n${tail(text)}`);
+      const problem = await this.problem();
+      if (problem || state === 'crashed') throw new Error(`before ${pattern} appeared the machine (${state}) said: ${problem}\n${tail(text)}`);
       if (performance.now() > end) throw new Error(`no ${pattern} within ${timeout} ms (machine ${state}):\n${tail(text)}`);
       await this.page.waitForTimeout(50);
     }
