@@ -26,9 +26,12 @@ pub fn command(args: &[String]) -> Result<ExitCode> {
         boot = options_of(&image::build(name)?)?;
     }
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--quiet", "--profile", "fast", "--locked", "-p", "tabvisor-runner"]).current_dir(&project.root);
+    cargo
+        .args(["build", "--quiet", "--profile", "fast", "--locked", "-p", "tabvisor-runner"])
+        .current_dir(&project.root);
     proc::run(&mut cargo).context("the runner does not compile")?;
-    let program = web::target_dir(&project).join("fast").join(format!("tabvisor-runner{}", std::env::consts::EXE_SUFFIX));
+    let program =
+        web::target_dir(&project).join("fast").join(format!("tabvisor-runner{}", std::env::consts::EXE_SUFFIX));
     let terminal = Terminal::save();
     let status = proc::status(Command::new(program).args(boot).args(rest))?;
     drop(terminal);
