@@ -99,7 +99,7 @@ export class X86Console extends HTMLElement {
   }
 
   connectedCallback() {
-    this.resizes.observe(this);
+    this.resizes.observe(this.screen);
     this.darkness.addEventListener('change', this.retheme);
   }
 
@@ -189,7 +189,7 @@ export class X86Console extends HTMLElement {
   }
 
   fit() {
-    if (this.terminal && this.clientWidth > 0 && this.clientHeight > 0) this.fitter?.fit();
+    if (this.terminal && this.screen.clientWidth > 0 && this.screen.clientHeight > 0) this.fitter?.fit();
   }
 
   /** @param {KeyboardEvent} event @returns {boolean} false: not for the guest */
