@@ -74,6 +74,7 @@ export class MachineView {
     this.power = button('power', 'Power off', actions.powerOff);
     this.full = button('full', 'Full screen', actions.fullscreen, 'quiet');
     const buttons = [this.boot, this.resume, this.pause, this.reset, this.power, this.full];
+    this.allButtons = buttons;
     const bar = el(
       'header',
       { class: 'bar' },
@@ -158,6 +159,8 @@ export class MachineView {
 
   /** @param {MachineModel} m */
   buttons({ state, booted }) {
+    const root = /** @type {Document | ShadowRoot} */ (this.element.getRootNode());
+    const focused = this.allButtons.find((b) => b === root.activeElement);
     const alive = state === 'running' || state === 'idle' || state === 'paused';
     this.boot.hidden = alive || state === 'loading';
     setText(/** @type {Node} */ (this.boot.querySelector('.text')), booted ? 'Boot again' : 'Boot');
@@ -166,6 +169,8 @@ export class MachineView {
     this.reset.hidden = !alive;
     this.power.hidden = !(alive || state === 'loading');
     setText(/** @type {Node} */ (this.power.querySelector('.text')), state === 'loading' ? 'Cancel' : 'Power off');
+    // Pause becomes Resume under the visitor's finger; the keyboard focus must not fall off the page.
+    if (focused?.hidden) this.allButtons.find((b) => !b.hidden)?.focus();
   }
 
   /** @param {MachineModel} m */

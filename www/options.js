@@ -32,9 +32,9 @@ export function optionsForm(config) {
   const cpu = el('select', { id: `${id}-cpu` }, ...models.map((m) => el('option', { value: m, selected: m === config.cpu }, m)));
   const clock = el(
     'select',
-    { id: `${id}-clock` },
-    el('option', { value: 'paced', selected: config.clock === 'paced' }, 'follows yours'),
-    el('option', { value: 'deterministic', selected: config.clock === 'deterministic' }, 'counts instructions'),
+    { id: `${id}-clock`, title: 'Paced: guest time follows your clock. Deterministic: it follows the instruction count.' },
+    el('option', { value: 'paced', selected: config.clock === 'paced' }, 'paced'),
+    el('option', { value: 'deterministic', selected: config.clock === 'deterministic' }, 'deterministic'),
   );
   const cmdline = el('textarea', { id: `${id}-cmdline`, rows: '2', spellcheck: 'false', autocapitalize: 'off' });
   cmdline.value = config.cmdline;

@@ -25,7 +25,7 @@ const COMPRESSED = [
 /** @param {Uint8Array} head the first bytes of the file @param {number} size of the whole file @returns {Guess} */
 export function sniff(head, size) {
   if (size === 0) return other('Empty file', 'It has no bytes.', 'Choose the file again; the download may have failed.');
-  return bzImage(head) ?? elf(head) ?? archive(head) ?? disk(head, size) ?? web(head) ?? unknown(head);
+  return bzImage(head) ?? packed(head) ?? elf(head) ?? archive(head) ?? disk(head, size) ?? web(head) ?? unknown(head);
 }
 
 /** @param {string} kind @param {string} detail @param {string} advice @returns {Guess} */
@@ -58,6 +58,12 @@ function bzImage(b) {
   return { role: 'kernel', kind: 'Linux kernel (bzImage)', detail: parts.filter(Boolean).join(', ') };
 }
 
+/** @param {Uint8Array} b @returns {Guess | null} a kernel as this project's image builder repacks it */
+function packed(b) {
+  if (!has(b, 0, 'TVPACK1\n')) return null;
+  return { role: 'kernel', kind: 'Kernel (packed)', detail: 'repacked by the image builder so that it unpacks fast' };
+}
+
 /** @param {Uint8Array} b @returns {Guess | null} */
 function elf(b) {
   if (!has(b, 0, [0x7f, 0x45, 0x4c, 0x46])) return null;
@@ -68,7 +74,7 @@ function elf(b) {
     return other('ELF program for another processor', `Machine number ${machine}.`, 'Use a kernel built for x86 or x86-64.');
   }
   if (type === 1) return other('ELF object file', 'Not linked.', 'Use the linked kernel (vmlinux or bzImage).');
-  const xen = has(b, 0, [0x7f]) && findXenNote(b) ? ', Xen note' : '';
+  const xen = findXenNote(b) ? ', Xen note' : '';
   return { role: 'kernel', kind: 'Kernel (ELF)', detail: `${wide ? '64-bit' : '32-bit'} ${machine === 62 ? 'x86-64' : 'i386'}${xen}` };
 }
 

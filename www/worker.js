@@ -144,6 +144,7 @@ class Runner {
       }
       this.drain(vm);
       const code = vm.state();
+      this.noticeReset(vm);
       if (code === VM_STATE.off || code === VM_STATE.crashed) return this.stopped(vm, code);
       this.measure(vm, end);
       if (this.ahead > CONSOLE_WINDOW) return;
@@ -176,6 +177,14 @@ class Runner {
     port.postMessage({ kind: 'serial', bytes }, [bytes.buffer]);
   }
 
+  /** `run` returns right after a reset, so what was printed before it is already on its way. @param {import('./wasm.js').WasmVm} vm */
+  noticeReset(vm) {
+    const resets = vm.stats()[VM_STAT.resets];
+    if (resets === this.resets) return;
+    this.resets = resets;
+    this.say('running', 'restarted');
+  }
+
   /** @param {import('./wasm.js').WasmVm} vm @param {number} now */
   measure(vm, now) {
     const span = now - this.markTime;
@@ -199,10 +208,6 @@ class Runner {
     this.markTime = now;
     this.markInstructions = instructions;
     this.busyMs = 0;
-    if (stats[VM_STAT.resets] !== this.resets) {
-      this.resets = stats[VM_STAT.resets];
-      this.say('running', 'restarted');
-    }
     if (this.state === 'running' || this.state === 'idle') this.say(busy < IDLE_SHARE ? 'idle' : 'running', '');
   }
 

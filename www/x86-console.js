@@ -180,6 +180,11 @@ export class X86Console extends HTMLElement {
     return this.text().split('\n').slice(-rows).map((line) => line.slice(0, cols)).join('\n');
   }
 
+  /** A line of ours between the guest's, at a reset. @param {string} label */
+  rule(label) {
+    this.terminal?.write(`\x1b[0m\r\n\x1b[2m──── ${label} ────\x1b[0m\r\n`);
+  }
+
   clear() {
     this.terminal?.reset();
   }

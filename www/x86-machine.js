@@ -205,6 +205,7 @@ export class X86Machine extends HTMLElement {
   }
 
   restarted() {
+    this.console.rule('reset');
     this.watcher = new StageWatcher(this.model.config.ready);
     this.watcher.reached('cpu');
     this.bootAt = Date.now();
