@@ -1,0 +1,5 @@
+//! Tabvisor for JavaScript.
+mod board;
+mod error;
+mod pace;
+mod session;
