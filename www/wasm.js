@@ -8,7 +8,7 @@ import { ProblemError } from './problem.js';
  * @typedef {object} WasmVm
  * @property {(role: string, bytes: Uint8Array) => void} load append bytes of the "kernel" or "initrd"
  * @property {() => void} boot place the kernel; the next `run` executes it
- * @property {(hostNowMs: number, sliceMs: number) => number} run milliseconds it may sleep: 0 to go on, Infinity to wait for input
+ * @property {(sliceMs: number) => number} run milliseconds it may sleep: 0 to go on, Infinity to wait for input
  * @property {() => number} state one of `VM_STATE`
  * @property {(bytes: Uint8Array) => number} serialInput bytes taken; the rest is for later
  * @property {() => Uint8Array} takeSerial what the guest printed since the last call
@@ -19,12 +19,14 @@ import { ProblemError } from './problem.js';
  * @property {() => string} stateHash
  * @property {(count: number) => number} runInstructions deterministic clock only; instructions retired
  * @property {() => string} report why the machine stopped, with registers
- * @property {() => string} features JSON
  * @property {() => void} free
  */
 
 /**
- * @typedef {new (memoryMiB: number, cpu: string, cmdline: string, deterministic: boolean, wallClockMs: number) => WasmVm} WasmVmClass
+ * @typedef {{
+ *   new (memoryMiB: number, cpu: string, cmdline: string, deterministic: boolean, wallClockMs: number): WasmVm,
+ *   features(): string,
+ * }} WasmVmClass `features` is JSON
  */
 
 /** What `Vm.state` returns. */

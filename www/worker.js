@@ -18,8 +18,11 @@ const STATS_MS = 500;
 const STATS_IDLE_MS = 2000;
 /** Below this share of one host core the machine is shown as idle. */
 const IDLE_SHARE = 0.08;
-/** A sleeping machine still wakes this often, so that the figures on the page stay fresh. Costs nothing measurable. */
-const LONGEST_SLEEP_MS = 1000;
+/**
+ * A sleeping machine still wakes this often: the figures stay fresh, and guest time never has to catch up more
+ * than the machine's clock allows in one step (1 s).
+ */
+const LONGEST_SLEEP_MS = 500;
 /** Typed bytes kept while the guest does not read them. */
 const INPUT_LIMIT = 1 << 20;
 
@@ -54,7 +57,7 @@ class Alarm {
   /** @param {number} ms Infinity: as long as there is nothing to do */
   after(ms) {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.fire(), Math.min(ms, LONGEST_SLEEP_MS));
+    this.timer = setTimeout(() => this.fire(), Math.min(Math.ceil(ms), LONGEST_SLEEP_MS));
   }
 
   cancel() {
@@ -135,7 +138,7 @@ class Runner {
     try {
       this.feed(vm);
       const begin = performance.now();
-      const wait = vm.run(begin, SLICE_MS);
+      const wait = vm.run(SLICE_MS);
       const end = performance.now();
       this.busyMs += end - begin;
       if (!this.started) {
@@ -311,15 +314,15 @@ class Runner {
 
   /** @param {import('./protocol.js').Question} question @returns {string} */
   answer(question) {
-    const vm = this.vm;
-    if (!vm) {
+    const { engine, vm } = this;
+    if (!engine || !vm) {
       throw new ProblemError({ what: 'There is no machine to ask.', why: 'It is not started.', next: ['Boot it first.'] });
     }
     switch (question.what) {
       case 'stateHash':
         return vm.stateHash();
       case 'features':
-        return vm.features();
+        return engine.Vm.features();
       case 'runInstructions': {
         const done = vm.runInstructions(question.count);
         this.drain(vm);

@@ -1,96 +1,77 @@
-//! Guest time that follows the host's clock, and how many instructions to run before looking at that
-//! clock again.
+//! The host's clock and speed: how much host time has passed, how many instructions to run before looking
+//! again, and how long the guest should believe that one takes.
 
-use tabvisor_core::time::{VmDuration, VmTime};
+use tabvisor_core::time::VmDuration;
+use tabvisor_devices::machine::Rate;
 
-/// Longest jump of guest time after the host kept us from running (a hidden tab, a sleeping laptop).
-/// A guest survives a second; after an hour its watchdogs would fire all at once.
-const MAX_CATCH_UP_MS: f64 = 1000.0;
-
-/// Maps the host's milliseconds to guest time.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// Host time and guest time that belong together; `None` while guest time stands still.
-    anchor: Option<(f64, VmTime)>,
-    /// When we were last here, or when we asked to be woken, whichever is later: host milliseconds.
-    expected: f64,
+/// Measures host time between visits. Stands still while the machine is paused.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stopwatch {
+    last: Option<f64>,
 }
 
-impl Pace {
-    /// Guest time stands still until the first [`Pace::at`].
-    pub const fn stopped() -> Self {
-        Self { anchor: None, expected: 0.0 }
-    }
-
-    /// Guest time stands still from here.
+impl Stopwatch {
+    /// The time until the next [`Stopwatch::lap`] does not count.
     pub fn stop(&mut self) {
-        self.anchor = None;
+        self.last = None;
     }
 
-    /// Guest time at `host_ms`, where the guest has so far seen `seen`. Never earlier than `seen`.
-    pub fn at(&mut self, host_ms: f64, seen: VmTime) -> VmTime {
-        let Some((host, guest)) = self.anchor else {
-            self.anchor = Some((host_ms, seen));
-            self.expected = host_ms;
-            return seen;
-        };
-        let lost = host_ms - self.expected - MAX_CATCH_UP_MS;
-        let host = if lost > 0.0 { host + lost } else { host };
-        self.anchor = Some((host, guest));
-        self.expected = host_ms;
-        (guest + millis(host_ms - host)).max(seen)
-    }
-
-    /// Host milliseconds from `host_ms` until guest time reaches `until`, remembered as the time of the next visit.
-    pub fn sleep(&mut self, host_ms: f64, until: VmTime) -> f64 {
-        if until == VmTime::NEVER {
-            self.expected = f64::INFINITY;
-            return f64::INFINITY;
-        }
-        let Some((host, guest)) = self.anchor else { return 0.0 };
-        let at = host + until.since(guest).nanos() as f64 / 1e6;
-        self.expected = at.max(host_ms);
-        (at - host_ms).max(0.0)
+    /// Host time since the last call; nothing the first time, or if the clock ran backwards.
+    pub fn lap(&mut self, host_ms: f64) -> VmDuration {
+        let elapsed = self.last.map_or(0.0, |last| host_ms - last);
+        self.last = Some(host_ms);
+        // `as` saturates: negative and not-a-number become 0.
+        VmDuration::from_nanos((elapsed * 1e6) as u64)
     }
 }
 
-fn millis(ms: f64) -> VmDuration {
-    // `as` saturates: a clock that runs backwards adds nothing.
-    VmDuration::from_nanos((ms * 1e6) as u64)
-}
-
-/// Instructions per look at the clock, adapted so that a portion takes about a millisecond: often enough for
-/// the guest's timers, and for the browser to swap in optimized code, which it does at calls only.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    instructions: u64,
-}
-
-/// What a portion should take.
+/// What a portion should take: often enough for the guest's timers, and for the browser to swap in optimized
+/// code, which it does at calls only.
 const PORTION_MS: f64 = 1.0;
-const SMALLEST: u64 = 2_000;
-const LARGEST: u64 = 4_000_000;
+const SMALLEST: u64 = 1_000;
+const LARGEST: u64 = 2_000_000;
+/// A guest whose time is this far ahead of the host's is slowed to a tenth.
+const AHEAD_MS: f64 = 20.0;
+/// Rates are fractions with this denominator.
+const PER: u32 = 1 << 12;
 
-impl Budget {
+/// Learns how fast the host runs the guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Speed {
+    /// Instructions per portion.
+    portion: u64,
+    /// Host nanoseconds per instruction.
+    nanos: f64,
+}
+
+impl Speed {
     /// Starts small: the first portion may run in the slowest tier of the browser's compiler.
     pub const fn new() -> Self {
-        Self { instructions: 20_000 }
+        Self { portion: 20_000, nanos: 10.0 }
     }
 
-    /// The size of the next portion.
-    pub const fn get(self) -> u64 {
-        self.instructions
+    /// The size of the next portion, in instructions.
+    pub const fn portion(self) -> u64 {
+        self.portion
+    }
+
+    /// Guest time per instruction, where guest time is `ahead` of the host's: slower, so that the host catches up.
+    pub fn rate(self, ahead: VmDuration) -> Rate {
+        let brake = (1.0 - ahead.nanos() as f64 / 1e6 / AHEAD_MS).clamp(0.1, 1.0);
+        Rate::new((self.nanos * brake * f64::from(PER)) as u32, PER)
     }
 
     /// Learns from a portion of `done` instructions that took `ms`.
     pub fn learn(&mut self, done: u64, ms: f64) {
-        if done < self.instructions / 4 {
+        if done < self.portion / 4 {
             return; // It ended early, with a halt: that says nothing about speed.
         }
         // The browser's clock is coarse (up to 0.1 ms), so a very short time only means "much faster".
         let factor = if ms < 0.1 { 2.0 } else { (PORTION_MS / ms).clamp(0.25, 2.0) };
         let wanted = (done as f64 * factor) as u64;
-        self.instructions = (self.instructions / 2 + wanted / 2).clamp(SMALLEST, LARGEST);
+        self.portion = (self.portion / 2 + wanted / 2).clamp(SMALLEST, LARGEST);
+        let nanos = (ms.max(0.0) * 1e6 / done as f64).clamp(0.05, 10_000.0);
+        self.nanos = self.nanos * 0.8 + nanos * 0.2;
     }
 }
 
@@ -98,70 +79,44 @@ impl Budget {
 mod tests {
     use super::*;
 
-    const MS: u64 = 1_000_000;
-
     #[test]
-    fn guest_time_follows_the_host() {
-        let mut pace = Pace::stopped();
-        assert_eq!(pace.at(5_000.0, VmTime::ZERO), VmTime::ZERO);
-        assert_eq!(pace.at(5_010.0, VmTime::ZERO).nanos(), 10 * MS);
-        assert_eq!(pace.sleep(5_010.0, VmTime::from_nanos(60 * MS)), 50.0);
+    fn the_stopwatch_counts_between_laps_and_not_while_stopped() {
+        let mut w = Stopwatch::default();
+        assert_eq!(w.lap(5000.0), VmDuration::ZERO);
+        assert_eq!(w.lap(5010.5), VmDuration::from_micros(10_500));
+        assert_eq!(w.lap(5000.0), VmDuration::ZERO);
+        w.stop();
+        assert_eq!(w.lap(9000.0), VmDuration::ZERO);
+        assert_eq!(w.lap(f64::NAN), VmDuration::ZERO);
     }
 
     #[test]
-    fn a_wanted_sleep_is_caught_up_whole() {
-        let mut pace = Pace::stopped();
-        pace.at(0.0, VmTime::ZERO);
-        pace.sleep(0.0, VmTime::from_nanos(60_000 * MS));
-        assert_eq!(pace.at(60_000.0, VmTime::ZERO).nanos(), 60_000 * MS);
-        pace.sleep(60_000.0, VmTime::NEVER);
-        assert_eq!(pace.at(160_000.0, VmTime::ZERO).nanos(), 160_000 * MS);
-    }
-
-    #[test]
-    fn lost_time_is_caught_up_only_in_part() {
-        let mut pace = Pace::stopped();
-        pace.at(0.0, VmTime::ZERO);
-        assert_eq!(pace.at(3_600_000.0, VmTime::ZERO).nanos(), 1_000 * MS);
-        assert_eq!(pace.at(3_600_010.0, VmTime::ZERO).nanos(), 1_010 * MS);
-    }
-
-    #[test]
-    fn a_pause_takes_no_guest_time() {
-        let mut pace = Pace::stopped();
-        pace.at(0.0, VmTime::ZERO);
-        let seen = pace.at(10.0, VmTime::ZERO);
-        pace.stop();
-        assert_eq!(pace.at(99_000.0, seen), seen);
-        assert_eq!(pace.at(99_001.0, seen).nanos(), 11 * MS);
-    }
-
-    #[test]
-    fn guest_time_never_runs_backwards() {
-        let mut pace = Pace::stopped();
-        pace.at(100.0, VmTime::ZERO);
-        let seen = VmTime::from_nanos(7 * MS);
-        assert_eq!(pace.at(50.0, seen), seen);
-        assert_eq!(pace.at(101.0, seen), seen);
-    }
-
-    #[test]
-    fn the_budget_finds_the_speed_of_the_host() {
+    fn the_portion_finds_the_speed_of_the_host() {
         for mips in [1.0, 40.0, 500.0] {
-            let mut budget = Budget::new();
-            for _ in 0..40 {
-                let n = budget.get();
-                budget.learn(n, n as f64 / (mips * 1000.0));
+            let mut speed = Speed::new();
+            for _ in 0..60 {
+                let n = speed.portion();
+                speed.learn(n, n as f64 / (mips * 1000.0));
             }
-            let ms = budget.get() as f64 / (mips * 1000.0);
+            let ms = speed.portion() as f64 / (mips * 1000.0);
             assert!((0.5..2.0).contains(&ms), "{mips} MIPS: {ms} ms");
+            let nanos = 1000.0 / mips;
+            assert!((speed.nanos / nanos - 1.0).abs() < 0.05, "{mips} MIPS: {} ns", speed.nanos);
         }
     }
 
     #[test]
     fn a_halt_teaches_nothing() {
-        let mut budget = Budget::new();
-        budget.learn(3, 0.0);
-        assert_eq!(budget.get(), Budget::new().get());
+        let mut speed = Speed::new();
+        speed.learn(3, 0.0);
+        assert_eq!(speed.portion(), Speed::new().portion());
+    }
+
+    #[test]
+    fn a_guest_that_is_ahead_is_slowed_down() {
+        let speed = Speed { portion: 1000, nanos: 2.0 };
+        assert_eq!(speed.rate(VmDuration::ZERO), Rate::new(2 * PER, PER));
+        assert_eq!(speed.rate(VmDuration::from_millis(10)), Rate::new(PER, PER));
+        assert_eq!(speed.rate(VmDuration::from_millis(10_000)), Rate::new(PER / 5, PER));
     }
 }

@@ -1,10 +1,11 @@
 //! A machine from its files to its end: collects kernel and initrd, builds the board, runs it in slices,
 //! and holds what the page wants to know. No JavaScript here, so it is tested natively.
 
-use crate::board::{Board, Exit};
+use crate::board::Board;
 use crate::error::VmError;
-use crate::pace::{Budget, Pace};
-use tabvisor_core::time::VmTime;
+use crate::pace::{Speed, Stopwatch};
+use tabvisor_core::time::{VmDuration, VmTime};
+use tabvisor_devices::machine::Exit;
 
 /// What a machine is made of.
 #[derive(Clone, Debug)]
@@ -53,8 +54,10 @@ pub enum State {
 
 /// A kernel or initrd may have this many bytes: the host's address space holds it beside the guest's RAM.
 const MAX_FILE: usize = 1 << 30;
-/// In deterministic mode a slice ends after this many portions even if the host's clock stands still.
-const MAX_PORTIONS: u32 = 10_000;
+/// A slice ends after this many portions even if the host's clock stands still.
+const MAX_PORTIONS: u32 = 100;
+/// Portions without a single instruction before [`Session::run_instructions`] gives up.
+const MAX_IDLE: u32 = 1_000;
 
 /// One machine.
 pub struct Session<B> {
@@ -63,11 +66,13 @@ pub struct Session<B> {
     build: Builder<B>,
     board: Option<B>,
     state: State,
-    pace: Pace,
-    budget: Budget,
+    watch: Stopwatch,
+    speed: Speed,
     resets: u32,
     serial: Vec<u8>,
     crash: String,
+    /// How far guest time was ahead of the host's at the last look.
+    ahead: VmDuration,
 }
 
 impl<B: Board> Session<B> {
@@ -79,11 +84,12 @@ impl<B: Board> Session<B> {
             build,
             board: None,
             state: State::Empty,
-            pace: Pace::stopped(),
-            budget: Budget::new(),
+            watch: Stopwatch::default(),
+            speed: Speed::new(),
             resets: 0,
             serial: Vec::new(),
             crash: String::new(),
+            ahead: VmDuration::ZERO,
         }
     }
 
@@ -149,40 +155,32 @@ impl<B: Board> Session<B> {
         let begin = host_ms();
         let mut now = begin;
         for _ in 0..MAX_PORTIONS {
-            let guest = if self.config.deterministic { VmTime::NEVER } else { self.pace.at(now, board.now()) };
+            // A deterministic board takes no notice of this.
+            let ahead = board.pace(self.watch.lap(now), self.speed.rate(self.ahead));
+            self.ahead = ahead;
             let before = board.retired();
-            let exit = board.run(guest, self.budget.get());
+            let exit = board.run(self.speed.portion());
             let after = host_ms();
-            self.budget.learn(board.retired().wrapping_sub(before), after - now);
+            self.speed.learn(board.retired().wrapping_sub(before), after - now);
             now = after;
             board.take_serial(&mut self.serial);
             self.state = State::Running;
             match exit {
                 Exit::Slice => {}
+                Exit::Halted(VmTime::NEVER) => {
+                    self.state = State::Halted;
+                    return f64::INFINITY;
+                }
                 Exit::Halted(until) => {
                     self.state = State::Halted;
-                    let sleep = if self.config.deterministic {
-                        // Guest time jumps over the wait, unless there is nothing to wait for.
-                        if until == VmTime::NEVER { f64::INFINITY } else { 0.0 }
-                    } else {
-                        self.pace.sleep(now, until)
-                    };
-                    if sleep > 0.0 {
-                        return sleep;
+                    if !self.config.deterministic {
+                        let wait = until.since(board.now()).nanos().saturating_add(ahead.nanos());
+                        return wait as f64 / 1e6;
                     }
                 }
-                Exit::Reset => {
-                    self.resets = self.resets.wrapping_add(1);
-                    return 0.0;
-                }
-                Exit::Off => {
-                    self.state = State::Off;
-                    return f64::INFINITY;
-                }
-                Exit::Crash(report) => {
-                    self.state = State::Crashed;
-                    self.crash = report;
-                    return f64::INFINITY;
+                exit => {
+                    self.ended(exit);
+                    return if self.state == State::Running { 0.0 } else { f64::INFINITY };
                 }
             }
             if now - begin >= slice_ms {
@@ -190,6 +188,28 @@ impl<B: Board> Session<B> {
             }
         }
         0.0
+    }
+
+    /// The guest asked for a reset, or the machine stopped.
+    fn ended(&mut self, exit: Exit) {
+        match exit {
+            Exit::Reset(_) => match self.board.as_mut().map_or(Ok(()), Board::reset) {
+                Ok(()) => {
+                    self.resets = self.resets.wrapping_add(1);
+                    self.state = State::Running;
+                }
+                Err(error) => {
+                    self.state = State::Crashed;
+                    self.crash = error.to_string();
+                }
+            },
+            Exit::Off => self.state = State::Off,
+            Exit::Crash(report) => {
+                self.state = State::Crashed;
+                self.crash = report;
+            }
+            Exit::Slice | Exit::Halted(_) => {}
+        }
     }
 
     /// Runs `count` instructions on the deterministic clock, waits skipped. Fewer if the machine stops or waits for input.
@@ -201,36 +221,31 @@ impl<B: Board> Session<B> {
                 "Make the machine with the deterministic clock.",
             ));
         }
-        let Some(board) = self.board.as_mut() else { return Err(not_booted()) };
+        let Some(board) = self.board.as_ref() else { return Err(not_booted()) };
         let start = board.retired();
+        let mut done = 0;
         // Every portion retires an instruction or ends in a halt; a guest that only halts must not hold us.
         let mut idle = 0;
-        while matches!(self.state, State::Running | State::Halted) && idle < 1000 {
-            let done = board.retired().wrapping_sub(start);
-            if done >= count {
-                break;
-            }
-            let before = board.retired();
-            let exit = board.run(VmTime::NEVER, count - done);
+        while matches!(self.state, State::Running | State::Halted) && done < count && idle < MAX_IDLE {
+            let Some(board) = self.board.as_mut() else { break };
+            let exit = board.run(count - done);
             board.take_serial(&mut self.serial);
-            idle = if board.retired() == before { idle + 1 } else { 0 };
+            let total = board.retired().wrapping_sub(start);
+            idle = if total == done { idle + 1 } else { 0 };
+            done = total;
             self.state = State::Running;
             match exit {
                 Exit::Slice => {}
-                Exit::Halted(VmTime::NEVER) => {
+                Exit::Halted(until) => {
                     self.state = State::Halted;
-                    break;
+                    if until == VmTime::NEVER {
+                        break;
+                    }
                 }
-                Exit::Halted(_) => self.state = State::Halted,
-                Exit::Reset => self.resets = self.resets.wrapping_add(1),
-                Exit::Off => self.state = State::Off,
-                Exit::Crash(report) => {
-                    self.state = State::Crashed;
-                    self.crash = report;
-                }
+                exit => self.ended(exit),
             }
         }
-        Ok(board.retired().wrapping_sub(start))
+        Ok(done)
     }
 
     /// Offers typed bytes to the guest; returns how many were taken.
@@ -245,7 +260,7 @@ impl<B: Board> Session<B> {
 
     /// Guest time stands still until the next [`Session::run`].
     pub fn pause(&mut self) {
-        self.pace.stop();
+        self.watch.stop();
         if matches!(self.state, State::Running | State::Halted) {
             self.state = State::Paused;
         }
@@ -254,7 +269,7 @@ impl<B: Board> Session<B> {
     /// The reset button: works on a crashed machine and on one that is switched off.
     pub fn reset(&mut self) -> Result<(), VmError> {
         let Some(board) = self.board.as_mut() else { return Err(not_booted()) };
-        board.reset().map_err(|line| VmError::from_line("The machine did not start over.", &line))?;
+        board.reset()?;
         self.resets = self.resets.wrapping_add(1);
         self.crash.clear();
         self.state = State::Running;
@@ -263,7 +278,7 @@ impl<B: Board> Session<B> {
 
     /// The plug is pulled.
     pub fn power_off(&mut self) {
-        self.pace.stop();
+        self.watch.stop();
         self.state = State::Off;
     }
 
@@ -278,15 +293,15 @@ impl<B: Board> Session<B> {
         [retired as f64, now.nanos() as f64 / 1e6, f64::from(self.resets)]
     }
 
-    /// A hash over everything the guest could tell apart, as 16 hexadecimal digits.
-    pub fn state_hash(&self) -> Result<String, VmError> {
-        let board = self.board.as_ref().ok_or_else(not_booted)?;
-        Ok(format!("{:016x}", board.state_hash()))
+    /// A hash over everything the guest could tell apart, as 32 hexadecimal digits.
+    pub fn state_hash(&mut self) -> Result<String, VmError> {
+        let board = self.board.as_mut().ok_or_else(not_booted)?;
+        Ok(format!("{:032x}", board.state_hash()))
     }
 
     /// Why the machine stopped, if it crashed, then registers and messages.
-    pub fn report(&self) -> String {
-        let board = self.board.as_ref().map(Board::report).unwrap_or_default();
+    pub fn report(&mut self) -> String {
+        let board = self.board.as_mut().map(Board::report).unwrap_or_default();
         if self.crash.is_empty() { board } else { format!("{}\n{board}", self.crash) }
     }
 }

@@ -1,12 +1,15 @@
 //! The slice loop, with a machine made of a few lines and a clock that is a counter.
 
 use super::*;
+use tabvisor_devices::effect::ResetCause;
+use tabvisor_devices::machine::Rate;
 
 /// Executes the instructions of its "kernel", one per byte.
 #[derive(Default)]
 struct Toy {
     code: Vec<u8>,
     at: usize,
+    start: usize,
     retired: u64,
     now: VmTime,
     typed: Vec<u8>,
@@ -20,10 +23,11 @@ impl Board for Toy {
     fn retired(&self) -> u64 {
         self.retired
     }
-    fn run(&mut self, now: VmTime, budget: u64) -> Exit {
-        if now != VmTime::NEVER {
-            self.now = now;
-        }
+    fn pace(&mut self, elapsed: VmDuration, _rate: Rate) -> VmDuration {
+        self.now += elapsed;
+        VmDuration::ZERO
+    }
+    fn run(&mut self, budget: u64) -> Exit {
         for _ in 0..budget {
             let Some(&op) = self.code.get(self.at) else { return Exit::Off };
             self.retired += 1;
@@ -33,8 +37,8 @@ impl Board for Toy {
                 b'h' => return Exit::Halted(VmTime::NEVER),
                 b's' => return Exit::Halted(VmTime::from_nanos(self.now.nanos() + 50_000_000)),
                 b'r' => {
-                    self.at += 1;
-                    return Exit::Reset;
+                    self.start = self.at;
+                    return Exit::Reset(ResetCause::Cf9);
                 }
                 b'x' => return Exit::Crash("triple fault".into()),
                 c => self.out.push(c),
@@ -42,8 +46,8 @@ impl Board for Toy {
         }
         Exit::Slice
     }
-    fn reset(&mut self) -> Result<(), String> {
-        self.at = 0;
+    fn reset(&mut self) -> Result<(), VmError> {
+        self.at = self.start;
         Ok(())
     }
     fn serial_input(&mut self, bytes: &[u8]) -> usize {
@@ -54,10 +58,10 @@ impl Board for Toy {
     fn take_serial(&mut self, to: &mut Vec<u8>) {
         to.append(&mut self.out);
     }
-    fn state_hash(&self) -> u64 {
-        self.at as u64
+    fn state_hash(&mut self) -> u128 {
+        self.at as u128
     }
-    fn report(&self) -> String {
+    fn report(&mut self) -> String {
         "rip=0".into()
     }
 }
@@ -125,7 +129,7 @@ fn on_the_deterministic_clock_waits_are_skipped() {
 
 #[test]
 fn a_reset_ends_the_slice_so_that_output_before_it_can_be_told_apart() {
-    let mut s = session("abr cd", false);
+    let mut s = session("abrcd", false);
     assert_eq!(s.run(10.0, &mut ticking()), 0.0);
     assert_eq!((s.take_serial(), s.stats()[2]), (b"ab".to_vec(), 1.0));
     s.run(10.0, &mut ticking());
