@@ -59,23 +59,13 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
         "doctor" => no_args(command, rest).and_then(|()| doctor::run()),
         "setup" => no_args(command, rest).and_then(|()| fix::setup(need::Use::ALL)).map(done),
         "web" => no_args(command, rest).and_then(|()| web::command()).map(done),
-        "image" => images(rest).map(done),
+        "image" => image::command(rest).map(done),
         "serve" => serve::command(rest).map(done),
         "test" => suite::command(rest),
         "ci" => no_args(command, rest).and_then(|()| suite::command(&[])),
         "run" => run::command(rest),
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     }
-}
-
-fn images(names: &[String]) -> Result<()> {
-    if names.is_empty() {
-        image::list();
-    }
-    for name in names {
-        println!("{}", image::build(name)?.display());
-    }
-    Ok(())
 }
 
 fn no_args(command: &str, rest: &[String]) -> Result<()> {

@@ -14,7 +14,7 @@ use drive::{End, Runner};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tabvisor_devices::machine::{ClockPolicy, Config, Machine, Payload, Rate};
+use tabvisor_devices::machine::{ClockPolicy, Config, Machine, Payload, Rate, TripleFault};
 
 /// What the real-time clock of a deterministic machine shows: 2026-01-01 00:00 UTC.
 const FIXED_WALL_CLOCK: i64 = 1_767_225_600;
@@ -43,6 +43,7 @@ fn run() -> Result<End> {
         wall_clock: if options.deterministic { FIXED_WALL_CLOCK } else { i64::try_from(now).unwrap_or(0) },
         seed: if options.deterministic { 0 } else { random() },
         serial_ports: 1,
+        triple_fault: TripleFault::Reset,
         payload: Payload {
             kernel: read(&options.kernel)?,
             initrd: options.initrd.as_deref().map_or_else(|| Ok(Arc::from([])), read)?,
