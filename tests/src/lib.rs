@@ -1,1 +1,3 @@
 //! Shared parts of Tabvisor's tests.
+
+pub mod oracle;
