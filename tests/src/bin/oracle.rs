@@ -1,34 +1,160 @@
-//! Command line of the oracle.
-use std::time::Instant;
-use tabvisor_tests::oracle::{encoding, generator, host::Host, state::*};
-fn main() {
-    let a: Vec<String> = std::env::args().collect();
-    let n: u64 = a[1].parse().unwrap();
-    for mode in [Mode::Long64, Mode::Prot32] {
-        let mut h = Host::new().unwrap();
-        let mut vec = std::collections::BTreeMap::<u16, u64>::new();
-        let (mut diff, mut done) = (0u64, 0u64);
-        let (mut tg, mut th) = (0.0, 0.0);
-        let mut outs = [vec![], vec![]];
-        for i in (0..n).step_by(1024) {
-            let s = Instant::now();
-            let tests: Vec<Test> = (i..i + 1024).map(|i| generator::generate(mode, 1, i)).collect();
-            tg += s.elapsed().as_secs_f64();
-            for o in &mut outs { *o = tests.iter().map(Out::unchanged).collect(); }
-            let s = Instant::now();
-            h.run_all(&tests, &mut outs[0]);
-            th += s.elapsed().as_secs_f64();
-            h.run_all(&tests, &mut outs[1]);
-            for ((t, a), b) in tests.iter().zip(&outs[0]).zip(&outs[1]) {
-                *vec.entry(a.vector).or_default() += 1;
-                done += a.completed(t) as u64;
-                if a != b {
-                    diff += 1;
-                    if diff < 10 { println!("{:?} {:x?} {:x?}\n{:x?}", encoding::decode(t).code(), t.bytes(), a, b); }
+//! Command line of the oracle: see `USAGE`.
+
+fn main() -> std::process::ExitCode {
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    return linux::main();
+    #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+    {
+        eprintln!("oracle: the host side needs x86-64 Linux");
+        std::process::ExitCode::FAILURE
+    }
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod linux {
+    use anyhow::{Context, Result, bail};
+    use std::process::ExitCode;
+    use std::time::Instant;
+    use tabvisor_tests::oracle::host::{self, Host};
+    use tabvisor_tests::oracle::run::{Report, Stretch, run};
+    use tabvisor_tests::oracle::state::*;
+    use tabvisor_tests::oracle::{generator, show};
+
+    const USAGE: &str = "\
+oracle selfcheck [options]        every test twice on the host; nothing may differ
+oracle stats [options]            histogram of encodings
+oracle replay SEED INDEX [--mode] show one test and its outcome
+options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups G";
+
+    struct Options {
+        modes: Vec<Mode>,
+        count: u64,
+        seed: u64,
+        from: u64,
+        threads: u64,
+        groups: usize,
+        rest: Vec<String>,
+    }
+
+    fn options(args: impl Iterator<Item = String>) -> Result<Options> {
+        let mut o = Options {
+            modes: vec![Mode::Long64, Mode::Prot32],
+            count: 200_000,
+            seed: 1,
+            from: 0,
+            threads: 2,
+            groups: 60,
+            rest: vec![],
+        };
+        let mut args = args;
+        while let Some(a) = args.next() {
+            let Some(name) = a.strip_prefix("--") else {
+                o.rest.push(a);
+                continue;
+            };
+            let v = args.next().with_context(|| format!("{a} needs a value"))?;
+            let n = || number(&v);
+            match name {
+                "mode" => {
+                    o.modes = match v.as_str() {
+                        "64" => vec![Mode::Long64],
+                        "32" => vec![Mode::Prot32],
+                        "both" => vec![Mode::Long64, Mode::Prot32],
+                        _ => bail!("no mode {v}"),
+                    }
                 }
-                if a.vector == VEC_KILLED { println!("killed {:?} {:x?}", encoding::decode(t).code(), t.bytes()); }
+                "count" => o.count = n()?,
+                "seed" => o.seed = n()?,
+                "from" => o.from = n()?,
+                "threads" => o.threads = n()?.clamp(1, 64),
+                "groups" => o.groups = n()? as usize,
+                _ => bail!("no option {a}\n{USAGE}"),
             }
         }
-        println!("{mode:?} n={n} diff={diff} completed={done} gen={:.0}/s host={:.0}/s killed={} {vec:?}", n as f64 / tg, n as f64 / th, h.killed);
+        Ok(o)
+    }
+
+    fn number(s: &str) -> Result<u64> {
+        let plain = s.replace('_', "");
+        plain.parse().with_context(|| format!("{s} is not a number"))
+    }
+
+    /// Runs the stretches of all modes on all threads against subjects made by `make`.
+    fn all(o: &Options, make: fn() -> Result<Box<dyn Subject>>) -> Result<(Report, u64)> {
+        let mut total = Report::default();
+        let mut killed = 0;
+        for &mode in &o.modes {
+            let share = o.count.div_ceil(o.threads);
+            let parts: Vec<Result<(Report, u64)>> = std::thread::scope(|scope| {
+                let handles: Vec<_> = (0..o.threads)
+                    .map(|i| {
+                        let first = o.from + i * share;
+                        let count = share.min((o.from + o.count).saturating_sub(first));
+                        scope.spawn(move || {
+                            let mut truth = Host::new()?;
+                            let mut subject = make()?;
+                            let s = Stretch { mode, seed: o.seed, first, count };
+                            Ok((run(s, &mut truth, &mut *subject, host::vendor()), truth.killed))
+                        })
+                    })
+                    .collect();
+                handles.into_iter().map(|h| h.join().expect("a worker does not panic")).collect()
+            });
+            for p in parts {
+                let (report, k) = p?;
+                total.merge(report);
+                killed += k;
+            }
+        }
+        Ok((total, killed))
+    }
+
+    fn second_host() -> Result<Box<dyn Subject>> {
+        Ok(Box::new(Host::new()?))
+    }
+
+    fn report(o: &Options, started: Instant, (r, killed): &(Report, u64)) -> bool {
+        print!("{}", r.differences(o.groups));
+        let s = started.elapsed().as_secs_f64();
+        println!("{}; {killed} killed; {s:.1} s, {:.0} tests/s", r.summary(), r.tests as f64 / s);
+        r.different == 0
+    }
+
+    fn command(args: Vec<String>) -> Result<bool> {
+        let mut args = args.into_iter();
+        let Some(name) = args.next() else { bail!("{USAGE}") };
+        let o = options(args)?;
+        let started = Instant::now();
+        match name.as_str() {
+            "selfcheck" => Ok(report(&o, started, &all(&o, second_host)?)),
+            "stats" => {
+                let (r, _) = all(&o, second_host)?;
+                print!("{}", r.histogram());
+                println!("{}", r.summary());
+                Ok(true)
+            }
+            "replay" => {
+                let [seed, index] = &o.rest[..] else { bail!("{USAGE}") };
+                for &mode in &o.modes {
+                    let t = generator::generate(mode, number(seed)?, number(index)?);
+                    let mut out = Out::unchanged(&t);
+                    Host::new()?.run(&t, &mut out);
+                    print!("{}host:\n{}", show::test(&t), show::outcome(&t, &out));
+                }
+                Ok(true)
+            }
+            _ => bail!("no command {name}\n{USAGE}"),
+        }
+    }
+
+    pub fn main() -> ExitCode {
+        match command(std::env::args().skip(1).collect()) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(e) => {
+                eprintln!("oracle: {e:#}");
+                ExitCode::from(2)
+            }
+        }
     }
 }

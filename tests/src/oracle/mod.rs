@@ -4,11 +4,16 @@
 //! ours, and everything user code can see is compared. See `sandbox` for how the native side works,
 //! `generator` for what is tried, `masks` for what is allowed to differ and why.
 
+pub mod compare;
 pub mod encoding;
 pub mod generator;
+pub mod masks;
 pub mod rng;
+pub mod run;
+pub mod show;
 pub mod state;
 pub mod values;
+pub mod vendor;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod host;
