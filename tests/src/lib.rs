@@ -1,3 +1,5 @@
 //! Shared parts of Tabvisor's tests.
 
+pub mod ins;
+pub mod ins_user;
 pub mod oracle;

@@ -16,15 +16,17 @@ mod linux {
     use std::process::ExitCode;
     use std::time::Instant;
     use tabvisor_tests::oracle::host::{self, Host};
-    use tabvisor_tests::oracle::run::{Report, Stretch, run};
+    use tabvisor_tests::oracle::run::{self, Report, Stretch};
     use tabvisor_tests::oracle::state::*;
-    use tabvisor_tests::oracle::{generator, show};
+    use tabvisor_tests::oracle::{corpus, generator, show};
 
     const USAGE: &str = "\
 oracle selfcheck [options]        every test twice on the host; nothing may differ
 oracle stats [options]            histogram of encodings
 oracle replay SEED INDEX [--mode] show one test and its outcome
-options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups G";
+oracle record FILE [options]      write a corpus of tests that are compared in full
+oracle check FILE [options]       replay a corpus
+options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups G  --subject host";
 
     struct Options {
         modes: Vec<Mode>,
@@ -33,6 +35,7 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
         from: u64,
         threads: u64,
         groups: usize,
+        subject: fn() -> Result<Box<dyn Subject>>,
         rest: Vec<String>,
     }
 
@@ -44,6 +47,7 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
             from: 0,
             threads: 2,
             groups: 60,
+            subject: host_subject,
             rest: vec![],
         };
         let mut args = args;
@@ -67,6 +71,12 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
                 "seed" => o.seed = n()?,
                 "from" => o.from = n()?,
                 "threads" => o.threads = n()?.clamp(1, 64),
+                "subject" => {
+                    o.subject = match v.as_str() {
+                        "host" => host_subject,
+                        _ => bail!("no subject {v}"),
+                    }
+                }
                 "groups" => o.groups = n()? as usize,
                 _ => bail!("no option {a}\n{USAGE}"),
             }
@@ -94,7 +104,7 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
                             let mut truth = Host::new()?;
                             let mut subject = make()?;
                             let s = Stretch { mode, seed: o.seed, first, count };
-                            Ok((run(s, &mut truth, &mut *subject, host::vendor()), truth.killed))
+                            Ok((run::run(s, &mut truth, &mut *subject, host::vendor()), truth.killed))
                         })
                     })
                     .collect();
@@ -109,8 +119,23 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
         Ok((total, killed))
     }
 
-    fn second_host() -> Result<Box<dyn Subject>> {
+    fn host_subject() -> Result<Box<dyn Subject>> {
         Ok(Box::new(Host::new()?))
+    }
+
+    /// Records `count` tests of each mode that are compared in full, fewer of the encodings that come often.
+    fn record(o: &Options, file: &str) -> Result<()> {
+        let mut truth = Host::new()?;
+        let mut cases = Vec::new();
+        for &mode in &o.modes {
+            let s = Stretch { mode, seed: o.seed, first: o.from, count: u64::MAX / 2 };
+            cases.extend(run::collect(s, o.count as usize, &mut truth, host::vendor()));
+        }
+        let header = corpus::Header { vendor: host::vendor(), cpuid: host::cpuid() };
+        let data = corpus::encode(&header, &cases);
+        std::fs::write(file, &data).with_context(|| format!("cannot write {file}"))?;
+        println!("{} tests, {} bytes", cases.len(), data.len());
+        Ok(())
     }
 
     fn report(o: &Options, started: Instant, (r, killed): &(Report, u64)) -> bool {
@@ -126,9 +151,9 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
         let o = options(args)?;
         let started = Instant::now();
         match name.as_str() {
-            "selfcheck" => Ok(report(&o, started, &all(&o, second_host)?)),
+            "selfcheck" => Ok(report(&o, started, &all(&o, host_subject)?)),
             "stats" => {
-                let (r, _) = all(&o, second_host)?;
+                let (r, _) = all(&o, host_subject)?;
                 print!("{}", r.histogram());
                 println!("{}", r.summary());
                 Ok(true)
@@ -142,6 +167,18 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
                     print!("{}host:\n{}", show::test(&t), show::outcome(&t, &out));
                 }
                 Ok(true)
+            }
+            "record" => {
+                let [file] = &o.rest[..] else { bail!("{USAGE}") };
+                record(&o, file)?;
+                Ok(true)
+            }
+            "check" => {
+                let [file] = &o.rest[..] else { bail!("{USAGE}") };
+                let data = std::fs::read(file).with_context(|| format!("cannot read {file}"))?;
+                let (header, cases) = corpus::decode(&data)?;
+                let r = run::check(&header, &cases, &mut *(o.subject)()?);
+                Ok(report(&o, started, &(r, 0)))
             }
             _ => bail!("no command {name}\n{USAGE}"),
         }

@@ -5,12 +5,14 @@
 //! `generator` for what is tried, `masks` for what is allowed to differ and why.
 
 pub mod compare;
+pub mod corpus;
 pub mod encoding;
 pub mod generator;
 pub mod masks;
 pub mod rng;
 pub mod run;
 pub mod show;
+pub mod shrink;
 pub mod state;
 pub mod values;
 pub mod vendor;

@@ -1,6 +1,7 @@
 //! Streams of generated tests through two subjects, differences grouped, encodings counted.
 
 use super::compare::compare;
+use super::corpus::Header;
 use super::encoding::decode;
 use super::generator::generate;
 use super::masks::mask;
@@ -162,6 +163,42 @@ pub fn run(s: Stretch, truth: &mut dyn Subject, subject: &mut dyn Subject, host:
             report.add(at + i as u64, t, &want[i], &got[i], host);
         }
         at += n;
+    }
+    report
+}
+
+/// The first `wanted` tests of a stretch worth keeping: none that masks leave out, and of each encoding no more
+/// than a fair share, so that the rare ones are in.
+pub fn collect(s: Stretch, wanted: usize, truth: &mut dyn Subject, host: Vendor) -> Vec<(Test, Out)> {
+    let mut kept = Vec::new();
+    let mut counts: BTreeMap<Code, usize> = BTreeMap::new();
+    let share = wanted / 1000 + 1;
+    let mut at = s.first;
+    let end = s.first.saturating_add(s.count).min(s.first + 400 * wanted as u64);
+    while kept.len() < wanted && at < end {
+        let tests: Vec<Test> = (at..end.min(at + ROUND)).map(|i| generate(s.mode, s.seed, i)).collect();
+        let mut outs: Vec<Out> = tests.iter().map(Out::unchanged).collect();
+        truth.run_all(&tests, &mut outs);
+        for (t, o) in tests.into_iter().zip(outs) {
+            let ins = decode(&t);
+            let n = counts.entry(ins.code()).or_default();
+            if *n < share && kept.len() < wanted && mask(&t, &ins, &o, host).skip.is_none() {
+                *n += 1;
+                kept.push((t, o));
+            }
+        }
+        at += ROUND;
+    }
+    kept
+}
+
+/// Replays a corpus against a subject, on any machine.
+pub fn check(header: &Header, cases: &[(Test, Out)], subject: &mut dyn Subject) -> Report {
+    let mut report = Report::default();
+    for (i, (t, want)) in cases.iter().enumerate() {
+        let mut got = Out::unchanged(t);
+        subject.run(t, &mut got);
+        report.add(i as u64, t, want, &got, header.vendor);
     }
     report
 }

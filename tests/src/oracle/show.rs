@@ -67,6 +67,11 @@ pub fn outcome(t: &Test, o: &Out) -> String {
             let _ = write!(s, " {}={v:x}", SEG[i]);
         }
     }
+    for (name, v, old) in [("fsbase", o.fs_base, t.fs_base), ("gsbase", o.gs_base, t.gs_base)] {
+        if v != old {
+            let _ = write!(s, " {name}={v:x}");
+        }
+    }
     for (at, v) in o.deltas() {
         let _ = write!(s, " [{at:04x}]={v:x}");
     }
