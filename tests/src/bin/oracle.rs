@@ -18,7 +18,7 @@ mod linux {
     use tabvisor_tests::oracle::host::{self, Host};
     use tabvisor_tests::oracle::run::{self, Report, Stretch};
     use tabvisor_tests::oracle::state::*;
-    use tabvisor_tests::oracle::{corpus, generator, show};
+    use tabvisor_tests::oracle::{corpus, encoding, generator, show};
 
     const USAGE: &str = "\
 oracle selfcheck [options]        every test twice on the host; nothing may differ
@@ -155,6 +155,11 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
             "stats" => {
                 let (r, _) = all(&o, host_subject)?;
                 print!("{}", r.histogram());
+                for &mode in &o.modes {
+                    let all = encoding::all_wanted(mode);
+                    let never: Vec<_> = all.iter().filter(|c| !r.hits.contains_key(&(mode, **c))).collect();
+                    println!("{mode:?}: {} encodings wanted, never drawn: {never:?}", all.len());
+                }
                 println!("{}", r.summary());
                 Ok(true)
             }

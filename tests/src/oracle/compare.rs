@@ -82,14 +82,28 @@ pub fn compare(t: &Test, want: &Out, got: &Out, m: &Mask) -> Vec<Diff> {
     d
 }
 
-/// The word of the data window at `at` before the test.
-fn before(t: &Test, at: u16) -> u64 {
+/// The data windows, writable and read-only, of each fill.
+fn fills() -> &'static [Vec<u8>] {
     static FILLS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
-    let fills = FILLS.get_or_init(|| (0..super::state::FILLS).map(values::data_fill).collect());
-    let mut window = fills[t.fill as usize].clone();
-    t.apply_patches(&mut window);
+    FILLS.get_or_init(|| (0..super::state::FILLS).map(|k| [values::data_fill(k), values::ro_fill()].concat()).collect())
+}
+
+/// The data windows before the test.
+fn windows(t: &Test) -> Vec<u8> {
+    let mut w = fills()[t.fill as usize].clone();
+    t.apply_patches(&mut w);
+    w
+}
+
+/// The word at offset `at` of the data window before the test.
+fn before(t: &Test, at: u16) -> u64 {
     let at = at as usize;
-    u64::from_le_bytes(window[at..at + 8].try_into().expect("eight bytes"))
+    u64::from_le_bytes(windows(t)[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// The byte at a linear address before the test, if it lies in the data windows.
+pub fn byte_before(t: &Test, at: u64) -> Option<u8> {
+    windows(t).get(usize::try_from(at.wrapping_sub(DATA_BASE)).ok()?).copied()
 }
 
 /// Compares the changed words, each side's missing ones counting as unchanged.

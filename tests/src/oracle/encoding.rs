@@ -96,6 +96,17 @@ fn opcode_0f(r: &mut Rng) -> u8 {
     }
 }
 
+/// An opcode of the one-byte map; those that only ever raise #GP or #DB in user mode are drawn less often.
+fn opcode_1(r: &mut Rng) -> u8 {
+    loop {
+        let op = r.next() as u8;
+        match op {
+            0x6c..=0x6f | 0xcc | 0xcd | 0xe4..=0xe7 | 0xec..=0xef | 0xf1 | 0xf4 | 0xfa | 0xfb if r.chance(80) => {}
+            _ => return op,
+        }
+    }
+}
+
 /// Draws the bytes of an instruction: prefixes and opcode by plan, the rest random.
 pub fn draw(r: &mut Rng, mode: Mode) -> [u8; 16] {
     let mut b = [0u8; 16];
@@ -112,7 +123,7 @@ pub fn draw(r: &mut Rng, mode: Mode) -> [u8; 16] {
         _ => 3,
     };
     let op = match map {
-        0 => r.next() as u8,
+        0 => opcode_1(r),
         1 => opcode_0f(r),
         2 => r.pick(MAP38),
         3 => r.pick(MAP3A),
@@ -164,7 +175,6 @@ pub fn draw(r: &mut Rng, mode: Mode) -> [u8; 16] {
     if map != 0 && r.chance(20) || map == 0 && r.chance(10) {
         b[n] |= 0xc0;
     }
-    // Small immediates for the instructions whose immediate is a selector of what to do.
     b
 }
 
@@ -210,9 +220,14 @@ pub fn wanted(ins: &Instruction, bytes: &[u8], mode: Mode) -> bool {
     if !ins.cpuid_features().iter().all(|&f| in_v2(f)) {
         return false;
     }
+    !left_out(ins.mnemonic())
+}
+
+/// Instructions whose outcome depends on more than the CPU model.
+fn left_out(m: Mnemonic) -> bool {
     use Mnemonic as M;
-    !matches!(
-        ins.mnemonic(),
+    matches!(
+        m,
         // Emulated by kernels under UMIP.
         M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw
         // Depend on the kernel's descriptor tables and CPU number.
@@ -243,6 +258,25 @@ fn wanted_invalid(bytes: &[u8], mode: Mode) -> bool {
         ),
         _ => false,
     }
+}
+
+/// All encodings a long stream must show in `mode`.
+pub fn all_wanted(mode: Mode) -> Vec<Code> {
+    Code::values()
+        .filter(|c| {
+            let o = c.op_code();
+            let there = match mode {
+                Mode::Long64 => o.mode64() && o.intel_decoder64(),
+                Mode::Prot32 => o.mode32() && o.intel_decoder32(),
+            };
+            there
+                && o.is_instruction()
+                && !o.fwait()
+                && o.decoder_option() == 0
+                && c.cpuid_features().iter().all(|&f| in_v2(f))
+                && !left_out(c.mnemonic())
+        })
+        .collect()
 }
 
 /// The length to give a test whose bytes decode to `ins`: an invalid instruction keeps all 15 bytes.
