@@ -8,6 +8,10 @@ pub trait Bus {
     /// `retired` instructions have run since the CPU was created: bring the clock there.
     /// Called before every other call of this trait that a guest can time.
     fn sync(&mut self, retired: u64);
+    /// How many instructions may run before the board wants the CPU back (its next deadline).
+    fn allowance(&mut self) -> u64 {
+        u64::MAX
+    }
     /// IN. Unclaimed ports read all ones.
     fn port_read(&mut self, port: u16, size: Size) -> u32;
     /// OUT.

@@ -6,6 +6,13 @@ extern crate alloc;
 extern crate std;
 
 pub mod bus;
+pub mod cpu;
+pub mod decode;
+pub mod emit;
+pub mod flags;
+pub mod interp;
+pub mod isa;
+pub mod vcpu;
 pub mod float;
 pub mod mem;
 pub mod size;

@@ -7,6 +7,7 @@
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use crate::size::Size;
 use core::cell::{Cell, RefCell};
 
 /// log2 of the size of a page.
@@ -148,39 +149,80 @@ impl GuestRam {
         !self.0.dirty_code.borrow().is_empty()
     }
 
-    /// For the CPU: a pointer to RAM it reads and writes through TLB-checked offsets.
+    /// For the CPU: where the byte at guest-physical `at` lies, if it is RAM.
     #[inline(always)]
-    pub(crate) fn raw(&self) -> RawRam {
-        RawRam { base: self.0.base }
+    pub(crate) fn host(&self, at: u64) -> Option<Host> {
+        (at < self.len()).then(|| Host((self.0.base as usize).wrapping_add(at as usize)))
     }
 }
 
-/// The base of RAM without a length, for offsets that the TLB has checked.
+/// The address of a byte of guest RAM in this process.
+///
+/// Invariant: the page it lies in is RAM of a living [`GuestRam`], and an access through it does
+/// not leave that page. [`GuestRam::host`] and TLB entries made from it are the only sources;
+/// the TLB's hit test is the page check.
 #[derive(Clone, Copy)]
-pub(crate) struct RawRam {
-    base: *mut u8,
-}
+pub(crate) struct Host(usize);
 
-macro_rules! raw_access {
-    ($($load:ident $store:ident $t:ty),*) => {$(
-        /// # Safety
-        /// `[at, at + size)` lies inside the RAM this was made from, which is still alive.
-        #[inline(always)]
-        pub(crate) unsafe fn $load(self, at: usize) -> $t {
-            // SAFETY: the caller's promise.
-            unsafe { self.base.add(at).cast::<$t>().read_unaligned() }
+impl Host {
+    /// From `linear + add` of a TLB entry that was hit.
+    #[inline(always)]
+    pub(crate) fn of_tlb(sum: u64) -> Self {
+        Self(sum as usize)
+    }
+    /// The number a TLB entry is made from.
+    pub(crate) fn value(self) -> u64 {
+        self.0 as u64
+    }
+    /// Loads `size` bytes, zero-extended.
+    #[inline(always)]
+    pub(crate) fn load(self, size: Size) -> u64 {
+        let p = self.0 as *const u8;
+        // SAFETY: the invariant of `Host`; any bytes are a valid integer.
+        unsafe {
+            match size {
+                Size::B1 => u64::from(p.read()),
+                Size::B2 => u64::from(p.cast::<u16>().read_unaligned()),
+                Size::B4 => u64::from(p.cast::<u32>().read_unaligned()),
+                Size::B8 => p.cast::<u64>().read_unaligned(),
+            }
         }
-        /// # Safety
-        /// As for the load.
-        #[inline(always)]
-        pub(crate) unsafe fn $store(self, at: usize, v: $t) {
-            // SAFETY: the caller's promise.
-            unsafe { self.base.add(at).cast::<$t>().write_unaligned(v) }
+    }
+    /// Copies `n` bytes that lie within one page each from `src`, lowest address first.
+    /// Refuses (`false`) where that order would show: `self` a little above `src`.
+    pub(crate) fn copy_from(self, src: Self, n: usize) -> bool {
+        if self.0 > src.0 && self.0 - src.0 < n {
+            return false;
         }
-    )*};
-}
-impl RawRam {
-    raw_access!(load1 store1 u8, load2 store2 u16, load4 store4 u32, load8 store8 u64, load16 store16 u128);
+        // SAFETY: the invariant of `Host` for both pages; `copy` allows overlap.
+        unsafe { core::ptr::copy(src.0 as *const u8, self.0 as *mut u8, n) };
+        true
+    }
+    /// Fills `n` elements of `size` bytes, all within one page, with `v`.
+    pub(crate) fn fill(self, size: Size, v: u64, n: usize) {
+        if size == Size::B1 {
+            // SAFETY: the invariant of `Host`.
+            unsafe { core::ptr::write_bytes(self.0 as *mut u8, v as u8, n) };
+        } else {
+            for k in 0..n {
+                Self(self.0 + k * size as usize).store(size, v);
+            }
+        }
+    }
+    /// Stores the low `size` bytes of `v`.
+    #[inline(always)]
+    pub(crate) fn store(self, size: Size, v: u64) {
+        let p = self.0 as *mut u8;
+        // SAFETY: the invariant of `Host`; RAM is only ever accessed by copies.
+        unsafe {
+            match size {
+                Size::B1 => p.write(v as u8),
+                Size::B2 => p.cast::<u16>().write_unaligned(v as u16),
+                Size::B4 => p.cast::<u32>().write_unaligned(v as u32),
+                Size::B8 => p.cast::<u64>().write_unaligned(v),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,94 @@
+//! What follows from CR0, CR4, EFER, RFLAGS and the segment attributes, computed when they
+//! change instead of at every instruction: the decoder's mode key, the TLB context.
+
+use super::{Cpu, cr0, cr4, event, reg, segment::attr};
+use crate::flags;
+use crate::size::Size;
+
+/// The decoder's mode key: bits of [`Cpu::mode`].
+pub mod key {
+    /// Code size: 0 = 16, 1 = 32, 2 = 64 bits.
+    pub const CODE: u8 = 3;
+    /// 16-bit code.
+    pub const CODE16: u8 = 0;
+    /// 32-bit code.
+    pub const CODE32: u8 = 1;
+    /// 64-bit code.
+    pub const CODE64: u8 = 2;
+    /// The stack pointer is ESP (SS.B), outside 64-bit mode.
+    pub const STACK32: u8 = 4;
+    /// DS, ES and SS are flat, present and writable.
+    pub const FLAT: u8 = 8;
+    /// A bound above all keys.
+    pub const COUNT: usize = 16;
+}
+
+/// TLB contexts (`tlb.rs`).
+pub mod ctx {
+    /// Supervisor.
+    pub const SUPER: u32 = 0;
+    /// User.
+    pub const USER: u32 = 1;
+    /// Supervisor with RFLAGS.AC set while SMAP is on.
+    pub const SUPER_AC: u32 = 2;
+    /// User with alignment checks: never filled, so every access takes the slow path.
+    pub const CHECKED: u32 = 3;
+}
+
+impl Cpu {
+    /// Call after any change of CR0, CR4, EFER, RFLAGS.VM/AC/TF, CPL or a segment's attributes.
+    pub fn mode_changed(&mut self) {
+        let cs = self.seg[reg::CS as usize].attr;
+        self.long = self.long_mode() && cs & attr::L != 0;
+        self.mode = if self.long {
+            key::CODE64 | key::FLAT | key::STACK32
+        } else {
+            let code = if cs & attr::DB != 0 { key::CODE32 } else { key::CODE16 };
+            let ss = &self.seg[reg::SS as usize];
+            let stack = if ss.attr & attr::DB != 0 { key::STACK32 } else { 0 };
+            let flat = [reg::ES, reg::SS, reg::DS].iter().all(|&s| self.seg[s as usize].is_flat());
+            let flat = flat && self.protected() && !self.v86();
+            code | stack | if flat { key::FLAT } else { 0 }
+        };
+        self.update_tlb_ctx();
+        let step = self.rflags & flags::TF != 0 || self.dr[7] & 0xff != 0 || self.shadow != super::Shadow::None;
+        if step {
+            self.events |= event::STEP;
+        } else {
+            self.events &= !event::STEP;
+        }
+    }
+
+    /// Chooses the TLB context of ordinary data accesses.
+    pub fn update_tlb_ctx(&mut self) {
+        let ac = self.rflags & flags::AC != 0;
+        let c = if self.cpl == 3 {
+            if ac && self.cr0 & cr0::AM != 0 { ctx::CHECKED } else { ctx::USER }
+        } else if ac && self.cr4 & cr4::SMAP != 0 {
+            ctx::SUPER_AC
+        } else {
+            ctx::SUPER
+        };
+        self.tlb_ctx = c << super::tlb::CTX_SHIFT;
+    }
+
+    /// `v` as a RIP of the current code size.
+    pub fn rip_mask(&self, v: u64) -> u64 {
+        match self.mode & key::CODE {
+            key::CODE64 => v,
+            key::CODE32 => Size::B4.zx(v),
+            _ => Size::B2.zx(v),
+        }
+    }
+
+    /// The mask of offsets in the stack segment.
+    pub fn stack_mask(&self) -> u64 {
+        if self.long {
+            u64::MAX
+        } else if self.mode & key::STACK32 != 0 {
+            0xffff_ffff
+        } else {
+            0xffff
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The software TLB: translations that loads, stores and fetches may use with one compare.
+//!
+//! An entry serves an access of `n` bytes at `la` if `la - tag <= 4096 - n` (unsigned), which
+//! checks page and crossing at once (measured best in design/jit.md 3c). A write entry exists
+//! only for a dirty, writable page without decoded code. Four contexts keep privilege (and
+//! RFLAGS.AC under SMAP) apart, so a change of CPL costs nothing.
+
+use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
+use alloc::boxed::Box;
+use alloc::vec;
+
+/// log2 of the entries per context.
+pub const CTX_SHIFT: u32 = 12;
+/// Entries per context.
+const ENTRIES: usize = 1 << CTX_SHIFT;
+/// Contexts.
+const CONTEXTS: usize = 4;
+/// Entries per kind.
+pub const LEN: usize = ENTRIES * CONTEXTS;
+/// A tag that no access matches (bit 62 of a canonical address equals bit 63).
+const INVALID: u64 = 1 << 62;
+
+/// One translation.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Entry {
+    /// Linear address of the page, or a value nothing matches.
+    pub tag: u64,
+    /// Add to the linear address: the host's address (loads, stores) or the guest-physical
+    /// one (fetches).
+    pub add: u64,
+}
+
+/// Which table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Loads.
+    Read = 0,
+    /// Stores.
+    Write = 1,
+    /// Instruction fetches.
+    Exec = 2,
+}
+
+/// Properties of a filled entry that decide what flushes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fill {
+    /// From a global page.
+    pub global: bool,
+    /// From a page larger than 4 KiB.
+    pub large: bool,
+}
+
+/// 64 entries' worth of bookkeeping.
+#[derive(Clone, Copy, Default)]
+struct Group {
+    used: u64,
+    global: u64,
+    large: u64,
+}
+
+/// All translations of one CPU.
+pub struct Tlb {
+    /// Load translations.
+    pub read: Box<[Entry; LEN]>,
+    /// Store translations.
+    pub write: Box<[Entry; LEN]>,
+    /// Fetch translations.
+    pub exec: Box<[Entry; LEN]>,
+    groups: [[Group; LEN / 64]; 3],
+}
+
+const EMPTY: Entry = Entry { tag: INVALID, add: 0 };
+
+impl Default for Tlb {
+    fn default() -> Self {
+        // Through a Vec: an array this large must not pass over the stack.
+        let table = || vec![EMPTY; LEN].into_boxed_slice().try_into().expect("LEN entries");
+        Self { read: table(), write: table(), exec: table(), groups: [[Group::default(); LEN / 64]; 3] }
+    }
+}
+
+/// The index of `la` in a context.
+#[inline(always)]
+pub fn index(ctx: u32, la: u64) -> usize {
+    ((la >> PAGE_SHIFT) as usize & (ENTRIES - 1) | ctx as usize) & (LEN - 1)
+}
+
+/// Does `entry` serve `n` bytes at `la`?
+#[inline(always)]
+pub fn hit(entry: &Entry, la: u64, n: u64) -> bool {
+    la.wrapping_sub(entry.tag) <= PAGE_SIZE - n
+}
+
+impl Tlb {
+    fn table(&mut self, kind: Kind) -> &mut [Entry; LEN] {
+        match kind {
+            Kind::Read => &mut self.read,
+            Kind::Write => &mut self.write,
+            Kind::Exec => &mut self.exec,
+        }
+    }
+
+    /// Installs the translation of the page of `la` in a context (already shifted).
+    pub fn fill(&mut self, kind: Kind, ctx: u32, la: u64, add: u64, how: Fill) {
+        let i = index(ctx, la);
+        self.table(kind)[i] = Entry { tag: la & !(PAGE_SIZE - 1), add };
+        let (g, bit) = (&mut self.groups[kind as usize][i / 64], 1u64 << (i % 64));
+        g.used |= bit;
+        g.global = if how.global { g.global | bit } else { g.global & !bit };
+        g.large = if how.large { g.large | bit } else { g.large & !bit };
+    }
+
+    /// Drops the entries `pick` chooses among the used ones of each group.
+    fn drop_where(&mut self, kinds: &[Kind], pick: impl Fn(&Group) -> u64, also: impl Fn(&Entry) -> bool) {
+        for &kind in kinds {
+            for g in 0..LEN / 64 {
+                let group = self.groups[kind as usize][g];
+                let mut bits = pick(&group) & group.used;
+                let mut dropped = 0u64;
+                while bits != 0 {
+                    let b = bits.trailing_zeros();
+                    bits &= bits - 1;
+                    let entry = &mut self.table(kind)[g * 64 + b as usize];
+                    if also(entry) {
+                        *entry = EMPTY;
+                        dropped |= 1 << b;
+                    }
+                }
+                self.groups[kind as usize][g].used &= !dropped;
+            }
+        }
+    }
+
+    /// Drops everything.
+    pub fn flush_all(&mut self) {
+        self.drop_where(&ALL, |g| g.used, |_| true);
+    }
+
+    /// Drops everything that is not global (MOV to CR3).
+    pub fn flush_local(&mut self) {
+        self.drop_where(&ALL, |g| g.used & !g.global, |_| true);
+    }
+
+    /// Drops the page of `la` in all contexts, and the whole large page it lies in (SDM 3A 4.10.4.1).
+    pub fn flush_page(&mut self, la: u64) {
+        for kind in ALL {
+            for c in 0..CONTEXTS as u32 {
+                let i = index(c << CTX_SHIFT, la);
+                if hit(&self.table(kind)[i], la, 1) {
+                    self.table(kind)[i] = EMPTY;
+                    self.groups[kind as usize][i / 64].used &= !(1 << (i % 64));
+                }
+            }
+        }
+        // No page is larger than 1 GiB; flushing too much is allowed.
+        self.drop_where(&ALL, |g| g.large, |e| (e.tag ^ la) >> 30 == 0);
+    }
+
+    /// Drops store entries that lead to the host page at `host` (it now holds decoded code).
+    pub fn protect_host_page(&mut self, host: u64) {
+        self.drop_where(&[Kind::Write], |g| g.used, |e| e.tag.wrapping_add(e.add) == host);
+    }
+
+    /// Number of valid entries, for the curious.
+    pub fn used(&self) -> u32 {
+        self.groups.iter().flatten().map(|g| g.used.count_ones()).sum()
+    }
+}
+
+const ALL: [Kind; 3] = [Kind::Read, Kind::Write, Kind::Exec];
+

@@ -1,0 +1,138 @@
+//! The block cache: straight runs of decoded instructions, found by guest-physical address and
+//! mode, so that they survive every change of page tables. A block lies in one page; only the
+//! single instruction that crosses into the next page makes a block of two.
+
+use super::insn::Insn;
+use crate::mem::PAGE_SHIFT;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// Most instructions in a block.
+pub const MAX_BLOCK: usize = 48;
+/// Decoded instructions kept; beyond that everything is dropped (32 bytes each).
+const MAX_INSNS: usize = 384 * 1024;
+/// Buckets of the hash table.
+const BUCKETS: usize = 1 << 15;
+
+/// A run of instructions.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// Guest-physical address and mode ([`key`]).
+    pub key: u64,
+    /// First instruction in the arena.
+    pub start: u32,
+    /// Number of instructions.
+    pub count: u16,
+    /// Bytes of code.
+    pub bytes: u16,
+    /// Guest-physical page of the second page, plus one; 0 if there is none.
+    pub second: u32,
+    /// The next block of the same bucket, plus one.
+    next: u32,
+    /// Block last reached by the taken branch, and by falling through: same page only, so the
+    /// mapping cannot differ. Plus one; 0 if unknown.
+    pub links: [u32; 2],
+}
+
+/// Guest-physical address and mode in one number.
+pub fn key(pa: u64, mode: u8) -> u64 {
+    pa << 8 | u64::from(mode)
+}
+
+/// All decoded code.
+pub struct CodeCache {
+    /// Instructions of all blocks.
+    pub insns: Vec<Insn>,
+    /// The blocks; dead ones have key `u64::MAX`.
+    pub blocks: Vec<Block>,
+    heads: Vec<u32>,
+    pages: BTreeMap<u32, Vec<u32>>,
+}
+
+impl Default for CodeCache {
+    fn default() -> Self {
+        Self { insns: Vec::new(), blocks: Vec::new(), heads: alloc::vec![0; BUCKETS], pages: BTreeMap::new() }
+    }
+}
+
+fn bucket(key: u64) -> usize {
+    (key ^ key >> 17).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> (usize::BITS - 15)
+}
+
+impl CodeCache {
+    /// The block with this key.
+    #[inline]
+    pub fn find(&self, key: u64) -> Option<u32> {
+        let mut b = self.heads[bucket(key)];
+        while b != 0 {
+            let block = &self.blocks[b as usize - 1];
+            if block.key == key {
+                return Some(b - 1);
+            }
+            b = block.next;
+        }
+        None
+    }
+
+    /// Is there no room for another block?
+    pub fn full(&self) -> bool {
+        self.insns.len() + MAX_BLOCK > MAX_INSNS
+    }
+
+    /// Adds a block and returns its number.
+    pub fn add(&mut self, key: u64, insns: &[Insn], bytes: u16, second: Option<u64>) -> u32 {
+        let start = self.insns.len() as u32;
+        self.insns.extend_from_slice(insns);
+        let n = self.blocks.len() as u32;
+        let head = &mut self.heads[bucket(key)];
+        let second = second.map_or(0, |p| p as u32 + 1);
+        self.blocks.push(Block { key, start, count: insns.len() as u16, bytes, second, next: *head, links: [0; 2] });
+        *head = n + 1;
+        self.pages.entry((key >> (8 + PAGE_SHIFT)) as u32).or_default().push(n);
+        if second != 0 {
+            self.pages.entry(second - 1).or_default().push(n);
+        }
+        n
+    }
+
+    /// Forgets all blocks of a page.
+    pub fn drop_page(&mut self, page: u32) {
+        for n in self.pages.remove(&page).unwrap_or_default() {
+            self.unlink(n);
+        }
+    }
+
+    fn unlink(&mut self, n: u32) {
+        let key = self.blocks[n as usize].key;
+        if key == u64::MAX {
+            return;
+        }
+        let next = self.blocks[n as usize].next;
+        let b = bucket(key);
+        if self.heads[b] == n + 1 {
+            self.heads[b] = next;
+        } else {
+            let mut at = self.heads[b];
+            while at != 0 {
+                let block = &mut self.blocks[at as usize - 1];
+                if block.next == n + 1 {
+                    block.next = next;
+                    break;
+                }
+                at = block.next;
+            }
+        }
+        // Links to a dead block are found dead by its key.
+        self.blocks[n as usize].key = u64::MAX;
+        self.blocks[n as usize].links = [0; 2];
+    }
+
+    /// Forgets everything; returns the pages that had code.
+    pub fn clear(&mut self) -> Vec<u32> {
+        let pages = core::mem::take(&mut self.pages).into_keys().collect();
+        self.insns.clear();
+        self.blocks.clear();
+        self.heads.fill(0);
+        pages
+    }
+}

@@ -1,0 +1,153 @@
+//! The pre-decoded instruction: what the interpreter runs and the JIT compiles.
+//! 32 bytes, no pointers, position independent: `off` counts from the start of the block.
+
+use crate::size::Size;
+
+/// An operand of an instruction, in one byte: a register with its class, memory or immediate.
+pub mod opnd {
+    /// 0..=15: general registers (low part), numbered as the SDM does.
+    pub const GPR: u8 = 0x00;
+    /// 0x10..=0x13: AH, CH, DH, BH.
+    pub const HIGH: u8 = 0x10;
+    /// 0x20..=0x2f: XMM0..XMM15.
+    pub const XMM: u8 = 0x20;
+    /// 0x30..=0x37: MM0..MM7.
+    pub const MM: u8 = 0x30;
+    /// 0x38..=0x3f: ST(0)..ST(7).
+    pub const ST: u8 = 0x38;
+    /// 0x40..=0x45: ES, CS, SS, DS, FS, GS.
+    pub const SEG: u8 = 0x40;
+    /// 0x50..=0x5f: CR0..CR15.
+    pub const CR: u8 = 0x50;
+    /// 0x60..=0x67: DR0..DR7.
+    pub const DR: u8 = 0x60;
+    /// The memory operand described by `base`, `index`, `scale`, `disp`, `seg`, `ea`.
+    pub const MEM: u8 = 0xf0;
+    /// The immediate in `imm`.
+    pub const IMM: u8 = 0xf1;
+    /// No operand.
+    pub const NONE: u8 = 0xff;
+}
+
+/// Slots of the register array beyond the 16 general registers.
+pub mod slot {
+    /// Always zero: the base or index that is not there.
+    pub const ZERO: u8 = 16;
+    /// RIP at the start of the running block.
+    pub const BLOCK: u8 = 17;
+    /// Number of slots (a power of two: indices are masked, not checked).
+    pub const COUNT: usize = 32;
+}
+
+/// How an effective address becomes a linear address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ea {
+    /// 64-bit offset, segment base 0.
+    Flat64,
+    /// 32-bit offset, segment base 0, no limit.
+    Flat32,
+    /// 64-bit mode with the base of FS or GS, or a 32-bit offset plus that base.
+    Based64,
+    /// Through the segment's base, limit and type.
+    Segmented,
+}
+
+/// How the stack is addressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stack {
+    /// RSP, no segment.
+    Flat64,
+    /// ESP, SS with base 0 and no limit.
+    Flat32,
+    /// ESP through SS.
+    Seg32,
+    /// SP through SS.
+    Seg16,
+}
+
+/// Prefix bits of [`Insn::prefix`].
+pub mod prefix {
+    /// F3.
+    pub const REP: u8 = 1;
+    /// F2.
+    pub const REPNE: u8 = 2;
+    /// F0.
+    pub const LOCK: u8 = 4;
+    /// The instruction was decoded in 64-bit mode.
+    pub const LONG: u8 = 8;
+    /// The memory operand defaults to SS: its faults are #SS.
+    pub const STACK_EA: u8 = 16;
+}
+
+/// One decoded instruction.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Insn {
+    /// Which code runs it: a hot form, or a mnemonic of `isa::TABLE`.
+    pub op: u16,
+    /// Bytes from the start of the block.
+    pub off: u16,
+    /// Length in bytes, 1..=15.
+    pub len: u8,
+    /// Operand size.
+    pub size: Size,
+    /// First operand ([`opnd`]).
+    pub a: u8,
+    /// Second operand.
+    pub b: u8,
+    /// Third operand.
+    pub c: u8,
+    /// Base register slot ([`slot::ZERO`] if none, [`slot::BLOCK`] for RIP-relative).
+    pub base: u8,
+    /// Index register slot.
+    pub index: u8,
+    /// log2 of the scale.
+    pub scale: u8,
+    /// From effective to linear address.
+    pub ea: Ea,
+    /// Segment number: ES, CS, SS, DS, FS, GS.
+    pub seg: u8,
+    /// Prefix bits.
+    pub prefix: u8,
+    /// Condition code, or a small number that selects a variant.
+    pub sub: u8,
+    /// Displacement (relative to the block's start when RIP-relative).
+    pub disp: i32,
+    /// Size of the memory operand or source where it differs from `size`, in bytes.
+    pub size2: u8,
+    /// Address size in bytes: 2, 4, 8.
+    pub asize: u8,
+    /// Stack addressing.
+    pub stack: Stack,
+    /// iced's operand size in bytes for instructions that need it raw (0 if unused).
+    pub bytes: u8,
+    /// Immediate, sign-extended; relative branch targets count from the block's start.
+    pub imm: u64,
+}
+
+const _: () = assert!(size_of::<Insn>() == 32);
+
+impl Insn {
+    /// Has the LOCK prefix?
+    pub fn locked(&self) -> bool {
+        self.prefix & prefix::LOCK != 0
+    }
+    /// REP or REPNE?
+    pub fn repeated(&self) -> bool {
+        self.prefix & (prefix::REP | prefix::REPNE) != 0
+    }
+    /// Decoded in 64-bit mode?
+    pub fn long(&self) -> bool {
+        self.prefix & prefix::LONG != 0
+    }
+    /// Do faults of the memory operand count as stack faults?
+    pub fn stack_ea(&self) -> bool {
+        self.prefix & prefix::STACK_EA != 0
+    }
+    /// Is operand `o` memory?
+    pub fn is_mem(o: u8) -> bool {
+        o == opnd::MEM
+    }
+}

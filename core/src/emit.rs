@@ -1,0 +1,243 @@
+//! The vocabulary of instructions. Semantics (`isa/`) are generic functions over [`Emit`]:
+//! the interpreter does what they say at once, the JIT writes code that does it later.
+//!
+//! Values are 64 bits wide; an operand of a smaller size is kept zero-extended.
+
+use crate::flags::{self, FlagOp};
+use crate::size::Size;
+
+/// A 64-bit operation on two values. Comparisons give 0 or 1; shift counts are taken modulo 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Bin {
+    Add,
+    Sub,
+    Mul,
+    /// High half of the unsigned 128-bit product.
+    MulHiU,
+    /// High half of the signed 128-bit product.
+    MulHiS,
+    And,
+    Or,
+    Xor,
+    Shl,
+    Shr,
+    Sar,
+    Eq,
+    Ne,
+    LtU,
+    LtS,
+}
+
+/// A 64-bit operation on one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Un {
+    /// Leading zeros of 64.
+    Clz,
+    /// Trailing zeros of 64.
+    Ctz,
+    Popcnt,
+    /// Reverses eight bytes.
+    Bswap,
+    /// 1 if the low byte has an even number of ones.
+    Parity,
+}
+
+/// A place in the CPU state that instructions name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// A general register or one of `decode::insn::slot`, all 64 bits.
+    Gpr(u8),
+    /// The result that ZF, SF and PF are read from (`flags.rs`).
+    FlagResult,
+    /// CF, OF, AF and corrections (`flags.rs`).
+    FlagAux,
+    /// The base of a segment, by number.
+    SegBase(u8),
+    /// DF as +1 or -1 (as a wrapping 64-bit number).
+    Direction,
+}
+
+/// A linear address.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear<V> {
+    /// The address.
+    pub at: V,
+    /// Was it made with SS? A non-canonical address then faults as #SS.
+    pub stack: bool,
+}
+
+/// What an instruction can do.
+///
+/// Order inside an instruction: read, compute, store to memory, then commit registers and
+/// flags. Whatever can stop stops before the commit, and the fault is precise.
+pub trait Emit: Sized {
+    /// A 64-bit value.
+    type Val: Copy;
+    /// Why an instruction did not complete.
+    type Stop;
+
+    /// A constant.
+    fn imm(&mut self, v: u64) -> Self::Val;
+    /// Reads a slot.
+    fn get(&mut self, s: Slot) -> Self::Val;
+    /// Writes a slot.
+    fn set(&mut self, s: Slot, v: Self::Val);
+    /// `a op b`.
+    fn bin(&mut self, op: Bin, a: Self::Val, b: Self::Val) -> Self::Val;
+    /// `op a`.
+    fn un(&mut self, op: Un, a: Self::Val) -> Self::Val;
+    /// `c != 0 ? yes : no`; both are computed.
+    fn select(&mut self, c: Self::Val, yes: Self::Val, no: Self::Val) -> Self::Val;
+    /// Does `then` if `c != 0`.
+    ///
+    /// # Errors
+    /// What `then` returns.
+    fn when(
+        &mut self,
+        c: Self::Val,
+        then: impl FnOnce(&mut Self) -> Result<(), Self::Stop>,
+    ) -> Result<(), Self::Stop>;
+    /// Loads `size` bytes, zero-extended.
+    ///
+    /// # Errors
+    /// A fault of the address.
+    fn load(&mut self, at: Linear<Self::Val>, size: Size) -> Result<Self::Val, Self::Stop>;
+    /// Stores the low `size` bytes of `v`.
+    ///
+    /// # Errors
+    /// A fault of the address.
+    fn store(&mut self, at: Linear<Self::Val>, size: Size, v: Self::Val) -> Result<(), Self::Stop>;
+    /// Loads, computes, stores back, as one locked operation. The access is checked for writing
+    /// first, so `f` may commit. Returns the old value.
+    ///
+    /// # Errors
+    /// A fault of the address, before `f` runs.
+    fn modify(
+        &mut self,
+        at: Linear<Self::Val>,
+        size: Size,
+        f: impl FnOnce(&mut Self, Self::Val) -> Self::Val,
+    ) -> Result<Self::Val, Self::Stop>;
+    /// The linear address of `size` bytes at `offset` of a segment, checked for type and limit.
+    ///
+    /// # Errors
+    /// #GP or #SS.
+    fn segmented(
+        &mut self,
+        seg: u8,
+        offset: Self::Val,
+        size: u8,
+        write: bool,
+    ) -> Result<Linear<Self::Val>, Self::Stop>;
+    /// A fault with error code 0 where the exception has one.
+    fn raise(&mut self, v: crate::cpu::Vector) -> Self::Stop;
+    /// Goes to `target`, a RIP, after checking it.
+    ///
+    /// # Errors
+    /// #GP(0) if the target lies beyond the code segment's limit or is not canonical.
+    fn jump(&mut self, target: Self::Val) -> Result<(), Self::Stop>;
+    /// Goes to `target` if `c != 0`.
+    ///
+    /// # Errors
+    /// As [`Emit::jump`].
+    fn jump_if(&mut self, c: Self::Val, target: Self::Val) -> Result<(), Self::Stop> {
+        self.when(c, |e| e.jump(target))
+    }
+
+    /// Records what the flags of `r = a op b` in this size would be. `a`, `b` and `r` are
+    /// zero-extended.
+    #[inline(always)]
+    fn flags(&mut self, op: FlagOp, size: Size, a: Self::Val, b: Self::Val, r: Self::Val) {
+        flags::record(self, op, size, a, b, r);
+    }
+
+    // Shorthands. -------------------------------------------------------------------------
+
+    /// `a + b`
+    #[inline(always)]
+    fn add(&mut self, a: Self::Val, b: Self::Val) -> Self::Val {
+        self.bin(Bin::Add, a, b)
+    }
+    /// `a - b`
+    #[inline(always)]
+    fn sub(&mut self, a: Self::Val, b: Self::Val) -> Self::Val {
+        self.bin(Bin::Sub, a, b)
+    }
+    /// `a & b`
+    #[inline(always)]
+    fn and(&mut self, a: Self::Val, b: Self::Val) -> Self::Val {
+        self.bin(Bin::And, a, b)
+    }
+    /// `a | b`
+    #[inline(always)]
+    fn or(&mut self, a: Self::Val, b: Self::Val) -> Self::Val {
+        self.bin(Bin::Or, a, b)
+    }
+    /// `a ^ b`
+    #[inline(always)]
+    fn xor(&mut self, a: Self::Val, b: Self::Val) -> Self::Val {
+        self.bin(Bin::Xor, a, b)
+    }
+    /// `a << (b & 63)`
+    #[inline(always)]
+    fn shl(&mut self, a: Self::Val, b: Self::Val) -> Self::Val {
+        self.bin(Bin::Shl, a, b)
+    }
+    /// `a >> (b & 63)`, unsigned
+    #[inline(always)]
+    fn shr(&mut self, a: Self::Val, b: Self::Val) -> Self::Val {
+        self.bin(Bin::Shr, a, b)
+    }
+    /// `a << n` with a constant count below 64
+    #[inline(always)]
+    fn shli(&mut self, a: Self::Val, n: u32) -> Self::Val {
+        let n = self.imm(u64::from(n));
+        self.shl(a, n)
+    }
+    /// `a >> n` with a constant count below 64
+    #[inline(always)]
+    fn shri(&mut self, a: Self::Val, n: u32) -> Self::Val {
+        let n = self.imm(u64::from(n));
+        self.shr(a, n)
+    }
+    /// `a & m` with a constant
+    #[inline(always)]
+    fn andi(&mut self, a: Self::Val, m: u64) -> Self::Val {
+        let m = self.imm(m);
+        self.and(a, m)
+    }
+    /// `a ^ m` with a constant
+    #[inline(always)]
+    fn xori(&mut self, a: Self::Val, m: u64) -> Self::Val {
+        let m = self.imm(m);
+        self.xor(a, m)
+    }
+    /// `!a`
+    #[inline(always)]
+    fn not(&mut self, a: Self::Val) -> Self::Val {
+        self.xori(a, u64::MAX)
+    }
+    /// `a == 0`
+    #[inline(always)]
+    fn is_zero(&mut self, a: Self::Val) -> Self::Val {
+        let z = self.imm(0);
+        self.bin(Bin::Eq, a, z)
+    }
+    /// `a` cut to `size`, zero-extended.
+    #[inline(always)]
+    fn zx(&mut self, size: Size, a: Self::Val) -> Self::Val {
+        if size == Size::B8 { a } else { self.andi(a, size.mask()) }
+    }
+    /// `a` cut to `size`, sign-extended to 64 bits.
+    #[inline(always)]
+    fn sx(&mut self, size: Size, a: Self::Val) -> Self::Val {
+        if size == Size::B8 {
+            return a;
+        }
+        let n = self.imm(u64::from(64 - size.bits()));
+        let up = self.shl(a, n);
+        self.bin(Bin::Sar, up, n)
+    }
+}

@@ -1,0 +1,142 @@
+//! The interpreter: [`Emit`] that does it now.
+
+use crate::cpu::{Cpu, Stop, Vector, fault, gp, memory::canonical};
+use crate::emit::{Bin, Emit, Linear, Slot, Un};
+use crate::flags;
+use crate::size::Size;
+
+impl Emit for Cpu {
+    type Val = u64;
+    type Stop = Stop;
+
+    #[inline(always)]
+    fn imm(&mut self, v: u64) -> u64 {
+        v
+    }
+    #[inline(always)]
+    fn get(&mut self, s: Slot) -> u64 {
+        match s {
+            Slot::Gpr(r) => self.regs[(r & 31) as usize],
+            Slot::FlagResult => self.flag_result,
+            Slot::FlagAux => self.flag_aux,
+            Slot::SegBase(s) => self.seg[(s & 7) as usize].base,
+            Slot::Direction => {
+                if self.rflags & flags::DF != 0 {
+                    u64::MAX
+                } else {
+                    1
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    fn set(&mut self, s: Slot, v: u64) {
+        match s {
+            Slot::Gpr(r) => self.regs[(r & 31) as usize] = v,
+            Slot::FlagResult => self.flag_result = v,
+            Slot::FlagAux => self.flag_aux = v,
+            Slot::SegBase(s) => self.seg[(s & 7) as usize].base = v,
+            Slot::Direction => {}
+        }
+    }
+    #[inline(always)]
+    fn bin(&mut self, op: Bin, a: u64, b: u64) -> u64 {
+        match op {
+            Bin::Add => a.wrapping_add(b),
+            Bin::Sub => a.wrapping_sub(b),
+            Bin::Mul => a.wrapping_mul(b),
+            Bin::MulHiU => (u128::from(a) * u128::from(b) >> 64) as u64,
+            Bin::MulHiS => (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64,
+            Bin::And => a & b,
+            Bin::Or => a | b,
+            Bin::Xor => a ^ b,
+            Bin::Shl => a.wrapping_shl(b as u32),
+            Bin::Shr => a.wrapping_shr(b as u32),
+            Bin::Sar => (a as i64).wrapping_shr(b as u32) as u64,
+            Bin::Eq => u64::from(a == b),
+            Bin::Ne => u64::from(a != b),
+            Bin::LtU => u64::from(a < b),
+            Bin::LtS => u64::from((a as i64) < b as i64),
+        }
+    }
+    #[inline(always)]
+    fn un(&mut self, op: Un, a: u64) -> u64 {
+        match op {
+            Un::Clz => u64::from(a.leading_zeros()),
+            Un::Ctz => u64::from(a.trailing_zeros()),
+            Un::Popcnt => u64::from(a.count_ones()),
+            Un::Bswap => a.swap_bytes(),
+            Un::Parity => u64::from((a as u8).count_ones() & 1 == 0),
+        }
+    }
+    #[inline(always)]
+    fn select(&mut self, c: u64, yes: u64, no: u64) -> u64 {
+        if c != 0 { yes } else { no }
+    }
+    #[inline(always)]
+    fn when(&mut self, c: u64, then: impl FnOnce(&mut Self) -> Result<(), Stop>) -> Result<(), Stop> {
+        if c != 0 { then(self) } else { Ok(()) }
+    }
+    #[inline(always)]
+    fn load(&mut self, at: Linear<u64>, size: Size) -> Result<u64, Stop> {
+        self.read(at, size)
+    }
+    #[inline(always)]
+    fn store(&mut self, at: Linear<u64>, size: Size, v: u64) -> Result<(), Stop> {
+        self.write(at, size, v)
+    }
+    #[inline(always)]
+    fn modify(
+        &mut self,
+        at: Linear<u64>,
+        size: Size,
+        f: impl FnOnce(&mut Self, u64) -> u64,
+    ) -> Result<u64, Stop> {
+        if let Some(host) = self.rmw_host(at.at, size) {
+            let old = host.load(size);
+            let new = f(self, old);
+            host.store(size, new);
+            return Ok(old);
+        }
+        let old = self.modify_begin(at, size)?;
+        let new = f(self, old);
+        self.write(at, size, new)?;
+        Ok(old)
+    }
+    fn segmented(&mut self, seg: u8, offset: u64, size: u8, write: bool) -> Result<Linear<u64>, Stop> {
+        self.linear(seg, offset, size, write)
+    }
+    fn raise(&mut self, v: Vector) -> Stop {
+        fault(v)
+    }
+    #[inline(always)]
+    fn jump(&mut self, target: u64) -> Result<(), Stop> {
+        if self.long {
+            if !canonical(target) {
+                return Err(gp(0));
+            }
+        } else if target > u64::from(self.seg[1].limit) {
+            return Err(gp(0));
+        }
+        self.rip = target;
+        Ok(())
+    }
+}
+
+impl Cpu {
+    /// The slow half of `modify`: everything that can fault, and the old value.
+    #[cold]
+    #[inline(never)]
+    fn modify_begin(&mut self, at: Linear<u64>, size: Size) -> Result<u64, Stop> {
+        self.check_address(at, size)?;
+        self.probe_write(at, size.bytes())?;
+        self.read(at, size)
+    }
+
+    /// Counts `n` more retired instructions than the running one (long string operations).
+    pub(crate) fn charge(&mut self, n: u64) {
+        let paid = n.min(self.left);
+        self.left -= paid;
+        self.retired_end = self.retired_end.wrapping_add(n - paid);
+    }
+}

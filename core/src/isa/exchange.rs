@@ -1,0 +1,118 @@
+//! XCHG, XADD, CMPXCHG, CMPXCHG8B, CMPXCHG16B.
+
+use super::operand::*;
+use crate::cpu::{Cpu, Done, gp};
+use crate::decode::insn::Insn;
+use crate::emit::{Bin, Emit, Linear, Slot};
+use crate::flags::{self, FlagOp};
+use crate::size::Size;
+
+type R<E> = Result<(), <E as Emit>::Stop>;
+
+/// XCHG.  Flags: none. With memory it is locked whether or not LOCK is there.
+#[inline(always)]
+pub fn xchg<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let s = f.size();
+    // The register is whichever operand is not memory; both orders decode.
+    if f.b_mem() {
+        let v = reg(e, f.a, s, f.high());
+        let at = linear(e, &f, s as u8, true)?;
+        let old = e.modify(at, s, |_, _| v)?;
+        set_reg(e, f.a, s, f.high(), old);
+        return Ok(());
+    }
+    let v = reg(e, f.b, s, f.high());
+    let old = modify_a(e, f, |_, _| v)?;
+    set_reg(e, f.b, s, f.high(), old);
+    Ok(())
+}
+
+/// XADD: src = old dst, dst += src.  OSZAPC all written.
+pub fn xadd<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let s = f.size();
+    let b = reg(e, f.b, s, f.high());
+    if f.a_mem() {
+        let old = modify_a(e, f, |e, a| {
+            let r = e.add(a, b);
+            let r = e.zx(s, r);
+            e.flags(FlagOp::Add, s, a, b, r);
+            r
+        })?;
+        set_reg(e, f.b, s, f.high(), old);
+        return Ok(());
+    }
+    let a = reg(e, f.a, s, f.high());
+    let r = e.add(a, b);
+    let r = e.zx(s, r);
+    e.flags(FlagOp::Add, s, a, b, r);
+    set_reg(e, f.b, s, f.high(), a);
+    set_reg(e, f.a, s, f.high(), r);
+    Ok(())
+}
+
+/// CMPXCHG: if rAX == dst, dst = src, else rAX = dst.  OSZAPC as CMP rAX, dst.
+/// The destination is written in both cases.
+pub fn cmpxchg<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let s = f.size();
+    let acc = reg(e, 0, s, false);
+    let new = reg(e, f.b, s, f.high());
+    let old = modify_a(e, f, |e, a| {
+        let same = e.bin(Bin::Eq, acc, a);
+        e.select(same, new, a)
+    })?;
+    let r = e.sub(acc, old);
+    let r = e.zx(s, r);
+    e.flags(FlagOp::Sub, s, acc, old, r);
+    // The accumulator is left alone if equal: a 32-bit write would clear its upper half.
+    let rax = e.get(Slot::Gpr(0));
+    let keep = e.andi(rax, if s == Size::B4 { 0 } else { !s.mask() });
+    let loaded = e.or(keep, old);
+    let rax = e.select(r, loaded, rax);
+    e.set(Slot::Gpr(0), rax);
+    Ok(())
+}
+
+/// CMPXCHG8B: EDX:EAX against m64, ECX:EBX to store.  ZF written, the others kept.
+pub fn cmpxchg8b<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let half = |e: &mut E, r: u8| reg(e, r, Size::B4, false);
+    let pair = |e: &mut E, hi: u8, lo: u8| {
+        let (h, l) = (half(e, hi), half(e, lo));
+        let h = e.shli(h, 32);
+        e.or(h, l)
+    };
+    let want = pair(e, 2, 0);
+    let new = pair(e, 1, 3);
+    let at = linear(e, &f, 8, true)?;
+    let old = e.modify(at, Size::B8, |e, a| {
+        let same = e.bin(Bin::Eq, a, want);
+        e.select(same, new, a)
+    })?;
+    let same = e.bin(Bin::Eq, old, want);
+    let (lo, hi) = (e.zx(Size::B4, old), e.shri(old, 32));
+    let (rax, rdx) = (e.get(Slot::Gpr(0)), e.get(Slot::Gpr(2)));
+    let (rax, rdx) = (e.select(same, rax, lo), e.select(same, rdx, hi));
+    e.set(Slot::Gpr(0), rax);
+    e.set(Slot::Gpr(2), rdx);
+    flags::set_zf(e, same);
+    Ok(())
+}
+
+/// CMPXCHG16B: RDX:RAX against m128, RCX:RBX to store.  #GP(0) unless aligned to 16 bytes.
+pub fn cmpxchg16b(cpu: &mut Cpu, i: &Insn) -> Done {
+    let at = linear(cpu, i, 16, true)?;
+    cpu.check_address(at, Size::B1)?;
+    if at.at & 15 != 0 {
+        return Err(gp(0));
+    }
+    cpu.probe_write(at, 16)?;
+    let old = cpu.read128(at)?;
+    let same = old == [cpu.regs[0], cpu.regs[2]];
+    let new = if same { [cpu.regs[3], cpu.regs[1]] } else { old };
+    cpu.write(at, Size::B8, new[0])?;
+    cpu.write(Linear { at: at.at.wrapping_add(8), ..at }, Size::B8, new[1])?;
+    if !same {
+        (cpu.regs[0], cpu.regs[2]) = (old[0], old[1]);
+    }
+    flags::set_zf(cpu, u64::from(same));
+    Ok(())
+}

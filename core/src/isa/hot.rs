@@ -1,0 +1,190 @@
+//! Hot forms: instructions with known operand size and kinds, compiled into the arms of the
+//! interpreter's `match`. Everything else goes through a function pointer. Chosen by profiling
+//! boots and benchmarks; both run the same semantics.
+#![allow(non_upper_case_globals, reason = "one name serves the enum, the constant and the profile")]
+
+use super::operand::{Hot, kind::*};
+use super::{Op, arith, branch, logic, mov, muldiv, shift, stack};
+use crate::cpu::{Cpu, Done};
+use crate::decode::insn::{Insn, opnd};
+
+macro_rules! hot {
+    ($($name:ident $op:ident $f:path, $s:literal $a:ident $b:ident;)*) => {
+        #[repr(u16)]
+        enum Number { $($name,)* }
+        $(const $name: u16 = Number::$name as u16;)*
+        /// How many there are; other dispatch numbers follow.
+        pub const COUNT: u16 = [$($name,)*].len() as u16;
+        /// The operations they are forms of.
+        static OPS: [Op; COUNT as usize] = [$(Op::$op,)*];
+        /// Names, for profiles.
+        pub static NAMES: [&str; COUNT as usize] = [$(stringify!($name),)*];
+
+        /// The form's number, if this instruction has one.
+        pub fn select(op: Op, i: &Insn) -> Option<u16> {
+            let (a, b) = (kind_of(i.a)?, kind_of(i.b)?);
+            Some(match (op, i.size as u8, a, b) {
+                $((Op::$op, $s, $a, $b) => $name,)*
+                _ => return None,
+            })
+        }
+
+        /// Runs one instruction.
+        #[inline(always)]
+        pub fn run(cpu: &mut Cpu, i: &Insn) -> Done {
+            match i.op {
+                $($name => $f(cpu, Hot::<$s, $a, $b>(i)),)*
+                n => cold(cpu, i, n),
+            }
+        }
+    };
+}
+
+/// Does the form with this number end its block?
+pub fn ends(n: u16) -> bool {
+    OPS.get(usize::from(n)).is_none_or(|&op| super::ends_at(op as u16))
+}
+
+/// The handler of an instruction that is not hot.
+#[inline(always)]
+fn cold(cpu: &mut Cpu, i: &Insn, n: u16) -> Done {
+    match super::HANDLERS.get(usize::from(n - COUNT)) {
+        Some(h) => h(cpu, i),
+        None => Ok(()),
+    }
+}
+
+/// The operand's kind, if hot forms know it.
+fn kind_of(o: u8) -> Option<u8> {
+    match o {
+        0..=15 => Some(R),
+        opnd::MEM => Some(M),
+        opnd::IMM => Some(I),
+        opnd::NONE => Some(N),
+        _ => None,
+    }
+}
+
+hot! {
+    MovRr4 Mov mov::mov, 4 R R;
+    MovRr8 Mov mov::mov, 8 R R;
+    MovRi4 Mov mov::mov, 4 R I;
+    MovRi8 Mov mov::mov, 8 R I;
+    MovRm1 Mov mov::mov, 1 R M;
+    MovRm4 Mov mov::mov, 4 R M;
+    MovRm8 Mov mov::mov, 8 R M;
+    MovMr1 Mov mov::mov, 1 M R;
+    MovMr2 Mov mov::mov, 2 M R;
+    MovMr4 Mov mov::mov, 4 M R;
+    MovMr8 Mov mov::mov, 8 M R;
+    MovMi1 Mov mov::mov, 1 M I;
+    MovMi4 Mov mov::mov, 4 M I;
+    MovMi8 Mov mov::mov, 8 M I;
+    MovzxRr4 Movzx mov::movzx, 4 R R;
+    MovzxRm4 Movzx mov::movzx, 4 R M;
+    MovsxRr4 Movsx mov::movsx, 4 R R;
+    MovsxRm4 Movsx mov::movsx, 4 R M;
+    MovsxRr8 Movsx mov::movsx, 8 R R;
+    MovsxRm8 Movsx mov::movsx, 8 R M;
+    Lea4 Lea mov::lea, 4 R M;
+    Lea8 Lea mov::lea, 8 R M;
+    AddRr4 Add arith::add, 4 R R;
+    AddRr8 Add arith::add, 8 R R;
+    AddRi4 Add arith::add, 4 R I;
+    AddRi8 Add arith::add, 8 R I;
+    AddRm4 Add arith::add, 4 R M;
+    AddRm8 Add arith::add, 8 R M;
+    AddMr4 Add arith::add, 4 M R;
+    AddMr8 Add arith::add, 8 M R;
+    AddMi4 Add arith::add, 4 M I;
+    AddMi8 Add arith::add, 8 M I;
+    SubRr4 Sub arith::sub, 4 R R;
+    SubRr8 Sub arith::sub, 8 R R;
+    SubRi4 Sub arith::sub, 4 R I;
+    SubRi8 Sub arith::sub, 8 R I;
+    SubRm4 Sub arith::sub, 4 R M;
+    SubRm8 Sub arith::sub, 8 R M;
+    SubMi4 Sub arith::sub, 4 M I;
+    AdcRr4 Adc arith::adc, 4 R R;
+    AdcRr8 Adc arith::adc, 8 R R;
+    SbbRr4 Sbb arith::sbb, 4 R R;
+    SbbRr8 Sbb arith::sbb, 8 R R;
+    CmpRr1 Cmp arith::cmp, 1 R R;
+    CmpRr4 Cmp arith::cmp, 4 R R;
+    CmpRr8 Cmp arith::cmp, 8 R R;
+    CmpRi1 Cmp arith::cmp, 1 R I;
+    CmpRi4 Cmp arith::cmp, 4 R I;
+    CmpRi8 Cmp arith::cmp, 8 R I;
+    CmpRm4 Cmp arith::cmp, 4 R M;
+    CmpRm8 Cmp arith::cmp, 8 R M;
+    CmpMr4 Cmp arith::cmp, 4 M R;
+    CmpMr8 Cmp arith::cmp, 8 M R;
+    CmpMi1 Cmp arith::cmp, 1 M I;
+    CmpMi4 Cmp arith::cmp, 4 M I;
+    CmpMi8 Cmp arith::cmp, 8 M I;
+    IncR4 Inc arith::inc, 4 R N;
+    IncM4 Inc arith::inc, 4 M N;
+    DecR4 Dec arith::dec, 4 R N;
+    DecM4 Dec arith::dec, 4 M N;
+    NegR4 Neg arith::neg, 4 R N;
+    NegR8 Neg arith::neg, 8 R N;
+    NotR4 Not logic::not, 4 R N;
+    AndRr4 And logic::and, 4 R R;
+    AndRr8 And logic::and, 8 R R;
+    AndRi1 And logic::and, 1 R I;
+    AndRi4 And logic::and, 4 R I;
+    AndRi8 And logic::and, 8 R I;
+    AndRm4 And logic::and, 4 R M;
+    AndRm8 And logic::and, 8 R M;
+    OrRr4 Or logic::or, 4 R R;
+    OrRr8 Or logic::or, 8 R R;
+    OrRi4 Or logic::or, 4 R I;
+    OrRm4 Or logic::or, 4 R M;
+    OrRm8 Or logic::or, 8 R M;
+    XorRr4 Xor logic::xor, 4 R R;
+    XorRr8 Xor logic::xor, 8 R R;
+    XorRi4 Xor logic::xor, 4 R I;
+    XorRm4 Xor logic::xor, 4 R M;
+    XorRm8 Xor logic::xor, 8 R M;
+    TestRr1 Test logic::test, 1 R R;
+    TestRr4 Test logic::test, 4 R R;
+    TestRr8 Test logic::test, 8 R R;
+    TestRi1 Test logic::test, 1 R I;
+    TestRi4 Test logic::test, 4 R I;
+    TestMi1 Test logic::test, 1 M I;
+    ShlRi4 Shl shift::shl, 4 R I;
+    ShlRi8 Shl shift::shl, 8 R I;
+    ShlRr4 Shl shift::shl, 4 R R;
+    ShrRi4 Shr shift::shr, 4 R I;
+    ShrRi8 Shr shift::shr, 8 R I;
+    ShrRr4 Shr shift::shr, 4 R R;
+    SarRi4 Sar shift::sar, 4 R I;
+    SarRi8 Sar shift::sar, 8 R I;
+    RolRi4 Rol shift::rol, 4 R I;
+    RolRi8 Rol shift::rol, 8 R I;
+    RorRi4 Ror shift::ror, 4 R I;
+    RorRi8 Ror shift::ror, 8 R I;
+    ImulRr4 Imul muldiv::imul, 4 R R;
+    ImulRr8 Imul muldiv::imul, 8 R R;
+    ImulRm4 Imul muldiv::imul, 4 R M;
+    ImulRm8 Imul muldiv::imul, 8 R M;
+    PushR8 Push stack::push_op, 8 R N;
+    PushR4 Push stack::push_op, 4 R N;
+    PushM4 Push stack::push_op, 4 M N;
+    PopR8 Pop stack::pop_op, 8 R N;
+    PopR4 Pop stack::pop_op, 4 R N;
+    Jcc8 Jcc branch::jcc, 8 I N;
+    Jcc4 Jcc branch::jcc, 4 I N;
+    Jmp8 Jmp branch::jmp, 8 I N;
+    Jmp4 Jmp branch::jmp, 4 I N;
+    JmpR8 Jmp branch::jmp, 8 R N;
+    JmpM8 Jmp branch::jmp, 8 M N;
+    Call8 Call branch::call, 8 I N;
+    Call4 Call branch::call, 4 I N;
+    CallR8 Call branch::call, 8 R N;
+    Ret8 Ret branch::ret, 8 N N;
+    Ret4 Ret branch::ret, 4 N N;
+    Cmov4 Cmovcc mov::cmovcc, 4 R R;
+    Cmov8 Cmovcc mov::cmovcc, 8 R R;
+    Setcc1 Setcc mov::setcc, 1 R N;
+}
