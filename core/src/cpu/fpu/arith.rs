@@ -1,0 +1,180 @@
+//! Arithmetic: FADD to FDIVR in all operand forms, and the one-operand instructions.
+
+use super::{C0, C1, C2, C3, Fpu};
+use crate::float::{Env, F80, Unpacked, x87};
+
+/// The six two-operand operations, in opcode order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arith {
+    /// FADD: dst + src
+    Add,
+    /// FMUL: dst * src
+    Mul,
+    /// FSUB: dst - src
+    Sub,
+    /// FSUBR: src - dst
+    SubR,
+    /// FDIV: dst / src
+    Div,
+    /// FDIVR: src / dst
+    DivR,
+}
+
+/// The second operand of an arithmetic instruction or comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// ST(i).
+    St(u8),
+    /// m32fp bits.
+    F32(u32),
+    /// m64fp bits.
+    F64(u64),
+    /// m16int.
+    I16(i16),
+    /// m32int.
+    I32(i32),
+}
+
+impl Operand {
+    #[inline]
+    pub(super) fn is_empty(self, fpu: &Fpu) -> bool {
+        matches!(self, Operand::St(i) if fpu.is_empty(i))
+    }
+
+    #[inline]
+    pub(super) fn unpack(self, fpu: &Fpu) -> Unpacked {
+        match self {
+            Operand::St(i) => fpu.st(i).unpack(),
+            Operand::F32(bits) => x87::unpack_f32(bits),
+            Operand::F64(bits) => x87::unpack_f64(bits),
+            Operand::I16(v) => Unpacked::integer(i64::from(v)),
+            Operand::I32(v) => Unpacked::integer(i64::from(v)),
+        }
+    }
+}
+
+#[inline]
+fn compute(env: &mut Env, op: Arith, dst: &Unpacked, src: &Unpacked) -> F80 {
+    match op {
+        Arith::Add => x87::add(env, dst, src),
+        Arith::Mul => x87::mul(env, dst, src),
+        Arith::Sub => x87::sub(env, dst, src),
+        Arith::SubR => x87::sub(env, src, dst),
+        Arith::Div => x87::div(env, dst, src),
+        Arith::DivR => x87::div(env, src, dst),
+    }
+}
+
+impl Fpu {
+    /// D8 group, DC with memory, DA and DE with memory: ST(0) = ST(0) op src.
+    pub fn arith(&mut self, op: Arith, src: Operand) {
+        if self.is_empty(0) || src.is_empty(self) {
+            if self.stack_fault(false) {
+                self.put(0, F80::INDEFINITE);
+            }
+            return;
+        }
+        let mut env = self.env();
+        let v = compute(&mut env, op, &self.st(0).unpack(), &src.unpack(self));
+        if self.settle(&env) {
+            self.put(0, v);
+        }
+    }
+
+    /// DC and DE groups with registers: ST(i) = ST(i) op ST(0), then pop for the P forms.
+    pub fn arith_to(&mut self, op: Arith, i: u8, pop: bool) {
+        if self.is_empty(0) || self.is_empty(i) {
+            if self.stack_fault(false) {
+                self.put(i, F80::INDEFINITE);
+                if pop {
+                    self.pop();
+                }
+            }
+            return;
+        }
+        let mut env = self.env();
+        let v = compute(&mut env, op, &self.st(i).unpack(), &self.st(0).unpack());
+        if self.settle(&env) {
+            self.put(i, v);
+            if pop {
+                self.pop();
+            }
+        }
+    }
+
+    /// FCHS. No exception but stack underflow.
+    pub fn fchs(&mut self) {
+        self.unary(|_, a| F80 { se: a.se ^ 0x8000, ..a });
+    }
+
+    /// FABS. No exception but stack underflow.
+    pub fn fabs(&mut self) {
+        self.unary(|_, a| F80 { se: a.se & 0x7fff, ..a });
+    }
+
+    /// FSQRT.
+    pub fn fsqrt(&mut self) {
+        self.unary(|env, a| x87::sqrt(env, &a.unpack()));
+    }
+
+    /// FRNDINT.
+    pub fn frndint(&mut self) {
+        self.unary(|env, a| x87::round_integral(env, &a.unpack()));
+    }
+
+    /// FSCALE: ST(0) * 2^trunc(ST(1)).
+    pub fn fscale(&mut self) {
+        let by = self.st(1);
+        if self.is_empty(1) && !self.is_empty(0) {
+            if self.stack_fault(false) {
+                self.put(0, F80::INDEFINITE);
+            }
+            return;
+        }
+        self.unary(|env, a| x87::scale(env, &a.unpack(), &by.unpack()));
+    }
+
+    /// FXTRACT: ST(0) becomes the exponent, then the significand is pushed.
+    pub fn fxtract(&mut self) {
+        let (underflow, overflow) = (self.is_empty(0), !self.is_empty(7));
+        if underflow || overflow {
+            if self.stack_fault(!underflow) {
+                self.put(0, F80::INDEFINITE);
+                self.push(F80::INDEFINITE);
+            }
+            return;
+        }
+        let mut env = self.env();
+        let (exponent, significand) = x87::extract(&mut env, &self.st(0).unpack());
+        if self.settle(&env) {
+            self.put(0, exponent);
+            self.push(significand);
+        }
+    }
+
+    /// FPREM (`nearest` false) and FPREM1: the partial remainder of ST(0) by ST(1).
+    /// C2 says incomplete; C0, C3, C1 are quotient bits 2, 1, 0,
+    /// unless there is no quotient, which leaves C0 and C3.
+    pub fn fprem(&mut self, nearest: bool) {
+        if self.is_empty(0) || self.is_empty(1) {
+            self.sw &= !C2;
+            if self.stack_fault(false) {
+                self.put(0, F80::INDEFINITE);
+            }
+            return;
+        }
+        let mut env = self.env();
+        let r = x87::remainder(&mut env, &self.st(0).unpack(), &self.st(1).unpack(), nearest);
+        self.sw &= !C2;
+        if !self.settle(&env) {
+            return;
+        }
+        self.put(0, r.value);
+        if r.partial {
+            self.sw = self.sw & !(C0 | C3) | C2;
+        } else if !r.invalid {
+            let bit = |n: u64, c: u16| if r.quotient >> n & 1 != 0 { c } else { 0 };
+            self.sw = self.sw & !(C0 | C3) | bit(2, C0) | bit(1, C3) | bit(0, C1);
+        }
+    }
+}
