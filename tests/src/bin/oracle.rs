@@ -18,15 +18,18 @@ mod linux {
     use tabvisor_tests::oracle::host::{self, Host};
     use tabvisor_tests::oracle::run::{self, Report, Stretch};
     use tabvisor_tests::oracle::state::*;
-    use tabvisor_tests::oracle::{corpus, encoding, generator, show};
+    use tabvisor_tests::oracle::subject::Interpreter;
+    use tabvisor_tests::oracle::{compare, corpus, encoding, generator, masks, show, shrink};
 
     const USAGE: &str = "\
+oracle run [options]              the host against the subject; differences, grouped
+oracle shrink SEED INDEX [--mode] a differing test, made simple
 oracle selfcheck [options]        every test twice on the host; nothing may differ
 oracle stats [options]            histogram of encodings
 oracle replay SEED INDEX [--mode] show one test and its outcome
 oracle record FILE [options]      write a corpus of tests that are compared in full
 oracle check FILE [options]       replay a corpus
-options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups G  --subject host";
+options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups G  --subject interp|host";
 
     struct Options {
         modes: Vec<Mode>,
@@ -47,7 +50,7 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
             from: 0,
             threads: 2,
             groups: 60,
-            subject: host_subject,
+            subject: interpreter,
             rest: vec![],
         };
         let mut args = args;
@@ -74,6 +77,7 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
                 "subject" => {
                     o.subject = match v.as_str() {
                         "host" => host_subject,
+                        "interp" => interpreter,
                         _ => bail!("no subject {v}"),
                     }
                 }
@@ -119,6 +123,10 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
         Ok((total, killed))
     }
 
+    fn interpreter() -> Result<Box<dyn Subject>> {
+        Ok(Box::new(Interpreter::new()))
+    }
+
     fn host_subject() -> Result<Box<dyn Subject>> {
         Ok(Box::new(Host::new()?))
     }
@@ -138,6 +146,37 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
         Ok(())
     }
 
+    fn differ(t: &Test, want: &Out, subject: &mut dyn Subject) -> Vec<compare::Diff> {
+        let mut got = Out::unchanged(t);
+        subject.run(t, &mut got);
+        compare::compare(t, want, &got, &masks::mask(t, &encoding::decode(t), want, host::vendor()))
+    }
+
+    /// Simplifies a test that differs, keeping its encoding and the fields that differ.
+    fn shrink_one(o: &Options, t: &Test) -> Result<()> {
+        let mut truth = Host::new()?;
+        let mut subject = (o.subject)()?;
+        let mut verdict = |t: &Test| {
+            let mut want = Out::unchanged(t);
+            truth.run(t, &mut want);
+            let d = differ(t, &want, &mut *subject);
+            (encoding::decode(t).code(), show::fields(&d), want, d)
+        };
+        let (code, fields, _, d) = verdict(t);
+        if d.is_empty() {
+            println!("{:?}: no difference", t.mode);
+            return Ok(());
+        }
+        let small = shrink::shrink(t, &mut |t| {
+            let v = verdict(t);
+            v.0 == code && v.1 == fields
+        });
+        let (_, _, want, d) = verdict(&small);
+        print!("{}host:\n{}", show::test(&small), show::outcome(&small, &want));
+        println!("subject: {}", show::diffs(&d));
+        Ok(())
+    }
+
     fn report(o: &Options, started: Instant, (r, killed): &(Report, u64)) -> bool {
         print!("{}", r.differences(o.groups));
         let s = started.elapsed().as_secs_f64();
@@ -152,6 +191,7 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
         let started = Instant::now();
         match name.as_str() {
             "selfcheck" => Ok(report(&o, started, &all(&o, host_subject)?)),
+            "run" => Ok(report(&o, started, &all(&o, o.subject)?)),
             "stats" => {
                 let (r, _) = all(&o, host_subject)?;
                 print!("{}", r.histogram());
@@ -170,6 +210,15 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
                     let mut out = Out::unchanged(&t);
                     Host::new()?.run(&t, &mut out);
                     print!("{}host:\n{}", show::test(&t), show::outcome(&t, &out));
+                    let d = differ(&t, &out, &mut *(o.subject)()?);
+                    println!("subject: {}", show::diffs(&d));
+                }
+                Ok(true)
+            }
+            "shrink" => {
+                let [seed, index] = &o.rest[..] else { bail!("{USAGE}") };
+                for &mode in &o.modes {
+                    shrink_one(&o, &generator::generate(mode, number(seed)?, number(index)?))?;
                 }
                 Ok(true)
             }

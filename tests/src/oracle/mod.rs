@@ -14,6 +14,7 @@ pub mod run;
 pub mod show;
 pub mod shrink;
 pub mod state;
+pub mod subject;
 pub mod values;
 pub mod vendor;
 
