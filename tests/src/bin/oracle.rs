@@ -179,6 +179,9 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
 
     fn report(o: &Options, started: Instant, (r, killed): &(Report, u64)) -> bool {
         print!("{}", r.differences(o.groups));
+        for (mode, index) in r.killed.iter().take(20) {
+            println!("the host could not run {mode:?} seed {} index {index}", o.seed);
+        }
         let s = started.elapsed().as_secs_f64();
         println!("{}; {killed} killed; {s:.1} s, {:.0} tests/s", r.summary(), r.tests as f64 / s);
         r.different == 0

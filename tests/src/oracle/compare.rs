@@ -29,6 +29,12 @@ impl fmt::Display for Diff {
     }
 }
 
+/// Null selectors are all the same: a kernel's IRET to the handler may make 1 to 3 zero on the way
+/// (SDM 2A IRET, return to outer privilege level).
+fn selector(sel: u16) -> u16 {
+    if sel < 4 { 0 } else { sel }
+}
+
 /// All differences, in a fixed order.
 pub fn compare(t: &Test, want: &Out, got: &Out, m: &Mask) -> Vec<Diff> {
     let mut d = Vec::new();
@@ -40,16 +46,22 @@ pub fn compare(t: &Test, want: &Out, got: &Out, m: &Mask) -> Vec<Diff> {
             d.push(Diff { field: field.to_string(), want, got });
         }
     };
-    check(&"vector", want.vector.into(), got.vector.into(), 0);
-    check(&"err", want.err.into(), got.err.into(), m.err.into());
+    let access = |v: u16| matches!(v, 12 | 13 | 14 | 17);
+    let same = m.any_fault && access(want.vector) && access(got.vector);
+    if !same {
+        check(&"vector", want.vector.into(), got.vector.into(), 0);
+        check(&"err", want.err.into(), got.err.into(), m.err.into());
+        if !m.cr2 {
+            check(&"cr2", want.cr2.into(), got.cr2.into(), 0);
+        }
+    }
     check(&"rip", want.rip.into(), got.rip.into(), 0);
-    check(&"cr2", want.cr2.into(), got.cr2.into(), 0);
     check(&"rflags", want.rflags.into(), got.rflags.into(), m.rflags.into());
     for i in 0..16 {
         check(&GPR[i], want.gpr[i].into(), got.gpr[i].into(), m.gpr[i].into());
     }
     for i in 0..6 {
-        check(&SEG[i], want.sel[i].into(), got.sel[i].into(), 0);
+        check(&SEG[i], selector(want.sel[i]).into(), selector(got.sel[i]).into(), 0);
     }
     check(&"fsbase", want.fs_base.into(), got.fs_base.into(), 0);
     check(&"gsbase", want.gs_base.into(), got.gs_base.into(), 0);

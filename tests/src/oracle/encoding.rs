@@ -101,7 +101,7 @@ fn opcode_1(r: &mut Rng) -> u8 {
     loop {
         let op = r.next() as u8;
         match op {
-            0x6c..=0x6f | 0xcc | 0xcd | 0xe4..=0xe7 | 0xec..=0xef | 0xf1 | 0xf4 | 0xfa | 0xfb if r.chance(80) => {}
+            0x6c..=0x6f | 0xcc | 0xcd | 0xe4..=0xe7 | 0xec..=0xef | 0xf4 | 0xfa | 0xfb if r.chance(80) => {}
             _ => return op,
         }
     }
@@ -236,6 +236,8 @@ fn left_out(m: Mnemonic) -> bool {
         | M::Syscall | M::Sysenter
         // Kernels may allow it.
         | M::Rdpmc
+        // Hypervisors intercept it, and some report the address of the instruction itself.
+        | M::Int1
         // SMM: the hypervisor sees it first.
         | M::Rsm | M::Getsec
     )

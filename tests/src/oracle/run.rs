@@ -54,6 +54,10 @@ pub struct Report {
     pub different: u64,
     /// Differences by mode, encoding and fields.
     pub groups: BTreeMap<(Mode, String, String), Group>,
+    /// Tests the truth could not run: mode and index.
+    pub killed: Vec<(Mode, u64)>,
+    /// Encodings the subject does not know: #UD where the truth is something else. Counted as different.
+    pub missing: BTreeMap<(Mode, Code), u64>,
     /// Encodings.
     pub hits: BTreeMap<(Mode, Code), Hits>,
     /// Outcomes by vector.
@@ -71,6 +75,10 @@ impl Report {
             if g.index < mine.index {
                 (mine.index, mine.example) = (g.index, g.example);
             }
+        }
+        self.killed.extend(other.killed);
+        for (k, n) in other.missing {
+            *self.missing.entry(k).or_default() += n;
         }
         for (k, h) in other.hits {
             let mine = self.hits.entry(k).or_default();
@@ -93,9 +101,16 @@ impl Report {
         h.completed += u64::from(want.completed(t));
         h.skipped += u64::from(m.skip.is_some());
         *self.vectors.entry(want.vector).or_default() += 1;
+        if want.vector == VEC_KILLED {
+            self.killed.push((t.mode, index));
+        }
         let d = compare(t, want, got, &m);
         if !d.is_empty() {
             self.different += 1;
+            if got.vector == 6 && want.vector != 6 && got.rip == t.rip() {
+                *self.missing.entry((t.mode, ins.code())).or_default() += 1;
+                return;
+            }
             let key = (t.mode, format!("{:?}", ins.code()), show::fields(&d));
             let g = self.groups.entry(key).or_insert_with(|| Group {
                 count: 0,
@@ -111,6 +126,12 @@ impl Report {
         let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_by_key(|(_, g)| std::cmp::Reverse(g.count));
         let mut s = String::new();
+        if !self.missing.is_empty() {
+            let mut names: Vec<String> = self.missing.keys().map(|(_, c)| format!("{c:?}")).collect();
+            names.sort();
+            names.dedup();
+            s += &format!("#UD where the truth is something else: {}\n", names.join(" "));
+        }
         for ((mode, code, fields), g) in groups.iter().take(limit) {
             s += &format!("{:6} {mode:?} {code} {fields}: first is {}\n      {}\n", g.count, g.index, g.example);
         }

@@ -5,7 +5,7 @@ use super::compare;
 use super::encoding::{Shape, shape};
 use super::masks::{Mask, linear};
 use super::state::*;
-use iced_x86::{Instruction, Mnemonic as M};
+use iced_x86::{Code, Instruction, Mnemonic as M, Register};
 
 /// One difference.
 struct Difference {
@@ -20,6 +20,7 @@ struct Difference {
 struct Context<'a> {
     t: &'a Test,
     ins: &'a Instruction,
+    truth: &'a Out,
     shape: Shape,
 }
 
@@ -79,14 +80,55 @@ const AMD: &[Difference] = &[
         what: |m, _| m.skip = Some("MXCSR bit 17"),
         reason: "MXCSR bit 17 (misaligned SSE) can be set on AMD, raises #GP on Intel (APM 2 3.1.10)",
     },
+    Difference {
+        when: |c| c.ins.code() == Code::Pause && c.shape.rex & 1 != 0,
+        what: |m, _| m.skip = Some("F3 REX.B 90"),
+        reason: "F3h with REX.B before 90h: PAUSE in Intel's tables, XCHG r8, rAX on AMD (SDM 2B NOP, PAUSE; measured)",
+    },
+    Difference {
+        when: |c| c.ins.mnemonic() == M::Retf && c.ins.op_count() == 1,
+        what: |m, c| m.any_fault = c.truth.vector != 13,
+        reason: "RETF imm16: AMD reads the outer stack's words before it checks the selector (SDM 2B RET; measured)",
+    },
+    Difference {
+        when: |c| {
+            c.ins.mnemonic() == M::Call
+                && c.t.mode == Mode::Long64
+                && near_branch(c)
+                && matches!(c.truth.vector, 12 | 14 | 17)
+        },
+        what: |m, _| m.any_fault = true,
+        reason: "near CALL to a non-canonical address: Intel raises #GP before it pushes, AMD pushes first (SDM 2A CALL; measured)",
+    },
+    Difference {
+        when: |c| {
+            let flat = c.t.sel[DS] == SEL_DATA && c.ins.memory_segment() == Register::DS;
+            let writable = |a: u64| (DATA_BASE..RO_BASE - 1).contains(&a);
+            c.ins.mnemonic() == M::Arpl && linear(c.t, c.ins).is_some_and(|a| !flat || !writable(a))
+        },
+        what: |m, _| m.skip = Some("ARPL to memory that cannot be written"),
+        reason: "ARPL: whether the destination is written, and so checked, when its RPL stays (AMD does not; SDM 2A ARPL leaves it open)",
+    },
+    Difference {
+        when: |c| {
+            matches!(c.ins.mnemonic(), M::Ud0 | M::Ud1) && u64::from(c.t.entry) + u64::from(c.t.len) > CODE_SIZE
+        },
+        what: |m, _| m.skip = Some("UD0 or UD1 across the end of the code"),
+        reason: "UD0, UD1: AMD raises #UD without fetching the operand's bytes (SDM 2B UD; APM 3 UD1)",
+    },
+    Difference {
+        when: |c| c.ins.mnemonic() == M::Enter && c.truth.vector == 17,
+        what: |m, _| m.skip = Some("ENTER with alignment checks"),
+        reason: "ENTER: AMD checks the alignment of its probe of the new stack top, and before it pushes (SDM 2A ENTER; measured)",
+    },
 ];
 
 /// Adds the differences between `host` and Intel that apply to this test.
-pub fn differences(m: &mut Mask, t: &Test, ins: &Instruction, host: Vendor) {
+pub fn differences(m: &mut Mask, t: &Test, ins: &Instruction, truth: &Out, host: Vendor) {
     if host == Vendor::Intel {
         return;
     }
-    let c = Context { t, ins, shape: shape(t.bytes(), t.mode) };
+    let c = Context { t, ins, truth, shape: shape(t.bytes(), t.mode) };
     for d in AMD {
         if (d.when)(&c) {
             (d.what)(m, &c);
