@@ -17,7 +17,7 @@
 //!
 //! Lines starting with `#` and empty lines are skipped. See [`Mode`] for the world each mode provides.
 
-use crate::oracle::state::{CODE_BASE, DATA_BASE};
+use crate::oracle::state::{CODE_BASE, DATA_BASE, Fx};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 
@@ -299,6 +299,30 @@ impl Case {
             }
         }
         f
+    }
+
+    /// Floating-point state before the case runs.
+    pub fn initial_fx(&self) -> Fx {
+        let mut fx = Fx::INIT;
+        fx.set_u16(0, self.initial("fcw") as u16);
+        fx.set_u16(2, self.initial("fsw") as u16);
+        fx.0[4] = self.initial("ftw") as u8;
+        fx.set_mxcsr(self.initial("mxcsr") as u32);
+        for i in 0..16 {
+            let v = self.initial(&format!("xmm{i}"));
+            fx.0[Fx::xmm(i)..Fx::xmm(i) + 16].copy_from_slice(&v.to_le_bytes());
+        }
+        for i in 0..8 {
+            let mm = self.before.values.get(&format!("mm{i}")).map(|v| *v | 0xffff << 64);
+            let st = self.before.values.get(&format!("st{i}"));
+            if let Some(v) = mm.or(st.copied()) {
+                fx.0[Fx::st(i)..Fx::st(i) + 16].copy_from_slice(&v.to_le_bytes());
+                // A register that is named is not empty.
+                let top = fx.u16(2) >> 11 & 7;
+                fx.0[4] |= 1 << ((i as u16 + top) & 7);
+            }
+        }
+        fx
     }
 
     /// What is wrong with an ending; empty if nothing is.

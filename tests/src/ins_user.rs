@@ -25,25 +25,7 @@ fn test(c: &Case) -> Result<Test> {
             t.sel[i] = *v as u16;
         }
     }
-    t.fx = Fx::INIT;
-    t.fx.set_u16(0, c.initial("fcw") as u16);
-    t.fx.set_u16(2, c.initial("fsw") as u16);
-    t.fx.0[4] = c.initial("ftw") as u8;
-    t.fx.set_mxcsr(c.initial("mxcsr") as u32);
-    for i in 0..16 {
-        let v = c.initial(&format!("xmm{i}"));
-        t.fx.0[Fx::xmm(i)..Fx::xmm(i) + 16].copy_from_slice(&v.to_le_bytes());
-    }
-    for i in 0..8 {
-        let mm = c.before.values.get(&format!("mm{i}")).map(|v| *v | 0xffff << 64);
-        let st = c.before.values.get(&format!("st{i}"));
-        if let Some(v) = mm.or(st.copied()) {
-            t.fx.0[Fx::st(i)..Fx::st(i) + 16].copy_from_slice(&v.to_le_bytes());
-            // A register that is named is not empty.
-            let top = t.fx.u16(2) >> 11 & 7;
-            t.fx.0[4] |= 1 << ((i as u16 + top) & 7);
-        }
-    }
+    t.fx = c.initial_fx();
     t.len = c.code.len() as u8;
     t.code = [0; 32];
     t.code[..c.code.len()].copy_from_slice(&c.code);

@@ -42,3 +42,14 @@ fn the_host_cpu_agrees_with_the_cases() {
     }
     assert!(total >= 30, "only {total} cases ran on the host");
 }
+
+#[test]
+#[ignore = "the interpreter has no floating point and vectors yet"]
+fn the_interpreter_agrees_with_the_cases() {
+    let mut runner = tabvisor_tests::ins_guest::Guest;
+    for (name, cases) in files() {
+        let (ran, wrong) = ins::run(&name, &cases, &mut runner).expect("the cases can be run");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert_eq!(ran, cases.len());
+    }
+}

@@ -27,6 +27,16 @@ fn the_host_gives_the_same_answer_twice() {
 }
 
 #[test]
+#[ignore = "the interpreter has no floating point and vectors yet"]
+fn the_interpreter_agrees_with_the_host() {
+    for mode in [Mode::Long64, Mode::Prot32] {
+        let mut subject = tabvisor_tests::oracle::subject::Interpreter::new();
+        let r = run(Stretch { mode, seed: 4, first: 0, count: 20_000 }, &mut host(), &mut subject, vendor());
+        assert_eq!(r.different, 0, "{}", r.differences(10));
+    }
+}
+
+#[test]
 fn a_test_that_hangs_is_reported_and_the_rest_goes_on() {
     let mut t = Test::background(Mode::Long64, 1);
     (t.len, t.code[0], t.code[1]) = (2, 0xeb, 0xfe); // jmp $

@@ -54,7 +54,7 @@ pub struct Interpreter {
 }
 
 /// A board with nothing on it.
-struct Nothing;
+pub struct Nothing;
 
 impl Bus for Nothing {
     fn sync(&mut self, _retired: u64) {}
