@@ -183,12 +183,24 @@ fn canonical(name: &str) -> Option<String> {
 
 /// Is `name` something a case may set or ask for besides general registers and flags?
 fn known(name: &str) -> bool {
-    let numbered = |prefix: &str, n: u32| {
-        name.strip_prefix(prefix).and_then(|d| d.parse::<u32>().ok()).is_some_and(|d| d < n)
-    };
+    let numbered =
+        |prefix: &str, n: u32| name.strip_prefix(prefix).and_then(|d| d.parse::<u32>().ok()).is_some_and(|d| d < n);
     matches!(
         name,
-        "rip" | "rflags" | "es" | "cs" | "ss" | "ds" | "fs" | "gs" | "fsbase" | "gsbase" | "fcw" | "fsw" | "ftw" | "mxcsr"
+        "rip"
+            | "rflags"
+            | "es"
+            | "cs"
+            | "ss"
+            | "ds"
+            | "fs"
+            | "gs"
+            | "fsbase"
+            | "gsbase"
+            | "fcw"
+            | "fsw"
+            | "ftw"
+            | "mxcsr"
     ) || FLAGS.iter().any(|f| f.0 == name)
         || numbered("xmm", 16)
         || numbered("st", 8)
@@ -203,10 +215,10 @@ fn hex(s: &str) -> Result<u128> {
 
 fn hex_bytes(s: &str) -> Result<Vec<u8>> {
     let digits: Vec<u8> = s.bytes().filter(|b| !b.is_ascii_whitespace() && *b != b'_').collect();
-    ensure!(digits.len() % 2 == 0, "{s} has half a byte");
+    ensure!(digits.len().is_multiple_of(2), "{s} has half a byte");
     digits
         .chunks(2)
-        .map(|d| Ok(u8::from_str_radix(std::str::from_utf8(d)?, 16).with_context(|| format!("{s} is not bytes"))?))
+        .map(|d| u8::from_str_radix(std::str::from_utf8(d)?, 16).with_context(|| format!("{s} is not bytes")))
         .collect()
 }
 

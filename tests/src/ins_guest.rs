@@ -242,7 +242,7 @@ fn unwind(vcpu: &mut Vcpu, ram: &GuestRam, c: &Case, vector: u8) -> Fault {
     let mut pop = || {
         let at = base + sp;
         // The system's stack is mapped one to one; a stack of the case lies in its windows.
-        let at = if at >= TABLES && at < RAM { at } else { physical(mode, at) };
+        let at = if (TABLES..RAM).contains(&at) { at } else { physical(mode, at) };
         let mut b = [0; 8];
         ram.read(at, &mut b[..size as usize]);
         sp = sp.wrapping_add(size);
@@ -276,8 +276,8 @@ fn values(cpu: &mut Cpu, e: &mut Ending) -> Result<()> {
     cpu.fpu.fxsave(&mut fx.0, true);
     let rflags = cpu.rflags_image();
     let mut put = |name: &str, v: u128| e.values.insert(name.to_string(), v);
-    for i in 0..16 {
-        put(GPR[i], cpu.regs[i].into());
+    for (i, name) in GPR.iter().enumerate() {
+        put(name, cpu.regs[i].into());
         put(&format!("xmm{i}"), u128::from(cpu.xmm[i][0]) | u128::from(cpu.xmm[i][1]) << 64);
     }
     for i in 0..8 {

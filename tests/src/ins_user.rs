@@ -71,8 +71,8 @@ impl<S: Subject> Runner for User<S> {
         let mut e = Ending::default();
         let mut put = |name: &str, v: u128| e.values.insert(name.to_string(), v);
         let registers = if t.mode == orc::Mode::Long64 { 16 } else { 8 };
-        for i in 0..registers {
-            put(GPR[i], (o.gpr[i] & t.mode.mask()).into());
+        for (i, name) in GPR.iter().enumerate().take(registers) {
+            put(name, (o.gpr[i] & t.mode.mask()).into());
             put(&format!("xmm{i}"), u128::from_le_bytes(o.fx.0[Fx::xmm(i)..Fx::xmm(i) + 16].try_into()?));
         }
         for i in 0..8 {

@@ -57,11 +57,11 @@ pub fn compare(t: &Test, want: &Out, got: &Out, m: &Mask) -> Vec<Diff> {
     }
     check(&"rip", want.rip.into(), got.rip.into(), 0);
     check(&"rflags", want.rflags.into(), got.rflags.into(), m.rflags.into());
-    for i in 0..16 {
-        check(&GPR[i], want.gpr[i].into(), got.gpr[i].into(), m.gpr[i].into());
+    for (i, name) in GPR.iter().enumerate() {
+        check(name, want.gpr[i].into(), got.gpr[i].into(), m.gpr[i].into());
     }
-    for i in 0..6 {
-        check(&SEG[i], selector(want.sel[i]).into(), selector(got.sel[i]).into(), 0);
+    for (i, name) in SEG.iter().enumerate() {
+        check(name, selector(want.sel[i]).into(), selector(got.sel[i]).into(), 0);
     }
     check(&"fsbase", want.fs_base.into(), got.fs_base.into(), 0);
     check(&"gsbase", want.gs_base.into(), got.gs_base.into(), 0);

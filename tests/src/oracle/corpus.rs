@@ -134,13 +134,16 @@ fn out_fields(o: &mut Out, f: &mut dyn FnMut(&mut [u8])) {
     }
 }
 
-fn bytes_of<T: Copy>(v: &T, fields: fn(&mut T, &mut dyn FnMut(&mut [u8]))) -> Vec<u8> {
+/// A function that visits the stored fields of a `T`.
+type Fields<T> = fn(&mut T, &mut dyn FnMut(&mut [u8]));
+
+fn bytes_of<T: Copy>(v: &T, fields: Fields<T>) -> Vec<u8> {
     let mut out = Vec::new();
     fields(&mut { *v }, &mut |b| out.extend_from_slice(b));
     out
 }
 
-fn set_bytes<T>(v: &mut T, fields: fn(&mut T, &mut dyn FnMut(&mut [u8])), bytes: &[u8]) {
+fn set_bytes<T>(v: &mut T, fields: Fields<T>, bytes: &[u8]) {
     let mut at = 0;
     fields(v, &mut |b| {
         b.copy_from_slice(&bytes[at..at + b.len()]);

@@ -164,7 +164,7 @@ pub fn draw(r: &mut Rng, mode: Mode) -> [u8; 16] {
     if matches!(map, 1..=3) {
         put(0x0f);
     }
-    if map >= 2 && map < 4 {
+    if matches!(map, 2 | 3) {
         put(if map == 2 { 0x38 } else { 0x3a });
     }
     put(op);

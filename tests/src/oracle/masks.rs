@@ -226,11 +226,7 @@ fn undefined(m: &mut Mask, t: &Test, ins: &Instruction, truth: &Out) {
                 }
             }
         },
-        M::Rol | M::Ror | M::Rcl | M::Rcr => {
-            if shift_count(t, ins, size) > 1 {
-                m.rflags |= OF;
-            }
-        }
+        M::Rol | M::Ror | M::Rcl | M::Rcr if shift_count(t, ins, size) > 1 => m.rflags |= OF,
         M::Shld | M::Shrd => match shift_count(t, ins, size) {
             0 => {}
             n => {

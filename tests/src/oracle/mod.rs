@@ -9,6 +9,8 @@ pub mod corpus;
 pub mod encoding;
 pub mod generator;
 pub mod masks;
+pub mod operands;
+pub mod outcome;
 pub mod rng;
 pub mod run;
 pub mod show;

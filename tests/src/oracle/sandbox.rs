@@ -179,7 +179,8 @@ pub unsafe fn enter(child: *mut Child) -> &'static str {
                 return "set_thread_area\n";
             }
         }
-        let stack = libc::stack_t { ss_sp: child.cast::<u8>().add(0x1000).cast(), ss_flags: 0, ss_size: REGION - 0x1000 };
+        let stack =
+            libc::stack_t { ss_sp: child.cast::<u8>().add(0x1000).cast(), ss_flags: 0, ss_size: REGION - 0x1000 };
         if libc::sigaltstack(&stack, std::ptr::null_mut()) != 0 {
             return "sigaltstack";
         }
@@ -244,7 +245,12 @@ unsafe fn filter_syscalls() -> Result<(), &'static str> {
 }
 
 /// The handler: `context` holds the result of the running test and receives the next one.
-unsafe extern "C" fn step(signal: i32, info: *const libc::siginfo_t, context: *mut libc::ucontext_t, child: *mut Child) {
+unsafe extern "C" fn step(
+    signal: i32,
+    info: *const libc::siginfo_t,
+    context: *mut libc::ucontext_t,
+    child: *mut Child,
+) {
     // SAFETY: `enter` set `child` up; the kernel made the frame; nobody else touches either.
     unsafe {
         let child = &mut *child;

@@ -24,7 +24,14 @@ pub fn test(t: &Test) -> String {
             let _ = write!(line, "{}={v:x} ", GPR[i]);
         }
     }
-    let _ = writeln!(s, "  {line}\n  rip={:x} rflags={:x} fsbase={:x} gsbase={:x}", t.rip(), t.rflags, t.fs_base, t.gs_base);
+    let _ = writeln!(
+        s,
+        "  {line}\n  rip={:x} rflags={:x} fsbase={:x} gsbase={:x}",
+        t.rip(),
+        t.rflags,
+        t.fs_base,
+        t.gs_base
+    );
     let sel: Vec<String> = t.sel.iter().zip(SEG).map(|(v, n)| format!("{n}={v:x}")).collect();
     let _ = writeln!(s, "  {} fill={}", sel.join(" "), t.fill);
     for p in t.patch.iter().filter(|p| p.len != 0) {
@@ -56,7 +63,8 @@ fn fx(f: &Fx) -> String {
 
 /// An outcome: what differs from the test's input.
 pub fn outcome(t: &Test, o: &Out) -> String {
-    let mut s = format!("  vector={:x} err={:x} rip={:x} cr2={:x} rflags={:x}", o.vector, o.err, o.rip, o.cr2, o.rflags);
+    let mut s =
+        format!("  vector={:x} err={:x} rip={:x} cr2={:x} rflags={:x}", o.vector, o.err, o.rip, o.cr2, o.rflags);
     for (i, (v, old)) in o.gpr.iter().zip(t.gpr).enumerate() {
         if *v != old {
             let _ = write!(s, " {}={v:x}", GPR[i]);
@@ -94,7 +102,11 @@ pub fn fields(d: &[Diff]) -> String {
         .map(|d| {
             let f = d.field.as_str();
             // r8 to r15 and the named registers are one group, as are st, xmm and mem.
-            if GPR.contains(&f) { "gpr" } else { f.trim_end_matches(|c: char| c.is_ascii_digit()).split('[').next().unwrap_or(f) }
+            if GPR.contains(&f) {
+                "gpr"
+            } else {
+                f.trim_end_matches(|c: char| c.is_ascii_digit()).split('[').next().unwrap_or(f)
+            }
         })
         .collect();
     names.dedup();

@@ -33,14 +33,14 @@ fn ieee(r: &mut Rng, exp: u32, frac: u32) -> u64 {
     };
     let (e, f) = match r.below(14) {
         0 => (0, 0),
-        1 => (0, few(r)),                                          // denormal
-        2 => (top, 0),                                             // infinity
-        3 => (top, few(r) | 1 << (frac - 1)),                      // quiet NaN
-        4 => (top, few(r) & !(1 << (frac - 1)) | 1),               // signalling NaN
-        5 => (bias, 0),                                            // one
-        6 => (1 + r.below(3), few(r)),                             // near the smallest normal
-        7 => (top - 1 - r.below(3), few(r)),                       // near the largest
-        8..=10 => ((bias + r.below(70)).min(top - 1), few(r)),     // around the integer ranges
+        1 => (0, few(r)),                                            // denormal
+        2 => (top, 0),                                               // infinity
+        3 => (top, few(r) | 1 << (frac - 1)),                        // quiet NaN
+        4 => (top, few(r) & !(1 << (frac - 1)) | 1),                 // signalling NaN
+        5 => (bias, 0),                                              // one
+        6 => (1 + r.below(3), few(r)),                               // near the smallest normal
+        7 => (top - 1 - r.below(3), few(r)),                         // near the largest
+        8..=10 => ((bias + r.below(70)).min(top - 1), few(r)),       // around the integer ranges
         11 => (bias - 1 - r.below(u64::from(frac.min(30))), few(r)), // fractions
         _ => (r.below(top), few(r)),
     };
@@ -70,18 +70,18 @@ pub fn f80_bytes(r: &mut Rng) -> [u8; 10] {
     const INT: u64 = 1 << 63;
     let (e, m) = match r.below(20) {
         0 => (0, 0),
-        1 => (0, few(r) & !INT),                                     // denormal
-        2 => (0, few(r) | INT),                                      // pseudo-denormal
-        3 => (0x7fff, INT),                                          // infinity
-        4 => (0x7fff, few(r) | 3 << 62),                             // quiet NaN
-        5 => (0x7fff, few(r) & !(1 << 62) | INT | 1),                // signalling NaN
-        6 => (0x7fff, few(r) & !INT),                                // pseudo-infinity, pseudo-NaN
-        7 => (1 + r.below(0x7ffe), few(r) & !INT),                   // unnormal
-        8 => (0x3fff, INT),                                          // one
-        9 => (1 + r.below(70), few(r) | INT),                        // near the smallest normal
-        10 => (0x7ffe - r.below(70), few(r) | INT),                  // near the largest
-        11..=14 => (0x3fff + r.below(68), few(r) | INT),             // around the integer ranges
-        15 => (0x3fff - r.below(70), few(r) | INT),                  // fractions
+        1 => (0, few(r) & !INT),                                                     // denormal
+        2 => (0, few(r) | INT),                                                      // pseudo-denormal
+        3 => (0x7fff, INT),                                                          // infinity
+        4 => (0x7fff, few(r) | 3 << 62),                                             // quiet NaN
+        5 => (0x7fff, few(r) & !(1 << 62) | INT | 1),                                // signalling NaN
+        6 => (0x7fff, few(r) & !INT),                                                // pseudo-infinity, pseudo-NaN
+        7 => (1 + r.below(0x7ffe), few(r) & !INT),                                   // unnormal
+        8 => (0x3fff, INT),                                                          // one
+        9 => (1 + r.below(70), few(r) | INT),                                        // near the smallest normal
+        10 => (0x7ffe - r.below(70), few(r) | INT),                                  // near the largest
+        11..=14 => (0x3fff + r.below(68), few(r) | INT),                             // around the integer ranges
+        15 => (0x3fff - r.below(70), few(r) | INT),                                  // fractions
         16 => (0x3fff - 0x3fe + r.below(0x7ff), u64::from(f32_bits(r)) << 40 | INT), // exact as a double
         _ => (r.below(0x7fff), few(r) | INT),
     };
@@ -118,7 +118,13 @@ pub fn sixteen(r: &mut Rng) -> [u8; 16] {
                 *x = if r.chance(10) { 0 } else { b"aab\x80"[r.below(4) as usize] };
             }
         }
-        _ => return if r.chance(30) { bcd(r) } else { (u128::from(r.next()) << 64 | u128::from(r.next())).to_le_bytes() },
+        _ => {
+            return if r.chance(30) {
+                bcd(r)
+            } else {
+                (u128::from(r.next()) << 64 | u128::from(r.next())).to_le_bytes()
+            };
+        }
     }
     b
 }

@@ -39,7 +39,9 @@ const AMD: &[Difference] = &[
         reason: "66h before a near branch in 64-bit mode: Intel ignores it, AMD cuts RIP to 16 bits (SDM 2 Jcc; APM 3 1.2.1)",
     },
     Difference {
-        when: |c| matches!(c.ins.mnemonic(), M::Sysenter | M::Sysexit | M::Sysexitq | M::Syscall | M::Sysret | M::Sysretq),
+        when: |c| {
+            matches!(c.ins.mnemonic(), M::Sysenter | M::Sysexit | M::Sysexitq | M::Syscall | M::Sysret | M::Sysretq)
+        },
         what: |m, _| m.skip = Some("system call instruction"),
         reason: "SYSENTER and SYSEXIT are invalid in long mode on AMD, SYSCALL outside 64-bit mode on Intel (APM 3, SDM 2)",
     },
@@ -110,9 +112,7 @@ const AMD: &[Difference] = &[
         reason: "ARPL: whether the destination is written, and so checked, when its RPL stays (AMD does not; SDM 2A ARPL leaves it open)",
     },
     Difference {
-        when: |c| {
-            matches!(c.ins.mnemonic(), M::Ud0 | M::Ud1) && u64::from(c.t.entry) + u64::from(c.t.len) > CODE_SIZE
-        },
+        when: |c| matches!(c.ins.mnemonic(), M::Ud0 | M::Ud1) && u64::from(c.t.entry) + u64::from(c.t.len) > CODE_SIZE,
         what: |m, _| m.skip = Some("UD0 or UD1 across the end of the code"),
         reason: "UD0, UD1: AMD raises #UD without fetching the operand's bytes (SDM 2B UD; APM 3 UD1)",
     },
