@@ -22,6 +22,9 @@ pub const SF: u64 = 0x80;
 pub const OF: u64 = 0x800;
 const ARITH: u64 = CF | PF | AF | ZF | SF | OF;
 
+/// Where Linux's user addresses end (TASK_SIZE_MAX: a page below the canonical hole).
+const KERNEL_HALF: u64 = 0x7fff_ffff_f000;
+
 /// How XMM or ST results are compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Closeness {
@@ -271,8 +274,12 @@ fn undefined(m: &mut Mask, t: &Test, ins: &Instruction, truth: &Out) {
     // otherwise (APM 2 11.4.4.3), Intel updates FOP, and newer ones FDP, only then (SDM 1 8.1.8, 8.1.9).
     m.pointers = truth.fx.u16(2) & 0x80 == 0;
     // Kernels report kernel-half addresses as present so as not to leak their page tables.
-    if truth.vector == 14 && truth.cr2 >> 47 != 0 {
+    if truth.vector == 14 && truth.cr2 >= KERNEL_HALF {
         m.err |= 1;
+    }
+    if truth.vector == VEC_INT80 {
+        // Linux rolls RAX back from its 32-bit system call number.
+        m.gpr[0] |= 0xffff_ffff_0000_0000;
     }
     if t.mode == Mode::Prot32 {
         // High halves and the other registers are undefined outside 64-bit mode (SDM 1, 3.4.1.1).

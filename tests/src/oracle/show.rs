@@ -51,11 +51,11 @@ fn fx(f: &Fx) -> String {
         f.u64(16),
         f.mxcsr()
     );
-    for i in 0..8 {
+    let shown = |at: usize| f.u64(at) != 0 || f.u64(at + 8) != 0;
+    for i in (0..8).filter(|&i| shown(Fx::st(i))) {
         let _ = write!(s, "  st{i}={:04x}_{:016x}", f.u64(Fx::st(i) + 8), f.u64(Fx::st(i)));
     }
-    s.push('\n');
-    for i in 0..16 {
+    for i in (0..16).filter(|&i| shown(Fx::xmm(i))) {
         let _ = write!(s, "  xmm{i}={:016x}_{:016x}", f.u64(Fx::xmm(i) + 8), f.u64(Fx::xmm(i)));
     }
     s + "\n"
