@@ -4,14 +4,16 @@ use super::clock::{ClockPolicy, Rate};
 use super::hash::{StateHash, is_zero};
 use super::pc::{Options, Pc};
 use super::platform::{StopCause, Visits};
-use super::processor::{CpuExit, Processor};
+use super::processor::Processor;
 use crate::boot::{self, BootError, Files, acpi};
 use crate::bus::MapError;
 use crate::effect::{Effect, Input, ResetCause};
 use std::sync::Arc;
 use tabvisor_core::bus::Bus;
+use tabvisor_core::cpu::features::Model;
 use tabvisor_core::mem::{GuestRam, PAGE_SIZE, RamError};
 use tabvisor_core::time::{VmDuration, VmTime};
+use tabvisor_core::vcpu::{CpuExit, Vcpu};
 
 /// A halted machine whose CPU takes no interrupt gets this many deadlines per call of
 /// [`Machine::run`] before the call returns.
@@ -26,6 +28,16 @@ pub struct Payload {
     pub initrd: Arc<[u8]>,
     /// The kernel's command line.
     pub cmdline: String,
+}
+
+/// What a triple fault means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TripleFault {
+    /// As on a PC, a reset: [`Exit::Reset`].
+    #[default]
+    Reset,
+    /// A mistake to look at: [`Exit::Crash`] with the registers.
+    Crash,
 }
 
 /// A machine to be made.
@@ -43,6 +55,8 @@ pub struct Config {
     pub seed: u64,
     /// Serial ports, 0 to 2.
     pub serial_ports: u8,
+    /// What a triple fault means.
+    pub triple_fault: TripleFault,
     /// What to boot.
     pub payload: Payload,
 }
@@ -125,6 +139,17 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Makes a machine with the payload in memory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says what is wrong with `config`.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        Self::with_processor(config, |ram, name| {
+            let model = Model::by_name(name).ok_or_else(|| format!("there is no CPU model called {name:?}"))?;
+            Ok(Box::new(Vcpu::new(ram, model)))
+        })
+    }
+
     /// Makes a machine around the CPU that `make` builds (from RAM and the model's name), with the
     /// payload in memory.
     ///
@@ -213,7 +238,10 @@ impl Machine {
             // A deadline that lies between two instructions is reached by the later one.
             let budget = end.saturating_sub(retired).max(1);
             match self.cpu.run(&mut self.pc.board, budget) {
-                CpuExit::Budget => idle_steps = 0,
+                CpuExit::Budget => {
+                    idle_steps = if self.cpu.retired() > retired { 0 } else { idle_steps + 1 };
+                    assert!(idle_steps < MAX_IDLE_STEPS, "a CPU with a budget runs an instruction");
+                }
                 CpuExit::Halt => {
                     self.sync();
                     idle_steps = if self.cpu.retired() > retired { 0 } else { idle_steps + 1 };
@@ -233,12 +261,13 @@ impl Machine {
                         return Exit::Slice;
                     }
                 }
-                // Chipsets answer the processor's shutdown cycle with a reset (PIIX4 data sheet,
-                // section 5.9).
-                CpuExit::Shutdown => return Exit::Reset(ResetCause::TripleFault),
-                CpuExit::Stop(why) => {
+                CpuExit::Shutdown => {
                     self.sync();
-                    return Exit::Crash(format!("{why}\n{}", self.report()));
+                    return match self.config.triple_fault {
+                        // What chipsets do when they see the processor's shutdown cycle.
+                        TripleFault::Reset => Exit::Reset(ResetCause::TripleFault),
+                        TripleFault::Crash => Exit::Crash(format!("triple fault\n{}", self.report())),
+                    };
                 }
             }
         }

@@ -11,4 +11,4 @@ pub mod processor;
 mod tests;
 
 pub use clock::{ClockPolicy, Rate};
-pub use machine::{Config, ConfigError, Exit, Machine, Payload, Stats, Until};
+pub use machine::{Config, ConfigError, Exit, Machine, Payload, Stats, TripleFault, Until};

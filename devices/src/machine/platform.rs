@@ -182,6 +182,10 @@ impl Board {
     pub fn nearest(&self) -> VmTime {
         self.nearest
     }
+    /// The instruction count at which the CPU has to come back; zero when the machine is to stop.
+    pub fn run_until(&self) -> u64 {
+        self.run_until
+    }
     /// Instruction count at which guest time is `time`.
     pub fn retired_at(&self, time: VmTime) -> u64 {
         self.clock.retired_at(time)
@@ -457,8 +461,8 @@ impl Bus for Board {
             self.advance_due();
         }
     }
-    fn run_until(&self) -> u64 {
-        self.run_until
+    fn allowance(&mut self) -> u64 {
+        self.run_until.saturating_sub(self.clock.retired())
     }
     fn port_read(&mut self, port: u16, size: Size) -> u32 {
         self.visits.ports += 1;

@@ -2,10 +2,10 @@
 //! CPU that follows a script.
 
 use super::clock::{ClockPolicy, Rate};
-use super::machine::{Config, ConfigError, Exit, Machine, Payload, Until};
+use super::machine::{Config, ConfigError, Exit, Machine, Payload, TripleFault, Until};
 use super::pc::{Options, Pc};
 use super::platform::{Board, StopCause};
-use super::processor::{CpuExit, Processor};
+use super::processor::Processor;
 use crate::boot::{Entry, layout};
 use crate::effect::{Effect, Input, ResetCause};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tabvisor_core::bus::Bus;
 use tabvisor_core::mem::GuestRam;
 use tabvisor_core::size::Size;
 use tabvisor_core::time::{VmDuration, VmTime};
+use tabvisor_core::vcpu::CpuExit;
 
 const B1: Size = Size::B1;
 const B2: Size = Size::B2;
@@ -300,7 +301,6 @@ enum Op {
     /// Ends the interrupt at the local APIC.
     Eoi,
     TripleFault,
-    Undefined,
 }
 
 /// Runs one operation per instruction; an interrupt jumps to `handler`.
@@ -350,9 +350,8 @@ impl Processor for Watched {
                 Op::Hlt => s.halted = true,
                 Op::Jump(to) => s.at = to,
                 Op::TripleFault => return CpuExit::Shutdown,
-                Op::Undefined => return CpuExit::Stop("an opcode nobody knows".into()),
             }
-            end = end.min(bus.run_until());
+            end = end.min(s.retired.saturating_add(bus.allowance()));
         }
         CpuExit::Budget
     }
@@ -406,6 +405,7 @@ fn config(clock: ClockPolicy) -> Config {
         wall_clock: 0,
         seed: 7,
         serial_ports: 1,
+        triple_fault: TripleFault::Reset,
         payload: Payload { kernel: kernel(), initrd: Arc::from([]), cmdline: "console=ttyS0".into() },
     }
 }
@@ -503,12 +503,15 @@ fn a_reset_boots_the_same_payload_again() {
 }
 
 #[test]
-fn a_triple_fault_is_a_reset_and_a_stop_is_a_crash_with_a_report() {
+fn a_triple_fault_is_a_reset_or_a_crash_with_a_report() {
     let (mut m, _) = machine(DETERMINISTIC, &[Op::TripleFault], None);
     assert_eq!(m.run(Until::retired(9)), Exit::Reset(ResetCause::TripleFault));
-    let (mut m, _) = machine(DETERMINISTIC, &[Op::Nop, Op::Undefined], None);
+    let script = Script::new(&[Op::Nop, Op::TripleFault], None);
+    let cpu = Watched(Arc::new(std::sync::Mutex::new(script)));
+    let config = Config { triple_fault: TripleFault::Crash, ..config(DETERMINISTIC) };
+    let mut m = Machine::with_processor(config, |_, _| Ok(Box::new(cpu))).unwrap();
     let Exit::Crash(report) = m.run(Until::retired(9)) else { panic!("no crash") };
-    assert!(report.contains("an opcode nobody knows") && report.contains("2 instructions") && report.contains("at 2"));
+    assert!(report.contains("triple fault") && report.contains("2 instructions") && report.contains("at 2"));
 }
 
 #[test]
@@ -543,6 +546,66 @@ fn bad_configurations_say_what_is_wrong() {
     assert!(error(Config { payload: text, ..good.clone() }).contains("not a kernel"));
     let no_cpu = Machine::with_processor(good, |_, name| Err(format!("no CPU model {name}")));
     assert_eq!(no_cpu.err(), Some(ConfigError::Cpu("no CPU model script".into())));
+}
+
+/// A real CPU runs `code` at 1 MiB in 64-bit mode.
+fn real(code: &[u8]) -> Machine {
+    let mut k = kernel()[..0x78].to_vec();
+    for at in [96, 104] {
+        k[at..at + 8].copy_from_slice(&(code.len() as u64).to_le_bytes());
+    }
+    k.extend(code);
+    let payload = Payload { kernel: k.into(), initrd: Arc::from([]), cmdline: String::new() };
+    Machine::new(Config { cpu: "x86-64-v2".into(), payload, ..config(DETERMINISTIC) }).unwrap()
+}
+
+#[test]
+fn a_real_cpu_prints_and_switches_off() {
+    let mut m = real(&[
+        0x66, 0xba, 0xf8, 0x03, // mov dx, 3f8h
+        0xb0, b'o', 0xee, // mov al, 'o'; out dx, al
+        0xb0, b'k', 0xee, // mov al, 'k'; out dx, al
+        0x66, 0xba, 0x04, 0x06, // mov dx, 604h
+        0x66, 0xb8, 0x01, 0x20, // mov ax, 2001h
+        0x66, 0xef, // out dx, ax
+        0xeb, 0xfe, // jmp $
+    ]);
+    assert_eq!(m.run(Until::retired(1_000_000)), Exit::Off);
+    assert_eq!(m.take_effects(), [Effect::Serial { port: 0, bytes: b"ok".to_vec() }]);
+    assert_eq!(m.stats().retired, 8);
+}
+
+#[test]
+fn a_real_cpu_halts_runs_on_and_is_deterministic() {
+    let run = |slices: u64| {
+        // mov dx, 3f8h; again: rdtsc; out dx, al; mov ecx, 1000; loop $; jmp again
+        let mut m = real(&[
+            0x66, 0xba, 0xf8, 0x03, 0x0f, 0x31, 0x66, 0xba, 0xf8, 0x03, 0xee, 0xb9, 0xe8, 0x03, 0x00, 0x00, 0xe2, 0xfe,
+            0xeb, 0xf0,
+        ]);
+        for i in 1..=slices {
+            assert_eq!(m.run(Until::retired(1_000_000 * i / slices)), Exit::Slice);
+        }
+        assert_eq!(m.stats().retired, 1_000_000);
+        (m.state_hash(), m.take_effects())
+    };
+    let (hash, effects) = run(1);
+    let sliced = run(13);
+    assert_eq!(sliced.0, hash);
+    assert!(sliced.1 == effects);
+    assert!(matches!(&effects[..], [Effect::Serial { bytes, .. }] if bytes.len() > 900));
+    let mut m = real(&[0xf4, 0xeb, 0xfe]); // hlt, interrupts off
+    assert!(matches!(m.run(Until::retired(1000)), Exit::Halted(_)));
+    assert_eq!(m.stats().retired, 1);
+}
+
+#[test]
+fn a_real_cpu_without_an_idt_triple_faults() {
+    let mut m = real(&[0x0f, 0x0b]); // ud2
+    assert_eq!(m.run(Until::retired(1000)), Exit::Reset(ResetCause::TripleFault));
+    assert!(m.report().contains("rip"));
+    m.reset().unwrap();
+    assert_eq!(m.run(Until::retired(1000)), Exit::Reset(ResetCause::TripleFault));
 }
 
 #[test]
