@@ -120,7 +120,8 @@ table! {
     Cbw Cbw Cwde Cdqe => emit mov::cbw;
     Cwd Cwd Cdq Cqo => emit mov::cwd;
     Movnti Movnti => emit mov::movnti;
-    Nop Nop Pause Endbr32 Endbr64 Prefetchnta Prefetcht0 Prefetcht1 Prefetcht2 Prefetchw Reservednop => emit mov::nop;
+    // Hints and what is a NOP where the feature (CET, CLDEMOTE) is absent.
+    Nop Nop Pause Endbr32 Endbr64 Prefetchnta Prefetcht0 Prefetcht1 Prefetcht2 Prefetchw Reservednop Rdsspd Rdsspq Cldemote => emit mov::nop;
     Fence Lfence Mfence Sfence => plain system::fence;
     Shl Shl Sal => emit shift::shl;
     Shr Shr => emit shift::shr;
