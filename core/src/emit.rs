@@ -49,10 +49,12 @@ pub enum Un {
 pub enum Slot {
     /// A general register or one of `decode::insn::slot`, all 64 bits.
     Gpr(u8),
-    /// The result that ZF, SF and PF are read from (`flags.rs`).
-    FlagResult,
-    /// CF, OF, AF and corrections (`flags.rs`).
-    FlagAux,
+    /// First operand of the last flag-setting operation (`flags.rs`).
+    FlagA,
+    /// Second operand.
+    FlagB,
+    /// Result.
+    FlagR,
     /// The base of a segment, by number.
     SegBase(u8),
     /// DF as +1 or -1 (as a wrapping 64-bit number).
@@ -145,6 +147,14 @@ pub trait Emit: Sized {
     fn jump_if(&mut self, c: Self::Val, target: Self::Val) -> Result<(), Self::Stop> {
         self.when(c, |e| e.jump(target))
     }
+
+    /// Says what operation the flag slots belong to.
+    fn set_flag_op(&mut self, op: FlagOp);
+    /// Does `f` for the operation the flag slots belong to. Whoever knows it at compile time
+    /// emits one case.
+    fn by_flag_op<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T;
+    /// As [`Emit::by_flag_op`], where `f` treats all operations but [`FlagOp::Image`] alike.
+    fn by_flag_image<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T;
 
     /// Records what the flags of `r = a op b` in this size would be. `a`, `b` and `r` are
     /// zero-extended.

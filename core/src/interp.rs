@@ -2,7 +2,7 @@
 
 use crate::cpu::{Cpu, Stop, Vector, fault, gp, memory::canonical};
 use crate::emit::{Bin, Emit, Linear, Slot, Un};
-use crate::flags;
+use crate::flags::{self, FlagOp};
 use crate::size::Size;
 
 impl Emit for Cpu {
@@ -17,8 +17,9 @@ impl Emit for Cpu {
     fn get(&mut self, s: Slot) -> u64 {
         match s {
             Slot::Gpr(r) => self.regs[(r & 31) as usize],
-            Slot::FlagResult => self.flag_result,
-            Slot::FlagAux => self.flag_aux,
+            Slot::FlagA => self.flag_a,
+            Slot::FlagB => self.flag_b,
+            Slot::FlagR => self.flag_r,
             Slot::SegBase(s) => self.seg[(s & 7) as usize].base,
             Slot::Direction => {
                 if self.rflags & flags::DF != 0 {
@@ -33,8 +34,9 @@ impl Emit for Cpu {
     fn set(&mut self, s: Slot, v: u64) {
         match s {
             Slot::Gpr(r) => self.regs[(r & 31) as usize] = v,
-            Slot::FlagResult => self.flag_result = v,
-            Slot::FlagAux => self.flag_aux = v,
+            Slot::FlagA => self.flag_a = v,
+            Slot::FlagB => self.flag_b = v,
+            Slot::FlagR => self.flag_r = v,
             Slot::SegBase(s) => self.seg[(s & 7) as usize].base = v,
             Slot::Direction => {}
         }
@@ -102,6 +104,29 @@ impl Emit for Cpu {
         let new = f(self, old);
         self.write(at, size, new)?;
         Ok(old)
+    }
+    #[inline(always)]
+    fn set_flag_op(&mut self, op: FlagOp) {
+        self.flag_op = op;
+    }
+    #[inline(always)]
+    fn by_flag_op<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T {
+        // One arm per operation, so that each is compiled with the operation known.
+        match self.flag_op {
+            FlagOp::Image => f(self, FlagOp::Image),
+            FlagOp::Given => f(self, FlagOp::Given),
+            FlagOp::Add => f(self, FlagOp::Add),
+            FlagOp::Adc => f(self, FlagOp::Adc),
+            FlagOp::Sub => f(self, FlagOp::Sub),
+            FlagOp::Sbb => f(self, FlagOp::Sbb),
+            FlagOp::Inc => f(self, FlagOp::Inc),
+            FlagOp::Dec => f(self, FlagOp::Dec),
+            FlagOp::Logic => f(self, FlagOp::Logic),
+        }
+    }
+    #[inline(always)]
+    fn by_flag_image<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T {
+        if self.flag_op == FlagOp::Image { f(self, FlagOp::Image) } else { f(self, FlagOp::Sub) }
     }
     fn segmented(&mut self, seg: u8, offset: u64, size: u8, write: bool) -> Result<Linear<u64>, Stop> {
         self.linear(seg, offset, size, write)

@@ -165,9 +165,6 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache) -> Option<CpuExit> {
     }
     cpu.events &= !event::CHECK;
     if cpu.events & event::HALTED != 0 {
-        if cpu.left == 0 {
-            return Some(CpuExit::Budget);
-        }
         return Some(CpuExit::Halt);
     }
     None

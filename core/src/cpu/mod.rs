@@ -216,10 +216,14 @@ pub struct Cpu {
     pub regs: [u64; slot::COUNT],
     /// The next instruction, an offset in CS.
     pub rip: u64,
-    /// See `flags.rs`.
-    pub flag_result: u64,
-    /// See `flags.rs`.
-    pub flag_aux: u64,
+    /// First operand of the last flag-setting operation (`flags.rs`).
+    pub flag_a: u64,
+    /// Second operand.
+    pub flag_b: u64,
+    /// Result.
+    pub flag_r: u64,
+    /// Which operation it was.
+    pub flag_op: flags::FlagOp,
     /// RFLAGS without the six arithmetic flags.
     pub rflags: u64,
     /// Pending work, bits of [`event`].
@@ -332,8 +336,10 @@ impl Cpu {
         let mut cpu = Box::new(Self {
             regs: [0; slot::COUNT],
             rip: 0,
-            flag_result: 0,
-            flag_aux: 0,
+            flag_a: 0,
+            flag_b: 0,
+            flag_r: 0,
+            flag_op: flags::FlagOp::Image,
             rflags: 2,
             events: 0,
             alone: false,

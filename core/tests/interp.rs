@@ -1,0 +1,124 @@
+//! The interpreter runs small 64-bit programs.
+
+mod guest;
+
+use guest::*;
+use iced_x86::code_asm::*;
+use tabvisor_core::vcpu::CpuExit;
+
+fn program(f: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
+    let mut a = CodeAssembler::new(64).expect("64 bits");
+    f(&mut a);
+    a.hlt().expect("hlt");
+    a.assemble(CODE).expect("assembles")
+}
+
+#[test]
+fn a_loop_sums() {
+    let code = program(|a| {
+        let mut top = a.create_label();
+        a.xor(eax, eax).unwrap();
+        a.mov(ecx, 1000u32).unwrap();
+        a.set_label(&mut top).unwrap();
+        a.add(rax, rcx).unwrap();
+        a.dec(rcx).unwrap();
+        a.jnz(top).unwrap();
+    });
+    let (_, mut v) = long64(&code);
+    assert_eq!(run(&mut v, 1_000_000), CpuExit::Halt);
+    assert_eq!(v.cpu.regs[0], 500_500);
+    assert_eq!(v.retired(), 3 + 3 * 1000);
+}
+
+#[test]
+fn a_budget_is_exact_at_every_length() {
+    let code = program(|a| {
+        let mut top = a.create_label();
+        a.mov(rbx, DATA).unwrap();
+        a.mov(ecx, 10u32).unwrap();
+        a.set_label(&mut top).unwrap();
+        a.add(qword_ptr(rbx), rcx).unwrap();
+        a.push(rcx).unwrap();
+        a.pop(rdx).unwrap();
+        a.dec(rcx).unwrap();
+        a.jnz(top).unwrap();
+    });
+    for budget in 0..52 {
+        let (_, mut v) = long64(&code);
+        assert_eq!(run(&mut v, budget), CpuExit::Budget);
+        assert_eq!(v.retired(), budget);
+        assert_eq!(run(&mut v, 53 - budget), CpuExit::Halt);
+        assert_eq!((v.retired(), v.cpu.regs[2]), (53, 1));
+    }
+}
+
+#[test]
+fn code_that_changes_itself_runs_as_written() {
+    // The immediate of the `mov eax` behind the store is changed by it, in the same block.
+    let code = program(|a| {
+        let mut patch = a.create_label();
+        let mut again = a.create_label();
+        a.mov(ecx, 3u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.lea(rbx, byte_ptr(patch)).unwrap();
+        a.mov(byte_ptr(rbx + 1), cl).unwrap();
+        a.set_label(&mut patch).unwrap();
+        a.mov(eax, 0x55u32).unwrap();
+        a.push(rax).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(again).unwrap();
+    });
+    let (ram, mut v) = long64(&code);
+    assert_eq!(run(&mut v, 1000), CpuExit::Halt);
+    let top = |k: u64| u64::from_le_bytes(ram.read_le(STACK - 8 * k));
+    assert_eq!([top(1), top(2), top(3)], [3, 2, 1]);
+}
+
+#[test]
+fn rep_movs_and_stos_fill_memory() {
+    let code = program(|a| {
+        a.mov(rdi, DATA).unwrap();
+        a.mov(ecx, 100_000u32).unwrap();
+        a.mov(eax, 0x1234_5678u32).unwrap();
+        a.rep().stosd().unwrap();
+        a.mov(rsi, DATA).unwrap();
+        a.mov(rdi, DATA + 0x10_0001).unwrap();
+        a.mov(ecx, 0x3_0003u32).unwrap();
+        a.rep().movsb().unwrap();
+    });
+    let (ram, mut v) = long64(&code);
+    assert_eq!(run(&mut v, 10_000_000), CpuExit::Halt);
+    assert_eq!(ram.read_le::<4>(DATA + 399_996), 0x1234_5678u32.to_le_bytes());
+    assert_eq!(ram.read_le::<5>(DATA + 0x13_0000), [0x12, 0x78, 0x56, 0x34, 0]);
+}
+
+#[test]
+fn a_fault_without_an_idt_is_a_shutdown() {
+    let (_, mut v) = long64(&[0x0f, 0x0b]);
+    assert_eq!(run(&mut v, 100), CpuExit::Shutdown);
+}
+
+/// Not a test of time: `cargo test --release -p tabvisor-core --test interp -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints a speed"]
+fn speed_of_a_loop() {
+    let code = program(|a| {
+        let mut top = a.create_label();
+        a.mov(rbx, DATA).unwrap();
+        a.mov(ecx, 20_000_000u32).unwrap();
+        a.set_label(&mut top).unwrap();
+        a.mov(eax, ecx).unwrap();
+        a.and(eax, 0xfff).unwrap();
+        a.mov(edx, dword_ptr(rbx + rax * 4)).unwrap();
+        a.add(edx, ecx).unwrap();
+        a.mov(dword_ptr(rbx + rax * 4), edx).unwrap();
+        a.shr(edx, 3).unwrap();
+        a.add(rsi, rdx).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(top).unwrap();
+    });
+    let (_, mut v) = long64(&code);
+    let t = std::time::Instant::now();
+    assert_eq!(run(&mut v, u64::MAX / 2), CpuExit::Halt);
+    println!("{:.0} MIPS", v.retired() as f64 / t.elapsed().as_secs_f64() / 1e6);
+}
