@@ -82,7 +82,12 @@ impl GuestRam {
             return Err(RamError::Memory(len));
         }
         let pages = (len >> PAGE_SHIFT) as usize;
-        Ok(Self(Arc::new(Inner { base, len: size, flags: alloc::vec![Cell::new(0); pages], dirty_code: RefCell::default() })))
+        Ok(Self(Arc::new(Inner {
+            base,
+            len: size,
+            flags: alloc::vec![Cell::new(0); pages],
+            dirty_code: RefCell::default(),
+        })))
     }
 
     /// Bytes of RAM.

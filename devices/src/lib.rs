@@ -1,2 +1,12 @@
 //! Tabvisor's boards and everything on them.
 #![forbid(unsafe_code)]
+
+pub mod boot;
+pub mod bus;
+pub mod chipset;
+pub mod device;
+pub mod effect;
+pub mod irq;
+pub mod machine;
+pub mod pci;
+pub mod serial;

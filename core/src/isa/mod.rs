@@ -21,6 +21,7 @@ pub mod msr;
 pub mod muldiv;
 pub mod operand;
 pub mod shift;
+pub mod sse;
 pub mod stack;
 pub mod string;
 pub mod system;
@@ -75,6 +76,8 @@ macro_rules! table {
         pub static HANDLERS: [Handler; COUNT] = [$(handler!($kind $f),)*];
         /// Does the operation end a block?
         static ENDS: [bool; COUNT] = [$(ends!($kind),)*];
+        /// All operations, in order.
+        static OPS: [Op; COUNT] = [$(Op::$op,)*];
         /// Names, for people.
         pub static NAMES: [&str; COUNT] = [$(stringify!($op),)*];
         /// Number of operations.
@@ -326,6 +329,229 @@ table! {
     Ldmxcsr Ldmxcsr => plain fxsave::ldmxcsr;
     Stmxcsr Stmxcsr => plain fxsave::stmxcsr;
     // End of the x87 unit.
+    Movaps Movaps Movapd Movdqa Movntps Movntpd Movntdq Movntdqa => emit sse::mov::movaps;
+    Movups Movups Movupd Movdqu Lddqu => emit sse::mov::movups;
+    Movss Movss => emit sse::mov::movss;
+    Movd Movd => emit sse::mov::movd;
+    Movq Movq Movntq => emit sse::mov::movq;
+    Movq2dq Movq2dq Movdq2q => emit sse::mov::movq2dq;
+    Movlps Movlps Movlpd Movhlps => emit sse::mov::movlps;
+    Movhps Movhps Movhpd Movlhps => emit sse::mov::movhps;
+    Pmovmskb Pmovmskb => emit sse::mov::pmovmskb;
+    Movmskps Movmskps => emit sse::mov::movmskps;
+    Movmskpd Movmskpd => emit sse::mov::movmskpd;
+    Pextrb Pextrb => emit sse::mov::pextrb;
+    Pextrw Pextrw => emit sse::mov::pextrw;
+    Pextrd Pextrd Extractps => emit sse::mov::pextrd;
+    Pextrq Pextrq => emit sse::mov::pextrq;
+    Pinsrb Pinsrb => emit sse::mov::pinsrb;
+    Pinsrw Pinsrw => emit sse::mov::pinsrw;
+    Pinsrd Pinsrd => emit sse::mov::pinsrd;
+    Pinsrq Pinsrq => emit sse::mov::pinsrq;
+    MovScalarD => emit sse::mov::movsd;
+    Maskmov Maskmovdqu Maskmovq => plain sse::mov::maskmov;
+    Pand Pand Andps Andpd => emit sse::int::pand;
+    Pandn Pandn Andnps Andnpd => emit sse::int::pandn;
+    Por Por Orps Orpd => emit sse::int::por;
+    Pxor Pxor Xorps Xorpd => emit sse::int::pxor;
+    Paddb Paddb => emit sse::int::paddb;
+    Paddw Paddw => emit sse::int::paddw;
+    Paddd Paddd => emit sse::int::paddd;
+    Paddq Paddq => emit sse::int::paddq;
+    Psubb Psubb => emit sse::int::psubb;
+    Psubw Psubw => emit sse::int::psubw;
+    Psubd Psubd => emit sse::int::psubd;
+    Psubq Psubq => emit sse::int::psubq;
+    Paddsb Paddsb => emit sse::int::paddsb;
+    Paddsw Paddsw => emit sse::int::paddsw;
+    Paddusb Paddusb => emit sse::int::paddusb;
+    Paddusw Paddusw => emit sse::int::paddusw;
+    Psubsb Psubsb => emit sse::int::psubsb;
+    Psubsw Psubsw => emit sse::int::psubsw;
+    Psubusb Psubusb => emit sse::int::psubusb;
+    Psubusw Psubusw => emit sse::int::psubusw;
+    Pmullw Pmullw => emit sse::int::pmullw;
+    Pmulld Pmulld => emit sse::int::pmulld;
+    Pmulhw Pmulhw => emit sse::int::pmulhw;
+    Pmulhuw Pmulhuw => emit sse::int::pmulhuw;
+    Pmulhrsw Pmulhrsw => emit sse::int::pmulhrsw;
+    Pmuludq Pmuludq => emit sse::int::pmuludq;
+    Pmuldq Pmuldq => emit sse::int::pmuldq;
+    Pmaddwd Pmaddwd => emit sse::int::pmaddwd;
+    Pmaddubsw Pmaddubsw => emit sse::int::pmaddubsw;
+    Psadbw Psadbw => emit sse::int::psadbw;
+    Pavgb Pavgb => emit sse::int::pavgb;
+    Pavgw Pavgw => emit sse::int::pavgw;
+    Pminub Pminub => emit sse::int::pminub;
+    Pminsb Pminsb => emit sse::int::pminsb;
+    Pminuw Pminuw => emit sse::int::pminuw;
+    Pminsw Pminsw => emit sse::int::pminsw;
+    Pminud Pminud => emit sse::int::pminud;
+    Pminsd Pminsd => emit sse::int::pminsd;
+    Pmaxub Pmaxub => emit sse::int::pmaxub;
+    Pmaxsb Pmaxsb => emit sse::int::pmaxsb;
+    Pmaxuw Pmaxuw => emit sse::int::pmaxuw;
+    Pmaxsw Pmaxsw => emit sse::int::pmaxsw;
+    Pmaxud Pmaxud => emit sse::int::pmaxud;
+    Pmaxsd Pmaxsd => emit sse::int::pmaxsd;
+    Pcmpeqb Pcmpeqb => emit sse::int::pcmpeqb;
+    Pcmpeqw Pcmpeqw => emit sse::int::pcmpeqw;
+    Pcmpeqd Pcmpeqd => emit sse::int::pcmpeqd;
+    Pcmpeqq Pcmpeqq => emit sse::int::pcmpeqq;
+    Pcmpgtb Pcmpgtb => emit sse::int::pcmpgtb;
+    Pcmpgtw Pcmpgtw => emit sse::int::pcmpgtw;
+    Pcmpgtd Pcmpgtd => emit sse::int::pcmpgtd;
+    Pcmpgtq Pcmpgtq => emit sse::int::pcmpgtq;
+    Psignb Psignb => emit sse::int::psignb;
+    Psignw Psignw => emit sse::int::psignw;
+    Psignd Psignd => emit sse::int::psignd;
+    Pabsb Pabsb => emit sse::int::pabsb;
+    Pabsw Pabsw => emit sse::int::pabsw;
+    Pabsd Pabsd => emit sse::int::pabsd;
+    Phminposuw Phminposuw => emit sse::int::phminposuw;
+    Phaddw Phaddw => emit sse::int::phaddw;
+    Phaddd Phaddd => emit sse::int::phaddd;
+    Phaddsw Phaddsw => emit sse::int::phaddsw;
+    Phsubw Phsubw => emit sse::int::phsubw;
+    Phsubd Phsubd => emit sse::int::phsubd;
+    Phsubsw Phsubsw => emit sse::int::phsubsw;
+    Psllw Psllw => emit sse::int::psllw;
+    Pslld Pslld => emit sse::int::pslld;
+    Psllq Psllq => emit sse::int::psllq;
+    Psrlw Psrlw => emit sse::int::psrlw;
+    Psrld Psrld => emit sse::int::psrld;
+    Psrlq Psrlq => emit sse::int::psrlq;
+    Psraw Psraw => emit sse::int::psraw;
+    Psrad Psrad => emit sse::int::psrad;
+    Mpsadbw Mpsadbw => emit sse::int::mpsadbw;
+    Ptest Ptest => emit sse::int::ptest;
+    Packsswb Packsswb => emit sse::shuffle::packsswb;
+    Packuswb Packuswb => emit sse::shuffle::packuswb;
+    Packssdw Packssdw => emit sse::shuffle::packssdw;
+    Packusdw Packusdw => emit sse::shuffle::packusdw;
+    Punpcklbw Punpcklbw => emit sse::shuffle::punpcklbw;
+    Punpcklwd Punpcklwd => emit sse::shuffle::punpcklwd;
+    Punpckldq Punpckldq => emit sse::shuffle::punpckldq;
+    Unpcklps Unpcklps => emit sse::shuffle::unpcklps;
+    Unpckhps Unpckhps => emit sse::shuffle::unpckhps;
+    Punpcklqdq Punpcklqdq Unpcklpd => emit sse::shuffle::punpcklqdq;
+    Punpckhqdq Punpckhqdq Unpckhpd => emit sse::shuffle::punpckhqdq;
+    Punpckhbw Punpckhbw => emit sse::shuffle::punpckhbw;
+    Punpckhwd Punpckhwd => emit sse::shuffle::punpckhwd;
+    Punpckhdq Punpckhdq => emit sse::shuffle::punpckhdq;
+    Movsldup Movsldup => emit sse::shuffle::movsldup;
+    Movshdup Movshdup => emit sse::shuffle::movshdup;
+    Movddup Movddup => emit sse::shuffle::movddup;
+    Pshufd Pshufd => emit sse::shuffle::pshufd;
+    Pshuflw Pshuflw => emit sse::shuffle::pshuflw;
+    Pshufhw Pshufhw => emit sse::shuffle::pshufhw;
+    Pshufw Pshufw => emit sse::shuffle::pshufw;
+    Shufps Shufps => emit sse::shuffle::shufps;
+    Shufpd Shufpd => emit sse::shuffle::shufpd;
+    Pshufb Pshufb => emit sse::shuffle::pshufb;
+    Palignr Palignr => emit sse::shuffle::palignr;
+    Pslldq Pslldq => emit sse::shuffle::pslldq;
+    Psrldq Psrldq => emit sse::shuffle::psrldq;
+    Pblendw Pblendw => emit sse::shuffle::pblendw;
+    Blendps Blendps => emit sse::shuffle::blendps;
+    Blendpd Blendpd => emit sse::shuffle::blendpd;
+    Pblendvb Pblendvb => emit sse::shuffle::pblendvb;
+    Blendvps Blendvps => emit sse::shuffle::blendvps;
+    Blendvpd Blendvpd => emit sse::shuffle::blendvpd;
+    Insertps Insertps => emit sse::shuffle::insertps;
+    Pmovsxbw Pmovsxbw => emit sse::shuffle::pmovsxbw;
+    Pmovsxbd Pmovsxbd => emit sse::shuffle::pmovsxbd;
+    Pmovsxbq Pmovsxbq => emit sse::shuffle::pmovsxbq;
+    Pmovsxwd Pmovsxwd => emit sse::shuffle::pmovsxwd;
+    Pmovsxwq Pmovsxwq => emit sse::shuffle::pmovsxwq;
+    Pmovsxdq Pmovsxdq => emit sse::shuffle::pmovsxdq;
+    Pmovzxbw Pmovzxbw => emit sse::shuffle::pmovzxbw;
+    Pmovzxbd Pmovzxbd => emit sse::shuffle::pmovzxbd;
+    Pmovzxbq Pmovzxbq => emit sse::shuffle::pmovzxbq;
+    Pmovzxwd Pmovzxwd => emit sse::shuffle::pmovzxwd;
+    Pmovzxwq Pmovzxwq => emit sse::shuffle::pmovzxwq;
+    Pmovzxdq Pmovzxdq => emit sse::shuffle::pmovzxdq;
+    Addps Addps => plain sse::float::addps;
+    Addpd Addpd => plain sse::float::addpd;
+    Addss Addss => plain sse::float::addss;
+    Addsd Addsd => plain sse::float::addsd;
+    Subps Subps => plain sse::float::subps;
+    Subpd Subpd => plain sse::float::subpd;
+    Subss Subss => plain sse::float::subss;
+    Subsd Subsd => plain sse::float::subsd;
+    Mulps Mulps => plain sse::float::mulps;
+    Mulpd Mulpd => plain sse::float::mulpd;
+    Mulss Mulss => plain sse::float::mulss;
+    Mulsd Mulsd => plain sse::float::mulsd;
+    Divps Divps => plain sse::float::divps;
+    Divpd Divpd => plain sse::float::divpd;
+    Divss Divss => plain sse::float::divss;
+    Divsd Divsd => plain sse::float::divsd;
+    Minps Minps => plain sse::float::minps;
+    Minpd Minpd => plain sse::float::minpd;
+    Minss Minss => plain sse::float::minss;
+    Minsd Minsd => plain sse::float::minsd;
+    Maxps Maxps => plain sse::float::maxps;
+    Maxpd Maxpd => plain sse::float::maxpd;
+    Maxss Maxss => plain sse::float::maxss;
+    Maxsd Maxsd => plain sse::float::maxsd;
+    Sqrtps Sqrtps => plain sse::float::sqrtps;
+    Sqrtpd Sqrtpd => plain sse::float::sqrtpd;
+    Sqrtss Sqrtss => plain sse::float::sqrtss;
+    Sqrtsd Sqrtsd => plain sse::float::sqrtsd;
+    Rcpps Rcpps => plain sse::float::rcpps;
+    Rcpss Rcpss => plain sse::float::rcpss;
+    Rsqrtps Rsqrtps => plain sse::float::rsqrtps;
+    Rsqrtss Rsqrtss => plain sse::float::rsqrtss;
+    Roundps Roundps => plain sse::float::roundps;
+    Roundpd Roundpd => plain sse::float::roundpd;
+    Roundss Roundss => plain sse::float::roundss;
+    Roundsd Roundsd => plain sse::float::roundsd;
+    Addsubps Addsubps => plain sse::float::addsubps;
+    Addsubpd Addsubpd => plain sse::float::addsubpd;
+    Haddps Haddps => plain sse::float::haddps;
+    Haddpd Haddpd => plain sse::float::haddpd;
+    Hsubps Hsubps => plain sse::float::hsubps;
+    Hsubpd Hsubpd => plain sse::float::hsubpd;
+    Dpps Dpps => plain sse::float::dpps;
+    Dppd Dppd => plain sse::float::dppd;
+    Cmpps Cmpps => plain sse::compare::cmpps;
+    Cmppd Cmppd => plain sse::compare::cmppd;
+    Cmpss Cmpss => plain sse::compare::cmpss;
+    CmpScalarD => plain sse::compare::cmpsd;
+    Comiss Comiss => plain sse::compare::comiss;
+    Ucomiss Ucomiss => plain sse::compare::ucomiss;
+    Comisd Comisd => plain sse::compare::comisd;
+    Ucomisd Ucomisd => plain sse::compare::ucomisd;
+    Cvtsi2ss Cvtsi2ss => plain sse::convert::cvtsi2ss;
+    Cvtsi2sd Cvtsi2sd => plain sse::convert::cvtsi2sd;
+    Cvtss2si Cvtss2si => plain sse::convert::cvtss2si;
+    Cvttss2si Cvttss2si => plain sse::convert::cvttss2si;
+    Cvtsd2si Cvtsd2si => plain sse::convert::cvtsd2si;
+    Cvttsd2si Cvttsd2si => plain sse::convert::cvttsd2si;
+    Cvtss2sd Cvtss2sd => plain sse::convert::cvtss2sd;
+    Cvtsd2ss Cvtsd2ss => plain sse::convert::cvtsd2ss;
+    Cvtps2pd Cvtps2pd => plain sse::convert::cvtps2pd;
+    Cvtpd2ps Cvtpd2ps => plain sse::convert::cvtpd2ps;
+    Cvtdq2ps Cvtdq2ps => plain sse::convert::cvtdq2ps;
+    Cvtdq2pd Cvtdq2pd => plain sse::convert::cvtdq2pd;
+    Cvtps2dq Cvtps2dq => plain sse::convert::cvtps2dq;
+    Cvttps2dq Cvttps2dq => plain sse::convert::cvttps2dq;
+    Cvtpd2dq Cvtpd2dq => plain sse::convert::cvtpd2dq;
+    Cvttpd2dq Cvttpd2dq => plain sse::convert::cvttpd2dq;
+    Cvtpi2ps Cvtpi2ps => plain sse::convert::cvtpi2ps;
+    Cvtpi2pd Cvtpi2pd => plain sse::convert::cvtpi2pd;
+    Cvtps2pi Cvtps2pi => plain sse::convert::cvtps2pi;
+    Cvttps2pi Cvttps2pi => plain sse::convert::cvttps2pi;
+    Cvtpd2pi Cvtpd2pi => plain sse::convert::cvtpd2pi;
+    Cvttpd2pi Cvttpd2pi => plain sse::convert::cvttpd2pi;
+    Pcmpistri Pcmpistri => plain sse::string::pcmpistri;
+    Pcmpistrm Pcmpistrm => plain sse::string::pcmpistrm;
+    Pcmpestri Pcmpestri => plain sse::string::pcmpestri;
+    Pcmpestri64 Pcmpestri64 => plain sse::string::pcmpestri64;
+    Pcmpestrm Pcmpestrm => plain sse::string::pcmpestrm;
+    Pcmpestrm64 Pcmpestrm64 => plain sse::string::pcmpestrm64;
+    Crc32 Crc32 => plain sse::crc::crc32;
     Ud Ud0 Ud1 Ud2 => last system::ud;
 }
 
@@ -392,6 +618,8 @@ pub fn op_of(x: &Instruction) -> Option<(Op, u8)> {
         M::Pop => if is(special(0), seg) { Op::PopSeg } else { Op::Pop },
         M::Movsd if is_string(x) => Op::Movs,
         M::Cmpsd if is_string(x) => Op::Cmps,
+        M::Movsd => Op::MovScalarD,
+        M::Cmpsd => Op::CmpScalarD,
         M::Jmp => if crate::decode::is_far(x) { Op::JmpFar } else { Op::Jmp },
         M::Call => if crate::decode::is_far(x) { Op::CallFar } else { Op::Call },
         M::Loop => return Some((Op::Loop, 0)),
@@ -413,6 +641,11 @@ pub fn dispatch(op: Op, i: &Insn) -> u16 {
         return hot::COUNT + Op::MovMoffs as u16;
     }
     hot::select(op, i).unwrap_or(hot::COUNT + op as u16)
+}
+
+/// The operation with this number.
+pub fn op_at(n: u16) -> Option<Op> {
+    OPS.get(usize::from(n)).copied()
 }
 
 /// Does the operation with this number end its block?

@@ -1,0 +1,146 @@
+//! The container of a packed kernel: an ELF executable cut into chunks that are compressed with LZ4
+//! one by one. A distribution's kernel unpacks itself in guest code, which costs billions of guest
+//! instructions; from this container the host unpacks it in a fraction of a second, straight into
+//! guest RAM and with one chunk of scratch memory.
+//!
+//! All numbers little-endian:
+//! ```text
+//!  0  8 bytes  magic "TVPACK1\n"
+//!  8  u64      length of the file inside
+//! 16  u32      bytes per chunk (the last one may be shorter), a power of two, 64 KiB to 4 MiB
+//! 20  u32      number of chunks = length / bytes per chunk, rounded up
+//! 24  {u32 packed length, u32 Adler-32 of the packed bytes} for each chunk
+//!     the packed chunks: LZ4 blocks; one as long as its content is stored as it is
+//! ```
+
+use super::{BootError, Reader};
+
+/// How a packed file begins.
+pub const MAGIC: [u8; 8] = *b"TVPACK1\n";
+/// Bytes before the chunk table.
+pub const HEADER: usize = 24;
+/// Bytes per entry of the chunk table.
+pub const ENTRY: usize = 8;
+/// The smallest chunk.
+pub const MIN_CHUNK: u32 = 64 << 10;
+/// The largest chunk, which bounds the memory that unpacking takes.
+pub const MAX_CHUNK: u32 = 4 << 20;
+/// The longest file inside.
+pub const MAX_LEN: u64 = 1 << 30;
+
+/// Adler-32 (RFC 1950, section 8.2).
+pub fn adler32(data: &[u8]) -> u32 {
+    const MOD: u32 = 65521;
+    let (mut a, mut b) = (1u32, 0u32);
+    // 5552 bytes are the most that cannot overflow 32 bits between two reductions.
+    for part in data.chunks(5552) {
+        for &x in part {
+            a += u32::from(x);
+            b += a;
+        }
+        a %= MOD;
+        b %= MOD;
+    }
+    b << 16 | a
+}
+
+/// A packed file whose table has been checked.
+pub(super) struct Packed<'a> {
+    file: Reader<'a>,
+    /// Bytes of the file inside.
+    pub len: u64,
+    chunk: u32,
+    count: u32,
+    data: u64,
+}
+
+impl<'a> Packed<'a> {
+    /// Checks header, table and total length.
+    pub fn parse(data: &'a [u8]) -> Result<Self, BootError> {
+        let file = Reader { data, what: "the packed kernel" };
+        let len = file.u64(8)?;
+        if len == 0 || len > MAX_LEN {
+            return Err(BootError::Damaged { what: "its unpacked length", value: len, expected: "1 byte to 1 GiB" });
+        }
+        let chunk = file.u32(16)?;
+        if !(MIN_CHUNK..=MAX_CHUNK).contains(&chunk) || !chunk.is_power_of_two() {
+            let expected = "a power of two from 64 KiB to 4 MiB";
+            return Err(BootError::Damaged { what: "its chunk length", value: chunk.into(), expected });
+        }
+        let count = file.u32(20)?;
+        if u64::from(count) != len.div_ceil(chunk.into()) {
+            let expected = "its length divided by the chunk length";
+            return Err(BootError::Damaged { what: "its number of chunks", value: count.into(), expected });
+        }
+        let data = (HEADER + ENTRY * count as usize) as u64;
+        let this = Self { file, len, chunk, count, data };
+        let mut end = data;
+        for i in 0..count {
+            let (packed, raw) = (this.packed_len(i)?, this.raw_len(i));
+            if packed == 0 || packed > raw {
+                let expected = "1 to the chunk's unpacked length";
+                return Err(BootError::Damaged { what: "a chunk's packed length", value: packed.into(), expected });
+            }
+            end += u64::from(packed);
+        }
+        this.file.bytes(end, 0)?;
+        Ok(this)
+    }
+
+    fn packed_len(&self, i: u32) -> Result<u32, BootError> {
+        self.file.u32(HEADER as u64 + ENTRY as u64 * u64::from(i))
+    }
+
+    fn raw_len(&self, i: u32) -> u32 {
+        u64::from(self.chunk).min(self.len - u64::from(self.chunk) * u64::from(i)) as u32
+    }
+
+    /// Unpacks chunk `i`, whose packed bytes begin at `at`, to the beginning of `scratch`.
+    /// Returns the unpacked bytes and where the next chunk begins.
+    fn chunk<'s>(&self, i: u32, at: u64, scratch: &'s mut [u8]) -> Result<(&'s [u8], u64), BootError> {
+        let packed = self.file.bytes(at, self.packed_len(i)?.into())?;
+        let sum = self.file.u32(HEADER as u64 + ENTRY as u64 * u64::from(i) + 4)?;
+        if adler32(packed) != sum {
+            let expected = "the sum of its bytes";
+            return Err(BootError::Damaged { what: "a chunk's checksum", value: sum.into(), expected });
+        }
+        let raw = &mut scratch[..self.raw_len(i) as usize];
+        if packed.len() == raw.len() {
+            raw.copy_from_slice(packed);
+        } else if lz4_flex::block::decompress_into(packed, raw).ok() != Some(raw.len()) {
+            let expected = "an LZ4 block of its length";
+            return Err(BootError::Damaged { what: "a packed chunk", value: i.into(), expected });
+        }
+        Ok((raw, at + packed.len() as u64))
+    }
+
+    /// The first chunk, unpacked.
+    pub fn first(&self) -> Result<Vec<u8>, BootError> {
+        let mut raw = vec![0; self.raw_len(0) as usize];
+        self.chunk(0, self.data, &mut raw)?;
+        Ok(raw)
+    }
+
+    /// Calls `each` with every unpacked chunk and its position in the file inside, in order.
+    pub fn unpack(&self, mut each: impl FnMut(u64, &[u8])) -> Result<(), BootError> {
+        let mut scratch = vec![0; self.raw_len(0) as usize];
+        let mut at = self.data;
+        for i in 0..self.count {
+            let (raw, next) = self.chunk(i, at, &mut scratch)?;
+            each(u64::from(i) * u64::from(self.chunk), raw);
+            at = next;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adler32_of_the_rfc_example_word() {
+        assert_eq!(adler32(b"Wikipedia"), 0x11e6_0398);
+        assert_eq!(adler32(b""), 1);
+    }
+}

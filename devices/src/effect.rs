@@ -1,0 +1,105 @@
+//! What a machine asks of the world ([`Effect`]) and what the world tells it ([`Input`]).
+//! Effects leave in batches after a slice; inputs arrive between slices, so that the same
+//! inputs at the same guest times give the same run.
+
+/// Why the guest asked for a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetCause {
+    /// The reset control register CF9h.
+    Cf9,
+    /// Fast reset through port 92h.
+    Port92,
+    /// The keyboard controller's pulse command or output port.
+    Keyboard,
+    /// A triple fault: chipsets answer the processor's shutdown cycle with a reset.
+    TripleFault,
+    /// The runner pressed the button.
+    Button,
+}
+
+/// A request to the world outside of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Bytes sent by serial port `port` (0 = COM1).
+    Serial {
+        /// Which serial port.
+        port: u8,
+        /// In the order the guest sent them.
+        bytes: Vec<u8>,
+    },
+    /// Bytes written to the debug console.
+    Debug(Vec<u8>),
+    /// Soft off. The run loop reports it as an exit.
+    PowerOff,
+    /// The guest wants to start over. The run loop reports it as an exit.
+    Reset(ResetCause),
+    /// Something a developer wants to know. Bounded: each cause is reported once per reset.
+    Log(String),
+}
+
+/// News from the world outside of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Bytes for serial port `port` (0 = COM1). What does not fit the port's queue is dropped;
+    /// ask how much fits first.
+    Serial {
+        /// Which serial port.
+        port: u8,
+        /// In the order of arrival.
+        bytes: Vec<u8>,
+    },
+    /// A break condition on serial port `port`.
+    SerialBreak {
+        /// Which serial port.
+        port: u8,
+    },
+    /// The power button is pressed: the guest is asked to shut down.
+    PowerButton,
+    /// The reset button is pressed.
+    ResetButton,
+    /// What the host's clock says: seconds since 1970-01-01 00:00 UTC.
+    WallClock(i64),
+}
+
+/// Appends serial output, joining it to the batch that is already there.
+pub fn push_serial(out: &mut Vec<Effect>, to: u8, byte: u8) {
+    if let Some(Effect::Serial { port, bytes }) = out.last_mut() {
+        if *port == to {
+            bytes.push(byte);
+            return;
+        }
+    }
+    out.push(Effect::Serial { port: to, bytes: vec![byte] });
+}
+
+/// Appends debug output, joining it to the batch that is already there.
+pub fn push_debug(out: &mut Vec<Effect>, byte: u8) {
+    match out.last_mut() {
+        Some(Effect::Debug(bytes)) => bytes.push(byte),
+        _ => out.push(Effect::Debug(vec![byte])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_batched_per_port_and_keeps_its_order() {
+        let mut out = Vec::new();
+        for (port, byte) in [(0, b'a'), (0, b'b'), (1, b'c'), (0, b'd')] {
+            push_serial(&mut out, port, byte);
+        }
+        push_debug(&mut out, b'x');
+        push_debug(&mut out, b'y');
+        assert_eq!(
+            out,
+            [
+                Effect::Serial { port: 0, bytes: b"ab".to_vec() },
+                Effect::Serial { port: 1, bytes: b"c".to_vec() },
+                Effect::Serial { port: 0, bytes: b"d".to_vec() },
+                Effect::Debug(b"xy".to_vec()),
+            ]
+        );
+    }
+}

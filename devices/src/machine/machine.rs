@@ -1,0 +1,349 @@
+//! The machine: a CPU on a board, and the loop that runs them.
+
+use super::clock::{ClockPolicy, Rate};
+use super::hash::{StateHash, is_zero};
+use super::pc::{Options, Pc};
+use super::platform::{StopCause, Visits};
+use super::processor::Processor;
+use crate::boot::{self, BootError, Files, acpi};
+use crate::bus::MapError;
+use crate::effect::{Effect, Input, ResetCause};
+use std::sync::Arc;
+use tabvisor_core::bus::Bus;
+use tabvisor_core::cpu::features::Model;
+use tabvisor_core::mem::{GuestRam, PAGE_SIZE, RamError};
+use tabvisor_core::time::{VmDuration, VmTime};
+use tabvisor_core::vcpu::{CpuExit, Vcpu};
+
+/// A halted machine whose CPU takes no interrupt gets this many deadlines per call of
+/// [`Machine::run`] before the call returns.
+const MAX_IDLE_STEPS: u32 = 10_000;
+
+/// What to boot.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// A bzImage, or an ELF executable.
+    pub kernel: Arc<[u8]>,
+    /// The initial RAM disk; empty for none.
+    pub initrd: Arc<[u8]>,
+    /// The kernel's command line.
+    pub cmdline: String,
+}
+
+/// What a triple fault means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TripleFault {
+    /// As on a PC, a reset: [`Exit::Reset`].
+    #[default]
+    Reset,
+    /// A mistake to look at: [`Exit::Crash`] with the registers.
+    Crash,
+}
+
+/// A machine to be made.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Bytes of RAM, a multiple of 4096.
+    pub ram: u64,
+    /// Name of the CPU model.
+    pub cpu: String,
+    /// Who says how fast time passes.
+    pub clock: ClockPolicy,
+    /// What the real-time clock shows at first: seconds since 1970, UTC.
+    pub wall_clock: i64,
+    /// Source of the guest's random numbers.
+    pub seed: u64,
+    /// Serial ports, 0 to 2.
+    pub serial_ports: u8,
+    /// What a triple fault means.
+    pub triple_fault: TripleFault,
+    /// What to boot.
+    pub payload: Payload,
+}
+
+/// Why a machine could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Guest memory.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    /// The files to boot.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The parts list.
+    #[error("the board is not consistent: {0}")]
+    Board(#[from] MapError),
+    /// The CPU.
+    #[error("{0}")]
+    Cpu(String),
+}
+
+/// How far to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Until {
+    /// Stop at this guest time.
+    pub time: VmTime,
+    /// Stop at this count of retired instructions.
+    pub retired: u64,
+}
+
+impl Until {
+    /// Up to a guest time.
+    pub const fn time(time: VmTime) -> Self {
+        Self { time, retired: u64::MAX }
+    }
+    /// Up to a count of retired instructions.
+    pub const fn retired(retired: u64) -> Self {
+        Self { time: VmTime::NEVER, retired }
+    }
+}
+
+/// Why [`Machine::run`] came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The limit is reached.
+    Slice,
+    /// The CPU waits for an interrupt, and no device has anything to do before this time.
+    Halted(VmTime),
+    /// The guest asked for a reset (or failed in a way that resets a PC). Call
+    /// [`Machine::reset`] to start over.
+    Reset(ResetCause),
+    /// The machine is switched off.
+    Off,
+    /// The CPU cannot go on. The report is for people.
+    Crash(String),
+}
+
+/// Figures for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Instructions.
+    pub retired: u64,
+    /// How often the CPU halted.
+    pub halts: u64,
+    /// How often the CPU came to the board.
+    pub visits: Visits,
+    /// Guest time.
+    pub now: VmTime,
+}
+
+/// A machine.
+pub struct Machine {
+    config: Config,
+    ram: GuestRam,
+    cpu: Box<dyn Processor>,
+    pc: Pc,
+    halts: u64,
+    /// The last exit, if it is one that a reset alone ends.
+    ended: Option<Exit>,
+}
+
+impl Machine {
+    /// Makes a machine with the payload in memory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says what is wrong with `config`.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        Self::with_processor(config, |ram, name| {
+            let model = Model::by_name(name).ok_or_else(|| format!("there is no CPU model called {name:?}"))?;
+            Ok(Box::new(Vcpu::new(ram, model)))
+        })
+    }
+
+    /// Makes a machine around the CPU that `make` builds (from RAM and the model's name), with the
+    /// payload in memory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says what is wrong with `config`.
+    pub fn with_processor(
+        config: Config,
+        make: impl FnOnce(&GuestRam, &str) -> Result<Box<dyn Processor>, String>,
+    ) -> Result<Self, ConfigError> {
+        let ram = GuestRam::new(config.ram)?;
+        let cpu = make(&ram, &config.cpu).map_err(ConfigError::Cpu)?;
+        let rate = match config.clock {
+            ClockPolicy::Deterministic(rate) => rate,
+            ClockPolicy::Paced => Rate::ONE,
+        };
+        let options =
+            Options { rate, wall_clock: config.wall_clock, seed: config.seed, serial_ports: config.serial_ports };
+        let pc = Pc::new(&ram, options)?;
+        let mut machine = Self { config, ram, cpu, pc, halts: 0, ended: None };
+        machine.load()?;
+        Ok(machine)
+    }
+
+    /// Puts the payload into RAM and the CPU at its entry.
+    fn load(&mut self) -> Result<(), BootError> {
+        let p = &self.config.payload;
+        let files = Files { kernel: &p.kernel, initrd: &p.initrd, cmdline: &p.cmdline };
+        let board = acpi::Board { serial_ports: self.config.serial_ports.min(2), ..acpi::Board::default() };
+        let entry = boot::direct(&self.ram, &files, &board)?;
+        self.cpu.enter(&entry);
+        Ok(())
+    }
+
+    /// Starts over from the same payload: devices are reset, RAM is cleared, time and the
+    /// instruction count go on.
+    ///
+    /// # Errors
+    /// [`BootError`] if the payload cannot be loaded, as in [`Machine::with_processor`].
+    pub fn reset(&mut self) -> Result<(), BootError> {
+        self.sync();
+        self.pc.reset();
+        let (mut page, zero) = ([0; PAGE_SIZE as usize], [0; PAGE_SIZE as usize]);
+        for at in (0..self.ram.len()).step_by(PAGE_SIZE as usize) {
+            self.ram.read(at, &mut page);
+            if !is_zero(&page) {
+                self.ram.write(at, &zero);
+            }
+        }
+        self.ended = None;
+        self.load()
+    }
+
+    fn sync(&mut self) {
+        self.pc.board.sync(self.cpu.retired());
+    }
+    fn paced(&self) -> bool {
+        self.config.clock == ClockPolicy::Paced
+    }
+
+    /// Runs the machine.
+    pub fn run(&mut self, until: Until) -> Exit {
+        let exit = self.run_on(until);
+        if matches!(exit, Exit::Reset(_) | Exit::Off | Exit::Crash(_)) {
+            self.ended = Some(exit.clone());
+        }
+        exit
+    }
+
+    fn run_on(&mut self, until: Until) -> Exit {
+        if let Some(exit) = &self.ended {
+            return exit.clone();
+        }
+        let mut idle_steps = 0;
+        loop {
+            self.sync();
+            match self.pc.board.take_stop() {
+                Some(StopCause::Off) => return Exit::Off,
+                Some(StopCause::Reset(cause)) => return Exit::Reset(cause),
+                None => {}
+            }
+            let retired = self.cpu.retired();
+            if retired >= until.retired || self.pc.board.now() >= until.time {
+                return Exit::Slice;
+            }
+            let end = until.retired.min(self.pc.board.run_until()).min(self.pc.board.retired_at(until.time));
+            // A deadline that lies between two instructions is reached by the later one.
+            let budget = end.saturating_sub(retired).max(1);
+            match self.cpu.run(&mut self.pc.board, budget) {
+                CpuExit::Budget => {
+                    idle_steps = if self.cpu.retired() > retired { 0 } else { idle_steps + 1 };
+                    assert!(idle_steps < MAX_IDLE_STEPS, "a CPU with a budget runs an instruction");
+                }
+                CpuExit::Halt => {
+                    self.sync();
+                    idle_steps = if self.cpu.retired() > retired { 0 } else { idle_steps + 1 };
+                    self.halts += u64::from(idle_steps == 0);
+                    if self.pc.board.run_until() == 0 {
+                        continue; // a stop was requested
+                    }
+                    let next = self.pc.board.nearest();
+                    if self.paced() || next == VmTime::NEVER {
+                        return Exit::Halted(next);
+                    }
+                    self.pc.board.adjust_clock(|c| c.jump(next.min(until.time)));
+                    if next > until.time {
+                        return Exit::Halted(next);
+                    }
+                    if idle_steps >= MAX_IDLE_STEPS {
+                        return Exit::Slice;
+                    }
+                }
+                CpuExit::Shutdown => {
+                    self.sync();
+                    return match self.config.triple_fault {
+                        // What chipsets do when they see the processor's shutdown cycle.
+                        TripleFault::Reset => Exit::Reset(ResetCause::TripleFault),
+                        TripleFault::Crash => Exit::Crash(format!("triple fault\n{}", self.report())),
+                    };
+                }
+            }
+        }
+    }
+
+    /// For a paced machine, between slices: `elapsed` has passed on the host since the last call,
+    /// and from now on an instruction takes `rate`. Returns how far guest time is ahead of the
+    /// host's; the runner may sleep for that long. A deterministic machine takes no notice.
+    pub fn pace(&mut self, elapsed: VmDuration, rate: Rate) -> VmDuration {
+        if !self.paced() {
+            return VmDuration::ZERO;
+        }
+        self.sync();
+        self.pc.board.adjust_clock(|c| c.pace(elapsed, rate))
+    }
+
+    /// News from the outside world, at the current instruction.
+    pub fn input(&mut self, input: &Input) {
+        self.sync();
+        self.pc.board.input(input);
+    }
+    /// How many bytes of input serial port `port` takes now.
+    pub fn serial_room(&mut self, port: u8) -> usize {
+        self.pc.serial_room(port)
+    }
+    /// What the machine wants from the outside world, since the last call.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        core::mem::take(self.pc.board.effects())
+    }
+
+    /// Lets tests reach the board.
+    #[cfg(test)]
+    pub(super) fn with_board(&mut self, f: impl FnOnce(&mut super::platform::Board)) {
+        f(&mut self.pc.board);
+    }
+
+    /// Guest time.
+    pub fn now(&self) -> VmTime {
+        self.pc.board.now()
+    }
+    /// The machine's memory.
+    pub fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+    /// Figures for people.
+    pub fn stats(&self) -> Stats {
+        let board = &self.pc.board;
+        Stats { retired: self.cpu.retired(), halts: self.halts, visits: board.visits(), now: board.now() }
+    }
+    /// A hash of everything the guest can tell apart: CPU, devices, RAM. Two runs with the same
+    /// hash at the same instruction count are the same run.
+    pub fn state_hash(&mut self) -> u128 {
+        self.sync();
+        let mut bytes = Vec::new();
+        self.cpu.state_bytes(&mut bytes);
+        let mut hash = StateHash::default();
+        hash.add(&bytes);
+        bytes.clear();
+        self.pc.board.state_bytes(&mut bytes);
+        hash.add(&bytes);
+        hash.add_ram(&self.ram);
+        hash.finish()
+    }
+    /// The machine's state in words: time, counts, registers.
+    pub fn report(&mut self) -> String {
+        let s = self.stats();
+        format!(
+            "{} instructions, {} ns of guest time, {} halts\n{}",
+            s.retired,
+            s.now.nanos(),
+            s.halts,
+            self.cpu.describe()
+        )
+    }
+    /// The board's address map in words.
+    pub fn board_table(&self) -> String {
+        self.pc.board.table()
+    }
+}
