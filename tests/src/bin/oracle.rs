@@ -22,13 +22,13 @@ mod linux {
     use tabvisor_tests::oracle::{compare, corpus, encoding, generator, masks, show, shrink};
 
     const USAGE: &str = "\
-oracle run [options]              the host against the subject; differences, grouped
-oracle shrink SEED INDEX [--mode] a differing test, made simple
-oracle selfcheck [options]        every test twice on the host; nothing may differ
-oracle stats [options]            histogram of encodings
-oracle replay SEED INDEX [--mode] show one test and its outcome
-oracle record FILE [options]      write a corpus of tests that are compared in full
-oracle check FILE [options]       replay a corpus
+oracle selfcheck [N]              every test twice on the host; nothing may differ
+oracle run [options]              the host against the subject; differences, grouped; exits 1 if there are any
+oracle replay SEED INDEX          one test, its outcome and what the subject does differently
+oracle shrink SEED INDEX          a differing test, made simple
+oracle stats [N]                  histogram of encodings, and those never drawn
+oracle record N FILE              a corpus of N tests per mode, all of them compared in full
+oracle check FILE                 replay a corpus against the subject
 options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups G  --subject interp|host";
 
     struct Options {
@@ -190,7 +190,10 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
     fn command(args: Vec<String>) -> Result<bool> {
         let mut args = args.into_iter();
         let Some(name) = args.next() else { bail!("{USAGE}") };
-        let o = options(args)?;
+        let mut o = options(args)?;
+        if matches!(name.as_str(), "selfcheck" | "stats" | "record") && !o.rest.is_empty() {
+            o.count = number(&o.rest.remove(0))?;
+        }
         let started = Instant::now();
         match name.as_str() {
             "selfcheck" => Ok(report(&o, started, &all(&o, host_subject)?)),

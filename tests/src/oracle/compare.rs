@@ -172,3 +172,74 @@ fn approx32(a: u128, b: u128) -> bool {
         x == y || f.is_finite() && g.is_finite() && (f - g).abs() <= f.abs() * 3.0 / 4096.0
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::encoding::decode;
+    use crate::oracle::masks::{AF, CF, OF, mask};
+
+    /// The flags left out for `code` with CL = `count`.
+    fn undefined(code: &[u8], count: u64) -> u64 {
+        let mut t = Test::background(Mode::Long64, 1);
+        t.gpr[1] = count;
+        t.code[..code.len()].copy_from_slice(code);
+        t.len = code.len() as u8;
+        let mut o = Out::unchanged(&t);
+        (o.vector, o.rip) = (3, t.rip() + code.len() as u64 + 1);
+        mask(&t, &decode(&t), &o, Vendor::Intel).rflags
+    }
+
+    #[test]
+    fn flags_of_shifts_depend_on_the_count() {
+        for (code, size) in [(&[0xd2u8, 0xe0][..], 8), (&[0xd3, 0xe0], 32), (&[0x48, 0xd3, 0xe0], 64)] {
+            assert_eq!(undefined(code, 0), 0);
+            assert_eq!(undefined(code, if size == 64 { 64 } else { 32 }), 0, "masked to zero");
+            assert_eq!(undefined(code, 1), AF);
+            assert_eq!(undefined(code, 2), AF | OF);
+        }
+        assert_eq!(undefined(&[0xd2, 0xe0], 8), AF | OF | CF, "shl al, 8");
+        assert_eq!(undefined(&[0xd2, 0xf8], 8), AF | OF, "sar al, 8");
+        assert_eq!(undefined(&[0xd3, 0xc0], 5), OF, "rol eax, 5");
+        assert_eq!(undefined(&[0x01, 0xc8], 5), 0, "add");
+    }
+
+    #[test]
+    fn every_field_is_compared() {
+        let t = Test::background(Mode::Long64, 7);
+        let a = Out::unchanged(&t);
+        let none = Mask::default();
+        assert!(compare(&t, &a, &a, &none).is_empty());
+        let changes: [fn(&mut Out); 12] = [
+            |o| o.gpr[15] ^= 1 << 63,
+            |o| o.rflags ^= 1,
+            |o| o.rip ^= 1,
+            |o| o.cr2 ^= 1,
+            |o| o.err ^= 1,
+            |o| o.vector ^= 1,
+            |o| o.sel[GS] ^= 0x10,
+            |o| o.gs_base ^= 1,
+            |o| o.fx.0[Fx::xmm(15) + 15] ^= 0x80,
+            |o| o.fx.0[Fx::st(7) + 9] ^= 0x80,
+            |o| o.fx.0[24] ^= 1,
+            |o| o.push_delta(8, 0x1234),
+        ];
+        for (i, change) in changes.iter().enumerate() {
+            let mut b = a;
+            change(&mut b);
+            assert_eq!(compare(&t, &a, &b, &none).len(), 1, "change {i}");
+        }
+    }
+
+    #[test]
+    fn one_ulp_is_near_and_two_are_not() {
+        let x = |se: u128, m: u128| se << 64 | m;
+        assert!(ulp80(x(0x3fff, 1 << 63), x(0x3fff, 1 << 63 | 1)));
+        assert!(ulp80(x(0x3ffe, u64::MAX.into()), x(0x3fff, 1 << 63)), "across a power of two");
+        assert!(!ulp80(x(0x3fff, 1 << 63), x(0x3fff, 1 << 63 | 2)));
+        assert!(!ulp80(x(0x3fff, 1 << 63), x(0xbfff, 1 << 63)), "the sign");
+        let f = |v: f32| u128::from(v.to_bits());
+        assert!(approx32(f(1.0), f(1.0005)));
+        assert!(!approx32(f(1.0), f(1.001)));
+    }
+}
