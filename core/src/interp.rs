@@ -5,6 +5,7 @@ use crate::cpu::tlb::CTX_SHIFT;
 use crate::cpu::{Cpu, Stop, Vector, fault, gp, memory::canonical};
 use crate::emit::{Bin, Emit, Linear, Slot, Un, Unit};
 use crate::flags::{self, FlagOp};
+use crate::isa::x87::pending_error;
 use crate::size::Size;
 use crate::vector::{self, V128, VecImm, VecOp, VecShift};
 
@@ -245,7 +246,7 @@ impl Cpu {
             return Err(fault(Vector::NM));
         }
         if unit != Unit::Sse && self.fpu.pending() {
-            return Err(fault(Vector::MF));
+            return pending_error(self);
         }
         Ok(())
     }

@@ -126,10 +126,10 @@ operations! {
     SubSatU16 |a, b| u16x8::zip(a, b, u16::saturating_sub);
     Mul16 |a, b| u16x8::zip(a, b, u16::wrapping_mul);
     Mul32 |a, b| u32x4::zip(a, b, u32::wrapping_mul);
-    MulHiS16 |a, b| i16x8::zip(a, b, |x, y| (i32::from(x) * i32::from(y) >> 16) as i16);
-    MulHiU16 |a, b| u16x8::zip(a, b, |x, y| (u32::from(x) * u32::from(y) >> 16) as u16);
+    MulHiS16 |a, b| i16x8::zip(a, b, |x, y| ((i32::from(x) * i32::from(y)) >> 16) as i16);
+    MulHiU16 |a, b| u16x8::zip(a, b, |x, y| ((u32::from(x) * u32::from(y)) >> 16) as u16);
     /// The product's bits 30:15, rounded.
-    MulHiRoundS16 |a, b| i16x8::zip(a, b, |x, y| ((i32::from(x) * i32::from(y) >> 14) + 1 >> 1) as i16);
+    MulHiRoundS16 |a, b| i16x8::zip(a, b, |x, y| ((((i32::from(x) * i32::from(y)) >> 14) + 1) >> 1) as i16);
     /// 64-bit products of the even lanes.
     MulEvenU32 |a, b| u64x2::zip(a, b, |x, y| (x & 0xffff_ffff) * (y & 0xffff_ffff));
     /// 64-bit products of the even lanes.
@@ -152,8 +152,8 @@ operations! {
         let sum = |from: usize| (from..from + 8).map(|k| u64::from(a[k].abs_diff(b[k]))).sum();
         [sum(0), sum(8)]
     };
-    AvgU8 |a, b| u8x16::zip(a, b, |x, y| (u16::from(x) + u16::from(y) + 1 >> 1) as u8);
-    AvgU16 |a, b| u16x8::zip(a, b, |x, y| (u32::from(x) + u32::from(y) + 1 >> 1) as u16);
+    AvgU8 |a, b| u8x16::zip(a, b, |x, y| ((u16::from(x) + u16::from(y) + 1) >> 1) as u8);
+    AvgU16 |a, b| u16x8::zip(a, b, |x, y| ((u32::from(x) + u32::from(y) + 1) >> 1) as u16);
     MinU8 |a, b| u8x16::zip(a, b, Ord::min);
     MinS8 |a, b| i8x16::zip(a, b, Ord::min);
     MinU16 |a, b| u16x8::zip(a, b, Ord::min);
@@ -396,14 +396,14 @@ pub fn signs(v: V128, lane: Size) -> u64 {
 /// Lane `k` (modulo the number of lanes), zero-extended.
 #[inline(always)]
 pub fn extract(v: V128, lane: Size, k: u8) -> u64 {
-    let at = u32::from(k) * lane.bits() & 127;
+    let at = (u32::from(k) * lane.bits()) & 127;
     lane.zx(v[(at >> 6) as usize & 1] >> (at & 63))
 }
 
 /// `v` with lane `k` (modulo the number of lanes) replaced by the low bits of `x`.
 #[inline(always)]
 pub fn insert(v: V128, lane: Size, k: u8, x: u64) -> V128 {
-    let at = u32::from(k) * lane.bits() & 127;
+    let at = (u32::from(k) * lane.bits()) & 127;
     let (half, at) = ((at >> 6) as usize & 1, at & 63);
     let mut r = v;
     r[half] = v[half] & !(lane.mask() << at) | lane.zx(x) << at;

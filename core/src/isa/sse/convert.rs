@@ -164,15 +164,16 @@ pub fn cvttpd2dq(cpu: &mut Cpu, i: &Insn) -> Done {
 fn source_pi(cpu: &mut Cpu, i: &Insn) -> Result<[u32; 2], Stop> {
     Ok(split(if is_mm(i.b) { cpu.mget(i.b & 7) } else { load_low(cpu, i, Size::B8)? }))
 }
-/// CVTPI2PS: the low half; the upper one stays. An MMX instruction also with memory.
+/// CVTPI2PS: the low half; the upper one stays. It enters the MMX state with memory too (SDM 2,
+/// CVTPI2PS, against CVTPI2PD); AMD's processors do not.
 pub fn cvtpi2ps(cpu: &mut Cpu, i: &Insn) -> Done {
     cpu.simd(Unit::SseMmx)?;
     let b = source_pi(cpu, i)?;
     let mut l = Lanes::new(cpu.mxcsr);
     let [lo, hi] = b.map(|x| l.int_to32(i64::from(x as i32)));
+    cpu.enter_mmx();
     l.finish(cpu)?;
     set_low64(cpu, i, pack(lo, hi));
-    cpu.enter_mmx();
     Ok(())
 }
 /// CVTPI2PD: with memory it leaves the MMX state alone (SDM 2, CVTPI2PD).
@@ -187,8 +188,10 @@ pub fn cvtpi2pd(cpu: &mut Cpu, i: &Insn) -> Done {
     }
     Ok(())
 }
-/// Commits two integers to an MMX register.
+/// Commits two integers to an MMX register. The x87 becomes MMX even if #XM follows (so the
+/// host; the manuals do not say).
 fn commit_pi(cpu: &mut Cpu, i: &Insn, l: Lanes, r: u64) -> Done {
+    cpu.enter_mmx();
     l.finish(cpu)?;
     cpu.mset(i.a & 7, r);
     Ok(())

@@ -189,17 +189,17 @@ pub fn hsubpd(cpu: &mut Cpu, i: &Insn) -> Done {
     horizontal64(cpu, i, Lanes::sub64)
 }
 
-/// DPPS: the dot product of the lanes that bits 7:4 choose, to the lanes of bits 3:0. Unmasked
-/// exceptions stop it after the products and after each level of sums (SDM 2, DPPS).
+/// DPPS: the dot product of the lanes that bits 7:4 choose, to the lanes of bits 3:0. Products
+/// and each level of sums settle their exceptions by themselves (SDM 2, DPPS).
 pub fn dpps(cpu: &mut Cpu, i: &Insn) -> Done {
     let b = u32x4::get(source16(cpu, i)?);
     let a = u32x4::get(cpu.vget(i.a & 15));
     let imm = i.imm as u8;
     let mut l = Lanes::new(cpu.mxcsr);
     let p: [u32; 4] = from_fn(|k| if imm >> (4 + k) & 1 != 0 { l.mul32(a[k], b[k]) } else { 0 });
-    stop_early(cpu, &l)?;
+    let mut l = next_stage(cpu, l)?;
     let (low, high) = (l.add32(p[0], p[1]), l.add32(p[2], p[3]));
-    stop_early(cpu, &l)?;
+    let mut l = next_stage(cpu, l)?;
     let sum = l.add32(low, high);
     l.finish(cpu)?;
     cpu.vset(i.a & 15, u32x4::put(from_fn(|k| if imm >> k & 1 != 0 { sum } else { 0 })));
@@ -212,14 +212,16 @@ pub fn dppd(cpu: &mut Cpu, i: &Insn) -> Done {
     let imm = i.imm as u8;
     let mut l = Lanes::new(cpu.mxcsr);
     let p: [u64; 2] = from_fn(|k| if imm >> (4 + k) & 1 != 0 { l.mul64(a[k], b[k]) } else { 0 });
-    stop_early(cpu, &l)?;
+    let mut l = next_stage(cpu, l)?;
     let sum = l.add64(p[0], p[1]);
     l.finish(cpu)?;
     cpu.vset(i.a & 15, from_fn(|k| if imm >> k & 1 != 0 { sum } else { 0 }));
     Ok(())
 }
-fn stop_early(cpu: &mut Cpu, l: &Lanes) -> Done {
-    if l.stops() { l.finish(cpu) } else { Ok(()) }
+/// Ends one stage and begins another.
+fn next_stage(cpu: &mut Cpu, l: Lanes) -> Result<Lanes, Stop> {
+    l.finish(cpu)?;
+    Ok(Lanes::new(cpu.mxcsr))
 }
 
 const SIGN: u32 = 1 << 31;

@@ -265,11 +265,6 @@ impl Lanes {
             Err(_) => Err(fault(Vector::UD)),
         }
     }
-
-    /// Are unmasked exceptions among those raised so far?
-    pub fn stops(&self) -> bool {
-        self.raised & !Env::from_mxcsr(self.mxcsr).masks != 0
-    }
 }
 
 fn rounding(env: &Env, truncate: bool) -> Rounding {

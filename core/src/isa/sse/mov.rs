@@ -240,6 +240,10 @@ pub fn maskmov(cpu: &mut Cpu, i: &Insn) -> Done {
         cpu.simd(Unit::Sse)?;
         (cpu.vget(i.b & 15), cpu.vget(i.c & 15), 16)
     };
+    if n == 8 {
+        // The x87 becomes MMX even if a fault follows (so the host; the manuals do not say).
+        cpu.enter_mmx();
+    }
     let rdi = cpu.regs[7];
     let off = match i.asize {
         8 => rdi,
@@ -255,9 +259,6 @@ pub fn maskmov(cpu: &mut Cpu, i: &Insn) -> Done {
             let to = if cpu.long { to } else { to & 0xffff_ffff };
             cpu.store(Linear { at: to, ..at }, Size::B1, b)?;
         }
-    }
-    if n == 8 {
-        cpu.enter_mmx();
     }
     Ok(())
 }

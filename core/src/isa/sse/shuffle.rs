@@ -112,7 +112,7 @@ pub fn palignr<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     }
     let (a, b) = operands_mm(e, &f, Size::B8)?;
     let v = e.vpair(b, a);
-    let r = e.vec_imm(VecImm::ShrBytes, v, v, (f.imm as u8).min(16));
+    let r = e.vec_imm(VecImm::ShrBytes, v, v, f.imm as u8);
     commit_mm(e, &f, r, 0);
     Ok(())
 }
@@ -129,7 +129,7 @@ pub fn psrldq<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 fn shift_bytes<E: Emit, F: Form>(e: &mut E, f: F, op: VecImm) -> R<E> {
     e.simd(Unit::Sse)?;
     let v = e.vget(f.a & 15);
-    let r = e.vec_imm(op, v, v, (f.imm as u8).min(16));
+    let r = e.vec_imm(op, v, v, f.imm as u8);
     e.vset(f.a & 15, r);
     Ok(())
 }

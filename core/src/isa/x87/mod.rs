@@ -57,7 +57,7 @@ pub(super) fn enter_no_wait(cpu: &Cpu) -> Done {
 /// A waiting instruction meets a pending error, if there is one.
 #[cold]
 #[inline(never)]
-pub(super) fn pending_error(cpu: &mut Cpu) -> Done {
+pub(crate) fn pending_error(cpu: &mut Cpu) -> Done {
     if !cpu.fpu.pending() {
         return Ok(());
     }
