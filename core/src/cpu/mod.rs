@@ -236,6 +236,10 @@ pub struct Cpu {
     pub mode: u8,
     /// May SS-relative data and such be addressed without segments?
     pub long: bool,
+    /// All ones in the width of RIP.
+    pub rip_bits: u64,
+    /// What keeps SSE and MMX from being used ([`mode::simd_off`]); 0 if nothing does.
+    pub simd_off: u8,
     /// The TLB context in use, already shifted (`tlb.rs`).
     pub tlb_ctx: u32,
     /// Instructions left of the budget of this run.
@@ -272,6 +276,8 @@ pub struct Cpu {
     pub msr: Msrs,
     /// x87 and MMX.
     pub fpu: fpu::Fpu,
+    /// FERR# is driven: the board knows of an x87 error (CR0.NE = 0).
+    pub ferr: bool,
     /// Interrupts are held off for one instruction after STI, MOV SS, POP SS.
     pub shadow: Shadow,
     /// Debug conditions (DR6 bits) found while the instruction ran.
@@ -344,6 +350,8 @@ impl Cpu {
             cpl: 0,
             mode: 0,
             long: false,
+            rip_bits: 0xffff,
+            simd_off: 0,
             tlb_ctx: 0,
             left: 0,
             retired_end: 0,
@@ -362,6 +370,7 @@ impl Cpu {
             dr: [0; 8],
             msr: Msrs::default(),
             fpu: Default::default(),
+            ferr: false,
             shadow: Shadow::None,
             pending_db: 0,
             model,
@@ -399,6 +408,7 @@ impl Cpu {
         self.xmm = [[0; 2]; 16];
         self.mxcsr = 0x1f80;
         self.fpu = Default::default();
+        self.ferr = false;
         let aux = self.msr.tsc_adjust;
         self.msr = Msrs { pat: 0x0007_0406_0007_0406, misc_enable: 1, tsc_adjust: aux, ..Msrs::default() };
         self.shadow = Shadow::None;

@@ -5,7 +5,7 @@
 
 use super::operand::{Hot, NO_CC, kind::*};
 use super::{Op, arith, branch, logic, mov, muldiv, shift, stack};
-use crate::cpu::{Cpu, Done};
+use crate::cpu::{Cpu, Done, Stop};
 use crate::decode::insn::{Ea, Insn, opnd};
 
 macro_rules! cc {
@@ -49,15 +49,28 @@ macro_rules! hot {
             })
         }
 
-        /// Runs one instruction.
+        /// Runs instructions one after the other; returns the one that did not complete.
         #[inline(always)]
-        pub fn run(cpu: &mut Cpu, i: &Insn) -> Done {
-            match i.op {
-                $($name => $f(cpu, Hot::<$s, $a, $b, { known!($($cc)?) }>(i)),)*
-                n => cold(cpu, i, n),
+        pub fn run<'a>(cpu: &mut Cpu, insns: &'a [Insn]) -> Option<(&'a Insn, Stop)> {
+            for i in insns {
+                // Every arm returns for itself, so that success goes straight to the next.
+                match i.op {
+                    $($name => if let Err(stop) = $f(cpu, Hot::<$s, $a, $b, { known!($($cc)?) }>(i)) {
+                        return Some((i, stop));
+                    },)*
+                    n => if let Err(stop) = cold(cpu, i, n) {
+                        return Some((i, stop));
+                    },
+                }
             }
+            None
         }
     };
+}
+
+/// The operation a dispatch number stands for.
+pub fn op(n: u16) -> Option<Op> {
+    if n < COUNT { OPS.get(usize::from(n)).copied() } else { super::op_at(n - COUNT) }
 }
 
 /// Does the form with this number end its block?

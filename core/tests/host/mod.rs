@@ -5,6 +5,7 @@
 #[cfg(target_os = "linux")]
 pub mod fault;
 pub mod sse;
+pub mod stub;
 pub mod x87;
 
 /// SplitMix64: small, seeded, good enough to pick operands.

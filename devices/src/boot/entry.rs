@@ -118,7 +118,7 @@ fn write_identity_map(ram: &GuestRam) -> u64 {
     page[..8].copy_from_slice(&(pdpt | TABLE).to_le_bytes());
     ram.write(pml4, &page);
     for (i, e) in page[..32].chunks_exact_mut(8).enumerate() {
-        e.copy_from_slice(&(pd + 0x1000 * i as u64 | TABLE).to_le_bytes());
+        e.copy_from_slice(&((pd + 0x1000 * i as u64) | TABLE).to_le_bytes());
     }
     ram.write(pdpt, &page);
     for gib in 0..4u64 {

@@ -1,0 +1,215 @@
+//! Building a recipe of Debian packages: kernel, static busybox and modules become a packed kernel
+//! and an initrd.
+
+use super::apt::{self, Apt};
+use super::cpio::Archive;
+use super::lock::{Lock, Locked};
+use super::manifest::{File, Manifest};
+use super::modules::{self, Modules};
+use super::recipe::{Compression, Recipe};
+use super::{deb, kernel, lz4};
+use anyhow::{Context, Result, bail, ensure};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Where a build takes from and puts to.
+pub struct Paths {
+    /// The folder with recipes, lock file and rootfs.
+    pub images: PathBuf,
+}
+
+impl Paths {
+    /// What was fetched.
+    pub fn cache(&self) -> PathBuf {
+        self.images.join("cache")
+    }
+    /// What was built.
+    pub fn out(&self, name: &str) -> PathBuf {
+        self.images.join("out").join(name)
+    }
+    /// The lock file.
+    pub fn lock(&self) -> PathBuf {
+        self.images.join("lock.toml")
+    }
+}
+
+/// Changes when this builder makes something else of the same inputs.
+const BUILDER: u32 = 1;
+
+/// All files below a folder with their paths in it, sorted.
+fn tree(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    let mut queue = vec![(String::new(), dir.to_path_buf())];
+    while let Some((prefix, dir)) = queue.pop() {
+        for entry in std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
+            let entry = entry?;
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                queue.push((name + "/", entry.path()));
+            } else {
+                found.push((name, entry.path()));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Names everything an image is made of.
+fn inputs(paths: &Paths, name: &str, recipe: &Recipe, lock: &Lock) -> Result<String> {
+    let mut all = format!("builder {BUILDER}\n").into_bytes();
+    all.extend(std::fs::read(paths.images.join(format!("{name}.toml")))?);
+    for wanted in [&recipe.kernel, &recipe.busybox] {
+        all.extend(format!("{:?}\n", lock.find(wanted, &recipe.arch)).into_bytes());
+    }
+    for (name, path) in tree(&paths.images.join(&recipe.rootfs))? {
+        all.extend(name.into_bytes());
+        all.extend(std::fs::read(path)?);
+    }
+    Ok(apt::sha256(&all))
+}
+
+/// The package files for the recipe's two wishes. The network is used only for what the cache lacks.
+fn fetch(paths: &Paths, recipe: &Recipe, lock: &Lock) -> Result<Vec<(Locked, PathBuf)>> {
+    let cache = paths.cache();
+    std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let mut archive = None;
+    let mut got = Vec::new();
+    for wanted in [&recipe.kernel, &recipe.busybox] {
+        let locked = lock.find(wanted, &recipe.arch);
+        if let Some((l, path)) = locked.and_then(|l| Some((l, apt::cached(&cache, l)?))) {
+            got.push((l.clone(), path));
+            continue;
+        }
+        if archive.is_none() {
+            archive = Some(Apt::open(&cache, &recipe.suite, &recipe.arch)?);
+        }
+        let archive = archive.as_ref().context("it was just opened")?;
+        let package = archive.choose(wanted, locked)?;
+        let path = archive.download(&package)?;
+        got.push((package, path));
+    }
+    Ok(got)
+}
+
+/// The kernel package's parts.
+struct Kernel {
+    version: String,
+    bzimage: Vec<u8>,
+    modules: Modules,
+}
+
+fn read_kernel(path: &Path) -> Result<Kernel> {
+    let (mut bzimage, mut modules) = (None, Modules::default());
+    // Newer packages have /usr/lib instead of /lib.
+    let module_path = |name: &str| -> Option<String> {
+        let rest = name.strip_prefix("usr/").unwrap_or(name).strip_prefix("lib/modules/")?;
+        rest.split_once('/').map(|(_, path)| path.to_string())
+    };
+    let wanted = |name: &str| {
+        name.starts_with("boot/vmlinuz-")
+            || module_path(name).is_some_and(|p| p.ends_with(".ko") || p.ends_with(".ko.xz") || p == "modules.builtin")
+    };
+    deb::files(path, wanted, |name, data| {
+        if let Some(version) = name.strip_prefix("boot/vmlinuz-") {
+            bzimage = Some((version.to_string(), data));
+        } else if let Some(path) = module_path(name) {
+            if path == "modules.builtin" {
+                modules.add_builtin(&String::from_utf8_lossy(&data));
+            } else {
+                modules.add(&path, data)?;
+            }
+        }
+        Ok(())
+    })?;
+    let (version, bzimage) = bzimage.with_context(|| format!("{} has no /boot/vmlinuz-*", path.display()))?;
+    Ok(Kernel { version, bzimage, modules })
+}
+
+fn read_busybox(path: &Path) -> Result<Vec<u8>> {
+    let mut found = None;
+    let wanted = |name: &str| matches!(name, "bin/busybox" | "usr/bin/busybox");
+    deb::files(path, wanted, |_, data| {
+        found = Some(data);
+        Ok(())
+    })?;
+    found.with_context(|| format!("{} has no /bin/busybox", path.display()))
+}
+
+fn initrd(paths: &Paths, recipe: &Recipe, kernel: &Kernel, busybox: Vec<u8>) -> Result<Vec<u8>> {
+    let mut a = Archive::default();
+    for dir in ["dev", "etc", "mnt", "proc", "root", "run", "sbin", "sys", "usr/bin", "usr/sbin", "var/log"] {
+        a.folder(dir, 0o755);
+    }
+    a.folder("tmp", 0o1777);
+    // Before devtmpfs is there, /init already has a console.
+    a.character("dev/console", 0o600, 5, 1);
+    a.character("dev/null", 0o666, 1, 3);
+    a.file("bin/busybox", 0o755, busybox);
+    a.link("bin/sh", "busybox");
+    for (name, path) in tree(&paths.images.join(&recipe.rootfs))? {
+        let data = std::fs::read(path)?;
+        let mode = if data.starts_with(b"#!") { 0o755 } else { 0o644 };
+        a.file(&name, mode, data);
+    }
+    let chosen = kernel.modules.closure(&recipe.modules)?;
+    let base = format!("lib/modules/{}", kernel.version);
+    for m in chosen.values() {
+        a.file(&format!("{base}/{}", m.path), 0o644, m.data.clone());
+    }
+    a.file(&format!("{base}/modules.dep"), 0o644, modules::dep_file(&chosen).into_bytes());
+    a.file(&format!("{base}/modules.alias"), 0o644, modules::alias_file(&chosen).into_bytes());
+    a.file(&format!("{base}/modules.softdep"), 0o644, modules::softdep_file(&chosen).into_bytes());
+    let cpio = a.finish();
+    Ok(match recipe.initrd {
+        Compression::None => cpio,
+        Compression::Lz4 => lz4::legacy_frame(&cpio),
+        Compression::Gzip => {
+            let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            gz.write_all(&cpio)?;
+            gz.finish()?
+        }
+    })
+}
+
+/// Builds the image `name`, if it is not up to date; the folder it is in.
+pub fn build(paths: &Paths, name: &str, update_lock: bool) -> Result<PathBuf> {
+    let recipe = Recipe::read(&paths.images.join(format!("{name}.toml")))?;
+    let mut lock = Lock::read(&paths.lock())?;
+    let out = paths.out(name);
+    if !update_lock && Manifest::is_current(&out, &inputs(paths, name, &recipe, &lock)?) {
+        return Ok(out);
+    }
+    let none = Lock::default();
+    let packages = fetch(paths, &recipe, if update_lock { &none } else { &lock })?;
+    let [(kernel_package, kernel_path), (busybox_package, busybox_path)] = &packages[..] else {
+        bail!("{} packages for two wishes", packages.len());
+    };
+    if update_lock {
+        let changed = [kernel_package, busybox_package].map(|p| lock.record(p));
+        if changed.contains(&true) {
+            lock.write(&paths.lock())?;
+            println!("image    wrote {}", paths.lock().display());
+        }
+    }
+    println!("image    building {name} from {} {}", kernel_package.name, kernel_package.version);
+    let kernel = read_kernel(kernel_path)?;
+    let elf = kernel::extract(&kernel.bzimage).with_context(|| format!("in the kernel of {}", kernel_package.name))?;
+    let machine = elf.get(18).copied();
+    let arch = if recipe.arch == "amd64" { "x86_64" } else { "i686" };
+    ensure!(machine == Some(if arch == "x86_64" { 62 } else { 3 }), "{} is no kernel for {arch}", kernel_package.name);
+    let packed = kernel::pack(&kernel::slim(&elf)?);
+    let initrd = initrd(paths, &recipe, &kernel, read_busybox(busybox_path)?)?;
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    let files = vec![
+        File::write(&out, "vmlinux.pack", "kernel", &packed)?,
+        File::write(&out, "initrd", "initrd", &initrd)?,
+        File::write(&out, "bzImage", "kernel-original", &kernel.bzimage)?,
+    ];
+    let inputs = inputs(paths, name, &recipe, &lock)?;
+    let packages = packages.into_iter().map(|(p, _)| p).collect();
+    let Recipe { title, cmdline, memory, modes, .. } = recipe;
+    let arch = arch.into();
+    Manifest { name: name.into(), title, arch, files, cmdline, memory, modes, packages, inputs }.write(&out)?;
+    Ok(out)
+}

@@ -1,0 +1,300 @@
+//! Repacking a distribution's kernel: out of the bzImage, into the container of
+//! `tabvisor_devices::boot::pack`, which the page unpacks in a fraction of a second. A kernel that
+//! unpacks itself needs billions of instructions for it, and an emulator has to run each of them.
+//! The code and data of the kernel stay as they are: only what is not loaded is left out.
+
+use super::lz4;
+use anyhow::{Context, Result, bail, ensure};
+use std::io::Read;
+use tabvisor_devices::boot::pack;
+
+/// Bytes per chunk of the packed kernel.
+const CHUNK: usize = 1 << 20;
+/// No kernel unpacks to more.
+const MAX_KERNEL: u64 = 512 << 20;
+
+/// Unpacks an xz file, filters for machine code included.
+pub fn unxz(data: &[u8]) -> Result<Vec<u8>> {
+    limited(lzma_rust2::XzReader::new(data, false))
+}
+
+fn limited(from: impl Read) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let n = from.take(MAX_KERNEL + 1).read_to_end(&mut out)?;
+    ensure!(n as u64 <= MAX_KERNEL, "it unpacks to more than {MAX_KERNEL} bytes");
+    Ok(out)
+}
+
+/// LZ4's legacy frame, as Linux's build makes it.
+fn unlz4_legacy(data: &[u8]) -> Result<Vec<u8>> {
+    const BLOCK: usize = 8 << 20;
+    let mut rest = &data[4..];
+    let mut out = Vec::new();
+    while let Some((head, tail)) = rest.split_at_checked(4) {
+        let n = u32::from_le_bytes(head.try_into().expect("four bytes")) as usize;
+        let Some((packed, tail)) = tail.split_at_checked(n) else {
+            // The kernel's build appends the unpacked size, which is no block.
+            break;
+        };
+        out.extend(lz4_flex::block::decompress(packed, BLOCK)?);
+        ensure!(out.len() as u64 <= MAX_KERNEL, "it unpacks to more than {MAX_KERNEL} bytes");
+        rest = tail;
+    }
+    Ok(out)
+}
+
+/// The ELF executable inside a bzImage (Linux boot.rst: `payload_offset`).
+pub fn extract(bzimage: &[u8]) -> Result<Vec<u8>> {
+    let u32_at = |at: usize| -> Result<usize> {
+        let b = bzimage.get(at..at + 4).context("the file is too short for a bzImage")?;
+        Ok(u32::from_le_bytes(b.try_into().expect("four bytes")) as usize)
+    };
+    ensure!(bzimage.get(0x202..0x206) == Some(b"HdrS"), "it is not a bzImage");
+    let version = u32_at(0x206)? & 0xffff;
+    ensure!(version >= 0x208, "boot protocol {version:#x} does not say where the kernel is, 2.08 does");
+    let setup = 512
+        * (1 + usize::from(match bzimage[0x1f1] {
+            0 => 4,
+            n => n,
+        }));
+    let (at, len) = (setup + u32_at(0x248)?, u32_at(0x24c)?);
+    let payload = bzimage.get(at..at.saturating_add(len)).context("the payload lies outside of the file")?;
+    ensure!(payload.len() > 8, "the payload has {} bytes", payload.len());
+    let elf = if payload.starts_with(b"\xfd7zXZ\0") {
+        unxz(payload)?
+    } else if payload.starts_with(&[0x1f, 0x8b]) {
+        limited(flate2::read::GzDecoder::new(payload))?
+    } else if payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        limited(ruzstd::decoding::StreamingDecoder::new(payload).map_err(|e| anyhow::anyhow!("zstd: {e}"))?)?
+    } else if payload.starts_with(&[0x02, 0x21, 0x4c, 0x18]) {
+        unlz4_legacy(payload)?
+    } else if payload.starts_with(b"\x7fELF") {
+        payload.to_vec()
+    } else {
+        bail!("the payload begins with {:02x?}, expected xz, gzip, zstd, lz4 or ELF", &payload[..4]);
+    };
+    // All but ELF and gzip end with their unpacked size, and gzip's own trailer does too.
+    let stated = u32::from_le_bytes(payload[payload.len() - 4..].try_into().expect("four bytes")) as usize;
+    if !payload.starts_with(b"\x7fELF") {
+        ensure!(stated == elf.len(), "the kernel unpacked to {} bytes, the bzImage states {stated}", elf.len());
+    }
+    ensure!(elf.starts_with(b"\x7fELF"), "what is inside is not an ELF executable");
+    Ok(elf)
+}
+
+/// Where an ELF class keeps the fields we change.
+struct Layout {
+    header: usize,
+    program_headers: (usize, usize),
+    sections: (usize, usize),
+    counts: usize,
+    entry: usize,
+    offset: usize,
+    file_size: usize,
+    width: usize,
+}
+const ELF32: Layout = Layout {
+    header: 52,
+    program_headers: (28, 4),
+    sections: (32, 4),
+    counts: 44,
+    entry: 32,
+    offset: 4,
+    file_size: 16,
+    width: 4,
+};
+const ELF64: Layout = Layout {
+    header: 64,
+    program_headers: (32, 8),
+    sections: (40, 8),
+    counts: 56,
+    entry: 56,
+    offset: 8,
+    file_size: 32,
+    width: 8,
+};
+
+fn get(data: &[u8], at: usize, n: usize) -> Result<usize> {
+    let mut b = [0; 8];
+    b[..n].copy_from_slice(data.get(at..at.saturating_add(n)).context("an ELF header lies outside of the file")?);
+    Ok(usize::try_from(u64::from_le_bytes(b))?)
+}
+
+fn set(data: &mut [u8], at: usize, n: usize, value: usize) {
+    data[at..at + n].copy_from_slice(&(value as u64).to_le_bytes()[..n]);
+}
+
+/// The same executable without sections, without the zeros its segments end with, and without the
+/// gaps between them. Notes (Xen's entry points) stay.
+pub fn slim(elf: &[u8]) -> Result<Vec<u8>> {
+    const LOAD: usize = 1;
+    const NOTE: usize = 4;
+    ensure!(elf.starts_with(b"\x7fELF") && elf.len() > 64, "it is not an ELF executable");
+    let l = if elf[4] == 2 { &ELF64 } else { &ELF32 };
+    let (table, count) = (get(elf, l.program_headers.0, l.program_headers.1)?, get(elf, l.counts, 2)?);
+    ensure!((1..=64).contains(&count), "it has {count} program headers");
+    let mut headers = Vec::new();
+    for i in 0..count {
+        let at = table.saturating_add(i * l.entry);
+        let h = elf.get(at..at.saturating_add(l.entry)).context("a program header lies outside of the file")?;
+        if matches!(get(h, 0, 4)?, LOAD | NOTE) {
+            headers.push(h.to_vec());
+        }
+    }
+    let mut out = elf[..l.header].to_vec();
+    set(&mut out, l.program_headers.0, l.program_headers.1, l.header);
+    set(&mut out, l.sections.0, l.sections.1, 0);
+    set(&mut out, l.counts, 2, headers.len());
+    set(&mut out, l.counts + 4, 4, 0); // e_shnum, e_shstrndx
+    out.resize(l.header + headers.len() * l.entry, 0);
+    // Where each note ends in the old file: it is kept whole even if it ends with zeros.
+    let mut notes = Vec::new();
+    for h in headers.iter().filter(|h| h[0] == NOTE as u8) {
+        notes.push(get(h, l.offset, l.width)?.saturating_add(get(h, l.file_size, l.width)?));
+    }
+    // Old offset and size of each loaded segment, and its new offset.
+    let mut moved = Vec::new();
+    for h in headers.iter_mut().filter(|h| h[0] == LOAD as u8) {
+        let (offset, size) = (get(h, l.offset, l.width)?, get(h, l.file_size, l.width)?);
+        let bytes = elf.get(offset..offset.saturating_add(size)).context("a segment lies outside of the file")?;
+        let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+        let noted = notes.iter().filter_map(|end| end.checked_sub(offset)).filter(|n| *n <= size).max();
+        let used = used.max(noted.unwrap_or(0));
+        out.resize(out.len().next_multiple_of(4096), 0);
+        moved.push((offset, used, out.len()));
+        set(h, l.offset, l.width, out.len());
+        set(h, l.file_size, l.width, used);
+        out.extend(&bytes[..used]);
+    }
+    for h in headers.iter_mut().filter(|h| h[0] == NOTE as u8) {
+        let (offset, size) = (get(h, l.offset, l.width)?, get(h, l.file_size, l.width)?);
+        let inside = moved.iter().find(|(o, n, _)| offset >= *o && offset.saturating_add(size) <= o + n);
+        let (from, _, to) = inside.context("a note lies in no loaded segment")?;
+        set(h, l.offset, l.width, offset - from + to);
+    }
+    let table = headers.concat();
+    out[l.header..l.header + table.len()].copy_from_slice(&table);
+    Ok(out)
+}
+
+/// Puts an executable into the container, on all processors.
+pub fn pack(elf: &[u8]) -> Vec<u8> {
+    let parts: Vec<&[u8]> = elf.chunks(CHUNK).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let packed: Vec<std::sync::Mutex<Vec<u8>>> = parts.iter().map(|_| std::sync::Mutex::default()).collect();
+    std::thread::scope(|s| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get()) {
+            s.spawn(|| {
+                loop {
+                    let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(part) = parts.get(i) else { break };
+                    let block = lz4::block(part);
+                    *packed[i].lock().expect("no worker panics") =
+                        if block.len() < part.len() { block } else { part.to_vec() };
+                }
+            });
+        }
+    });
+    let packed: Vec<Vec<u8>> = packed.into_iter().map(|p| p.into_inner().expect("no worker panics")).collect();
+    let mut out = pack::MAGIC.to_vec();
+    out.extend((elf.len() as u64).to_le_bytes());
+    out.extend((CHUNK as u32).to_le_bytes());
+    out.extend((packed.len() as u32).to_le_bytes());
+    for p in &packed {
+        out.extend((p.len() as u32).to_le_bytes());
+        out.extend(pack::adler32(p).to_le_bytes());
+    }
+    for p in packed {
+        out.extend(p);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tabvisor_core::mem::GuestRam;
+    use tabvisor_devices::boot::{self, Files, acpi::Board};
+
+    /// An executable with one segment at 2 MiB whose content begins with `text`, and a note in it.
+    fn elf64(text: &[u8]) -> Vec<u8> {
+        let mut e = vec![0; 0x3000];
+        let put = |e: &mut Vec<u8>, at: usize, b: &[u8]| e[at..at + b.len()].copy_from_slice(b);
+        put(&mut e, 0, b"\x7fELF\x02\x01\x01");
+        put(&mut e, 16, &[2, 0, 62, 0]);
+        put(&mut e, 24, &0x20_0000u64.to_le_bytes());
+        put(&mut e, 32, &64u64.to_le_bytes());
+        put(&mut e, 40, &0x2800u64.to_le_bytes());
+        put(&mut e, 54, &[56, 0, 2, 0, 64, 0, 3, 0, 2, 0]);
+        for (i, (kind, off, at, n)) in
+            [(1u32, 0x1000u64, 0x20_0000u64, 0x1800u64), (4, 0x1004, 0x20_0004, 8)].into_iter().enumerate()
+        {
+            let h = 64 + 56 * i;
+            put(&mut e, h, &kind.to_le_bytes());
+            for (j, v) in [off, at, at, n, n].into_iter().enumerate() {
+                put(&mut e, h + 8 + 8 * j, &v.to_le_bytes());
+            }
+        }
+        put(&mut e, 0x1000, text);
+        e
+    }
+
+    #[test]
+    fn a_note_that_ends_with_zeros_stays_whole() {
+        let slim = slim(&elf64(b"abcdef")).unwrap();
+        let note = get(&slim, 64 + 56 + 8, 8).unwrap();
+        assert_eq!(slim[note..], *b"ef\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn slimming_keeps_what_is_loaded() {
+        let text: Vec<u8> = (1..=200).collect();
+        let whole = elf64(&text);
+        let slim = slim(&whole).unwrap();
+        assert!(slim.len() < 0x1100 && slim.len() > 0x1000);
+        // The note still names the same bytes.
+        let note = get(&slim, 64 + 56 + 8, 8).unwrap();
+        assert_eq!(slim[note..note + 8], whole[0x1004..0x100c]);
+        let mut loaded = Vec::new();
+        for file in [whole, slim.clone(), pack(&slim)] {
+            let ram = GuestRam::new(4 << 20).unwrap();
+            ram.write(0x20_0000, &[0xff; 0x1800]);
+            let files = Files { kernel: &file, initrd: &[], cmdline: "" };
+            assert_eq!(boot::direct(&ram, &files, &Board::default()).unwrap().rip, 0x20_0000);
+            let mut got = vec![0; 0x1800];
+            ram.read(0x20_0000, &mut got);
+            loaded.push(got);
+        }
+        assert!(loaded[0].starts_with(&text) && loaded[0] == loaded[1] && loaded[1] == loaded[2]);
+    }
+
+    fn bzimage(payload: &[u8]) -> Vec<u8> {
+        let mut k = vec![0; 1024];
+        k[0x1f1] = 1;
+        k[0x202..0x208].copy_from_slice(b"HdrS\x0f\x02");
+        k[0x248..0x24c].copy_from_slice(&16u32.to_le_bytes());
+        k[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        k.extend([0; 16]);
+        k.extend(payload);
+        k
+    }
+
+    #[test]
+    fn kernels_come_out_of_every_compression() {
+        let elf = elf64(b"kernel");
+        let size = (elf.len() as u32).to_le_bytes();
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut gz, &elf).unwrap();
+        let lz4 = [lz4::legacy_frame(&elf), size.to_vec()].concat();
+        for payload in [gz.finish().unwrap(), lz4.clone(), elf.clone()] {
+            assert_eq!(extract(&bzimage(&payload)).unwrap(), elf);
+        }
+        let mut wrong = lz4.clone();
+        *wrong.last_mut().unwrap() = 1;
+        assert!(extract(&bzimage(&wrong)).is_err());
+        let whole = bzimage(&lz4);
+        for n in (0..whole.len()).step_by(7) {
+            assert!(extract(&whole[..n]).is_err());
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A recipe: what `images/<name>.toml` says.
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::path::Path;
+
+/// An image that is made of a distribution's packages.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// For the person who chooses.
+    pub title: String,
+    /// The distribution's name for the processor: `amd64`, `i386`.
+    pub arch: String,
+    /// The release whose packages are used.
+    pub suite: String,
+    /// The package, or one that depends on the package, with the kernel and its modules.
+    pub kernel: String,
+    /// The package with the static busybox.
+    pub busybox: String,
+    /// Modules to bring along; what they depend on comes too.
+    pub modules: Vec<String>,
+    /// The folder, from `images/`, whose files become the initrd beside busybox and modules.
+    pub rootfs: String,
+    /// How the initrd is compressed.
+    pub initrd: Compression,
+    /// The default command line.
+    pub cmdline: String,
+    /// Guest RAM in MiB that is comfortable.
+    pub memory: u32,
+    /// Machine personalities that can boot it.
+    pub modes: Vec<String>,
+}
+
+/// How an initrd is compressed.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip: smaller, and slow to unpack for an emulated CPU.
+    Gzip,
+    /// LZ4 in its legacy frame, the one Linux reads.
+    Lz4,
+}
+
+impl Recipe {
+    /// Reads a recipe.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("in {}", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let this: Self = toml::from_str(text)?;
+        if !matches!(this.arch.as_str(), "amd64" | "i386") {
+            bail!("arch is `{}`, expected amd64 or i386", this.arch);
+        }
+        for word in [&this.suite, &this.kernel, &this.busybox] {
+            // They become arguments of the package client.
+            let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+            if word.is_empty() || word.starts_with('-') || !word.chars().all(ok) {
+                bail!("`{word}` is not the name of a package or a release");
+            }
+        }
+        Ok(this)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "title='T'\narch='amd64'\nsuite='bookworm'\nkernel='k'\nbusybox='b'\nmodules=['ext4']\nrootfs='rootfs'\n\
+                        initrd='lz4'\ncmdline='c'\nmemory=256\nmodes=['pvh']\n";
+
+    #[test]
+    fn recipes_are_checked() {
+        let r = Recipe::parse(GOOD).unwrap();
+        assert_eq!((r.initrd, r.modules.len()), (Compression::Lz4, 1));
+        assert!(Recipe::parse(&GOOD.replace("amd64", "arm64")).is_err());
+        assert!(Recipe::parse(&GOOD.replace("'k'", "'--option'")).is_err());
+        assert!(Recipe::parse(&GOOD.replace("title", "tittle")).is_err());
+        assert!(Recipe::parse(&GOOD.replace("'lz4'", "'bzip2'")).is_err());
+    }
+}
