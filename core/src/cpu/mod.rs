@@ -236,10 +236,10 @@ pub struct Cpu {
     pub mode: u8,
     /// May SS-relative data and such be addressed without segments?
     pub long: bool,
-    /// What keeps SSE and MMX from being used ([`mode::simd_off`]); 0 if nothing does.
-    pub simd_off: u8,
     /// All ones in the width of RIP.
     pub rip_bits: u64,
+    /// What keeps SSE and MMX from being used ([`mode::simd_off`]); 0 if nothing does.
+    pub simd_off: u8,
     /// The TLB context in use, already shifted (`tlb.rs`).
     pub tlb_ctx: u32,
     /// Instructions left of the budget of this run.
@@ -350,8 +350,8 @@ impl Cpu {
             cpl: 0,
             mode: 0,
             long: false,
-            simd_off: 0,
             rip_bits: 0xffff,
+            simd_off: 0,
             tlb_ctx: 0,
             left: 0,
             retired_end: 0,

@@ -12,6 +12,9 @@ use insn::{Ea, Insn, Stack, opnd, prefix, slot};
 /// The longest instruction.
 pub const MAX_LEN: usize = 15;
 
+/// What our CPU models lack: TZCNT and LZCNT (then BSF and BSR with a useless prefix), WBNOINVD.
+const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD | DecoderOptions::NO_WBNOINVD;
+
 /// What the bytes are.
 #[derive(Clone, Copy, Debug)]
 pub enum Decoded {
@@ -67,7 +70,7 @@ pub fn decode(bytes: &[u8], mode: u8, off: u16) -> Decoded {
         key::CODE32 => 32,
         _ => 16,
     };
-    let mut d = Decoder::new(bits, bytes, DecoderOptions::NONE);
+    let mut d = Decoder::new(bits, bytes, OPTIONS);
     let x = d.decode();
     match d.last_error() {
         DecoderError::None => {}
@@ -409,6 +412,6 @@ pub fn op_of_bytes(bytes: &[u8], mode: u8) -> Option<Op> {
         key::CODE32 => 32,
         _ => 16,
     };
-    let mut d = Decoder::new(bits, bytes, DecoderOptions::NONE);
+    let mut d = Decoder::new(bits, bytes, OPTIONS);
     isa::op_of(&d.decode()).map(|(op, _)| op)
 }

@@ -21,6 +21,7 @@ struct SigAction {
 
 unsafe extern "C" {
     fn mmap(at: *mut u8, len: usize, protection: i32, flags: i32, fd: i32, offset: i64) -> *mut u8;
+    #[allow(clashing_extern_declarations, reason = "the other one types its handler")]
     fn sigaction(signal: i32, new: *const SigAction, old: *mut SigAction) -> i32;
 }
 

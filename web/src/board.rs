@@ -1,0 +1,129 @@
+//! The machine as a session drives it: a narrow face of [`Machine`], so that the slice loop can be
+//! tested with a machine made of ten lines.
+
+use crate::error::VmError;
+use crate::session::{Config, Files};
+use tabvisor_core::time::{VmDuration, VmTime};
+use tabvisor_devices::effect::{Effect, Input};
+use tabvisor_devices::machine::{self, ClockPolicy, Exit, Machine, Payload, Rate, TripleFault, Until};
+
+/// The serial port that is the console.
+const CONSOLE: u8 = 0;
+/// Serial ports on the board.
+const SERIAL_PORTS: u8 = 1;
+/// Messages of the devices kept for a report.
+const MAX_LOG: usize = 200;
+/// Debug console output kept for a report, in bytes.
+const MAX_DEBUG: usize = 16 << 10;
+
+/// A machine with its kernel in place.
+pub trait Board {
+    /// Guest time.
+    fn now(&self) -> VmTime;
+    /// Instructions retired since power-on, resets included.
+    fn retired(&self) -> u64;
+    /// `elapsed` has passed on the host, and from now on an instruction takes `rate`. Returns how far guest
+    /// time is ahead of the host's.
+    fn pace(&mut self, elapsed: VmDuration, rate: Rate) -> VmDuration;
+    /// Runs at most about `budget` instructions.
+    fn run(&mut self, budget: u64) -> Exit;
+    /// Starts over from the same files.
+    fn reset(&mut self) -> Result<(), VmError>;
+    /// Offers typed bytes; returns how many were taken.
+    fn serial_input(&mut self, bytes: &[u8]) -> usize;
+    /// Moves what the guest printed to the end of `to`.
+    fn take_serial(&mut self, to: &mut Vec<u8>);
+    /// A hash over everything the guest could tell apart.
+    fn state_hash(&mut self) -> u128;
+    /// Registers and the last messages of the devices, for a report.
+    fn report(&mut self) -> String;
+}
+
+/// The machine and what it said beside its console.
+pub struct Pc {
+    machine: Machine,
+    log: Vec<String>,
+    debug: Vec<u8>,
+}
+
+impl Pc {
+    /// Builds the machine and places the kernel.
+    pub fn build(config: &Config, files: Files) -> Result<Self, VmError> {
+        let clock = if config.deterministic { ClockPolicy::Deterministic(Rate::ONE) } else { ClockPolicy::Paced };
+        // `as` saturates, and makes 0 of a clock that is no number.
+        let wall_clock_ms = config.wall_clock_ms as i64;
+        let config = machine::Config {
+            ram: u64::from(config.memory_mib) << 20,
+            cpu: config.cpu.clone(),
+            clock,
+            wall_clock: wall_clock_ms.div_euclid(1000),
+            // Random numbers differ from boot to boot, but not between deterministic ones.
+            seed: if config.deterministic { 1 } else { wall_clock_ms as u64 },
+            serial_ports: SERIAL_PORTS,
+            // A PC would start over, and a guest with a bug would do so for ever. Here it is a story to tell.
+            triple_fault: TripleFault::Crash,
+            payload: Payload {
+                kernel: files.kernel.into(),
+                initrd: files.initrd.into(),
+                cmdline: config.cmdline.clone(),
+            },
+        };
+        let machine = Machine::new(config).map_err(|e| VmError::from_line("The machine did not start.", &e))?;
+        Ok(Self { machine, log: Vec::new(), debug: Vec::new() })
+    }
+}
+
+impl Board for Pc {
+    fn now(&self) -> VmTime {
+        self.machine.now()
+    }
+    fn retired(&self) -> u64 {
+        self.machine.stats().retired
+    }
+    fn pace(&mut self, elapsed: VmDuration, rate: Rate) -> VmDuration {
+        self.machine.pace(elapsed, rate)
+    }
+    fn run(&mut self, budget: u64) -> Exit {
+        self.machine.run(Until::retired(self.retired().saturating_add(budget)))
+    }
+    fn reset(&mut self) -> Result<(), VmError> {
+        self.machine.reset().map_err(|e| VmError::from_line("The machine did not start over.", &e))
+    }
+    fn serial_input(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.machine.serial_room(CONSOLE));
+        if n > 0 {
+            self.machine.input(&Input::Serial { port: CONSOLE, bytes: bytes[..n].to_vec() });
+        }
+        n
+    }
+    fn take_serial(&mut self, to: &mut Vec<u8>) {
+        for effect in self.machine.take_effects() {
+            match effect {
+                Effect::Serial { port: CONSOLE, bytes } => to.extend_from_slice(&bytes),
+                Effect::Debug(bytes) => {
+                    self.debug.extend_from_slice(&bytes);
+                    let excess = self.debug.len().saturating_sub(MAX_DEBUG);
+                    self.debug.drain(..excess);
+                }
+                Effect::Log(line) if self.log.len() < MAX_LOG => self.log.push(line),
+                // Off and reset are exits of `run` as well; a second serial port is not on this board.
+                _ => {}
+            }
+        }
+    }
+    fn state_hash(&mut self) -> u128 {
+        self.machine.state_hash()
+    }
+    fn report(&mut self) -> String {
+        let mut report = self.machine.report();
+        for line in &self.log {
+            report.push('\n');
+            report.push_str(line);
+        }
+        if !self.debug.is_empty() {
+            report.push_str("\nDebug console:\n");
+            report.push_str(&String::from_utf8_lossy(&self.debug));
+        }
+        report
+    }
+}

@@ -1,0 +1,141 @@
+//! Tabvisor for JavaScript: the class `Vm`, short methods with plain types. `www/wasm.js` is its typed mirror;
+//! nothing else knows this boundary.
+//!
+//! A caller's mistake, a bad file or a misbehaving guest is an `Error` with `why` and `next`. A panic would be
+//! a fault of ours: it traps, and [`last_panic`] keeps its text for the report.
+
+mod board;
+mod error;
+mod pace;
+mod session;
+
+use board::Pc;
+pub use error::VmError;
+use session::{Config, Session};
+use std::cell::RefCell;
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    /// The host's clock, in milliseconds since some fixed moment.
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn host_ms() -> f64;
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs when the module is loaded.
+#[wasm_bindgen(start)]
+pub fn start() {
+    std::panic::set_hook(Box::new(|info| {
+        // A panic while the text is being kept is not worth a second panic.
+        LAST_PANIC.with(|text| {
+            if let Ok(mut text) = text.try_borrow_mut() {
+                *text = info.to_string();
+            }
+        });
+        console_error_panic_hook::hook(info);
+    }));
+}
+
+/// The text of the panic that trapped, or nothing.
+#[wasm_bindgen(js_name = lastPanic)]
+pub fn last_panic() -> String {
+    LAST_PANIC.with(|text| text.try_borrow().map(|t| t.clone()).unwrap_or_default())
+}
+
+/// A machine. Load its files, `boot`, then call `run` again and again.
+#[wasm_bindgen]
+pub struct Vm {
+    session: Session<Pc>,
+}
+
+#[wasm_bindgen]
+impl Vm {
+    /// `memoryMiB` of RAM, a CPUID model by name, the kernel's command line, the clock policy, and the wall-clock
+    /// time in milliseconds since 1970 UTC.
+    #[wasm_bindgen(constructor)]
+    pub fn new(memory_mib: u32, cpu: String, cmdline: String, deterministic: bool, wall_clock_ms: f64) -> Self {
+        let config = Config { memory_mib, cpu, cmdline, deterministic, wall_clock_ms };
+        Self { session: Session::new(config, Pc::build) }
+    }
+
+    /// Appends bytes of the file with the role "kernel" or "initrd".
+    pub fn load(&mut self, role: &str, bytes: &[u8]) -> Result<(), VmError> {
+        self.session.load(role, bytes)
+    }
+
+    /// Places the kernel; the next `run` executes its first instruction.
+    pub fn boot(&mut self) -> Result<(), VmError> {
+        self.session.boot()
+    }
+
+    /// Runs for about `sliceMs`, or until the guest waits. Returns for how many milliseconds the caller may sleep: 0 to
+    /// come back at once, Infinity to wait for input.
+    pub fn run(&mut self, slice_ms: f64) -> f64 {
+        self.session.run(slice_ms, &mut host_ms)
+    }
+
+    /// Runs `count` instructions on the deterministic clock; returns how many were run.
+    #[wasm_bindgen(js_name = runInstructions)]
+    pub fn run_instructions(&mut self, count: f64) -> Result<f64, VmError> {
+        // `as` saturates, and makes 0 of what is no number.
+        self.session.run_instructions(count as u64).map(|n| n as f64)
+    }
+
+    /// Where in its life the machine is: a number of `VM_STATE`.
+    pub fn state(&self) -> u8 {
+        self.session.state() as u8
+    }
+
+    /// Offers typed bytes; returns how many were taken.
+    #[wasm_bindgen(js_name = serialInput)]
+    pub fn serial_input(&mut self, bytes: &[u8]) -> usize {
+        self.session.serial_input(bytes)
+    }
+
+    /// What the guest printed since the last call.
+    #[wasm_bindgen(js_name = takeSerial)]
+    pub fn take_serial(&mut self) -> Vec<u8> {
+        self.session.take_serial()
+    }
+
+    /// Guest time stands still until the next `run`.
+    pub fn pause(&mut self) {
+        self.session.pause();
+    }
+
+    /// The reset button.
+    pub fn reset(&mut self) -> Result<(), VmError> {
+        self.session.reset()
+    }
+
+    /// The plug is pulled.
+    #[wasm_bindgen(js_name = powerOff)]
+    pub fn power_off(&mut self) {
+        self.session.power_off();
+    }
+
+    /// Figures, in the order of `VM_STAT`.
+    pub fn stats(&self) -> Vec<f64> {
+        self.session.stats().to_vec()
+    }
+
+    /// A hash over everything the guest could tell apart.
+    #[wasm_bindgen(js_name = stateHash)]
+    pub fn state_hash(&mut self) -> Result<String, VmError> {
+        self.session.state_hash()
+    }
+
+    /// Why the machine stopped, then registers and messages.
+    pub fn report(&mut self) -> String {
+        self.session.report()
+    }
+
+    /// What this build can do, as JSON.
+    pub fn features() -> String {
+        concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","modes":["pc"],"jit":false,"smp":false}"#).into()
+    }
+}

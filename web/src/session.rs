@@ -1,0 +1,315 @@
+//! A machine from its files to its end: collects kernel and initrd, builds the board, runs it in slices,
+//! and holds what the page wants to know. No JavaScript here, so it is tested natively.
+
+use crate::board::Board;
+use crate::error::VmError;
+use crate::pace::{Speed, Stopwatch};
+use tabvisor_core::time::{VmDuration, VmTime};
+use tabvisor_devices::machine::Exit;
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Guest RAM in MiB.
+    pub memory_mib: u32,
+    /// CPUID model by name.
+    pub cpu: String,
+    /// Kernel command line.
+    pub cmdline: String,
+    /// Guest time follows the instruction count instead of the host's clock.
+    pub deterministic: bool,
+    /// Wall-clock time at power-on: milliseconds since 1970-01-01 00:00 UTC.
+    pub wall_clock_ms: f64,
+}
+
+/// The files a direct boot needs.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// A bzImage, an ELF or a packed kernel.
+    pub kernel: Vec<u8>,
+    /// The initial RAM disk; empty for none.
+    pub initrd: Vec<u8>,
+}
+
+/// Makes a board from its description. The files are handed over: the board keeps what it needs.
+pub type Builder<B> = fn(&Config, Files) -> Result<B, VmError>;
+
+/// Where in its life a session is. The numbers are those of `VM_STATE` in `www/wasm.js`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Files are being loaded.
+    Empty = 0,
+    /// The guest has something to do.
+    Running = 1,
+    /// The guest waits for an interrupt.
+    Halted = 2,
+    /// Guest time stands still.
+    Paused = 3,
+    /// Switched off.
+    Off = 4,
+    /// The processor could not go on.
+    Crashed = 5,
+}
+
+/// A kernel or initrd may have this many bytes: the host's address space holds it beside the guest's RAM.
+const MAX_FILE: usize = 1 << 30;
+/// A slice ends after this many portions even if the host's clock stands still.
+const MAX_PORTIONS: u32 = 100;
+/// Portions without a single instruction before [`Session::run_instructions`] gives up.
+const MAX_IDLE: u32 = 1_000;
+
+/// One machine.
+pub struct Session<B> {
+    config: Config,
+    files: Files,
+    build: Builder<B>,
+    board: Option<B>,
+    state: State,
+    watch: Stopwatch,
+    speed: Speed,
+    resets: u32,
+    serial: Vec<u8>,
+    crash: String,
+    /// How far guest time was ahead of the host's at the last look.
+    ahead: VmDuration,
+}
+
+impl<B: Board> Session<B> {
+    /// A machine without files yet.
+    pub fn new(config: Config, build: Builder<B>) -> Self {
+        Self {
+            config,
+            files: Files::default(),
+            build,
+            board: None,
+            state: State::Empty,
+            watch: Stopwatch::default(),
+            speed: Speed::new(),
+            resets: 0,
+            serial: Vec::new(),
+            crash: String::new(),
+            ahead: VmDuration::ZERO,
+        }
+    }
+
+    /// Appends bytes of the file with this role; a file may come in any number of portions.
+    pub fn load(&mut self, role: &str, bytes: &[u8]) -> Result<(), VmError> {
+        if self.state != State::Empty {
+            return Err(VmError::new(
+                "The machine is already built.",
+                "Files belong to a machine from its power-on.",
+                "Make a new machine for other files.",
+            ));
+        }
+        let file = match role {
+            "kernel" => &mut self.files.kernel,
+            "initrd" => &mut self.files.initrd,
+            _ => {
+                return Err(VmError::new(
+                    "This machine has no such file.",
+                    format!("A direct boot has a kernel and an initrd, not {role:?}."),
+                    "Use one of the two roles.",
+                ));
+            }
+        };
+        if bytes.len() > MAX_FILE - file.len() || file.try_reserve(bytes.len()).is_err() {
+            return Err(VmError::new(
+                format!("The {role} is too large."),
+                format!("{} bytes do not fit beside the guest's memory.", file.len().saturating_add(bytes.len())),
+                "Use a smaller file, or give the guest less memory.",
+            ));
+        }
+        file.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Builds the board and places the kernel. The next [`Session::run`] executes its first instruction.
+    pub fn boot(&mut self) -> Result<(), VmError> {
+        if self.state != State::Empty {
+            return Err(VmError::new("The machine has been booted before.", "A machine boots once.", "Use reset."));
+        }
+        if self.files.kernel.is_empty() {
+            return Err(VmError::new(
+                "There is no kernel to boot.",
+                "The kernel file is empty or was never loaded.",
+                "Load a bzImage or an ELF kernel.",
+            ));
+        }
+        let board = (self.build)(&self.config, core::mem::take(&mut self.files))?;
+        self.board = Some(board);
+        self.state = State::Running;
+        Ok(())
+    }
+
+    /// Runs for `slice_ms` milliseconds of the host's time, or until the guest waits or stops. `host_ms` reads the
+    /// host's clock. Returns how long the caller may sleep: 0 to come back at once, infinite to wait for input.
+    pub fn run(&mut self, slice_ms: f64, host_ms: &mut dyn FnMut() -> f64) -> f64 {
+        if self.state == State::Paused {
+            self.state = State::Running;
+        }
+        let Some(board) = self.board.as_mut().filter(|_| self.state == State::Running || self.state == State::Halted)
+        else {
+            return f64::INFINITY;
+        };
+        let begin = host_ms();
+        let mut now = begin;
+        for _ in 0..MAX_PORTIONS {
+            // A deterministic board takes no notice of this.
+            let ahead = board.pace(self.watch.lap(now), self.speed.rate(self.ahead));
+            self.ahead = ahead;
+            let before = board.retired();
+            let exit = board.run(self.speed.portion());
+            let after = host_ms();
+            self.speed.learn(board.retired().wrapping_sub(before), after - now);
+            now = after;
+            board.take_serial(&mut self.serial);
+            self.state = State::Running;
+            match exit {
+                Exit::Slice => {}
+                Exit::Halted(VmTime::NEVER) => {
+                    self.state = State::Halted;
+                    return f64::INFINITY;
+                }
+                Exit::Halted(until) => {
+                    self.state = State::Halted;
+                    if !self.config.deterministic {
+                        let wait = until.since(board.now()).nanos().saturating_add(ahead.nanos());
+                        return wait as f64 / 1e6;
+                    }
+                }
+                exit => {
+                    self.ended(exit);
+                    return if self.state == State::Running { 0.0 } else { f64::INFINITY };
+                }
+            }
+            if now - begin >= slice_ms {
+                break;
+            }
+        }
+        0.0
+    }
+
+    /// The guest asked for a reset, or the machine stopped.
+    fn ended(&mut self, exit: Exit) {
+        match exit {
+            Exit::Reset(_) => match self.board.as_mut().map_or(Ok(()), Board::reset) {
+                Ok(()) => {
+                    self.resets = self.resets.wrapping_add(1);
+                    self.state = State::Running;
+                }
+                Err(error) => {
+                    self.state = State::Crashed;
+                    self.crash = error.to_string();
+                }
+            },
+            Exit::Off => self.state = State::Off,
+            Exit::Crash(report) => {
+                self.state = State::Crashed;
+                self.crash = report;
+            }
+            Exit::Slice | Exit::Halted(_) => {}
+        }
+    }
+
+    /// Runs `count` instructions on the deterministic clock, waits skipped. Fewer if the machine stops or waits for input.
+    pub fn run_instructions(&mut self, count: u64) -> Result<u64, VmError> {
+        if !self.config.deterministic {
+            return Err(VmError::new(
+                "Guest time follows the host's clock.",
+                "Only a machine on the deterministic clock can be run by a number of instructions.",
+                "Make the machine with the deterministic clock.",
+            ));
+        }
+        let Some(board) = self.board.as_ref() else { return Err(not_booted()) };
+        let start = board.retired();
+        let mut done = 0;
+        // Every portion retires an instruction or ends in a halt; a guest that only halts must not hold us.
+        let mut idle = 0;
+        while matches!(self.state, State::Running | State::Halted) && done < count && idle < MAX_IDLE {
+            let Some(board) = self.board.as_mut() else { break };
+            let exit = board.run(count - done);
+            board.take_serial(&mut self.serial);
+            let total = board.retired().wrapping_sub(start);
+            idle = if total == done { idle + 1 } else { 0 };
+            done = total;
+            self.state = State::Running;
+            match exit {
+                Exit::Slice => {}
+                Exit::Halted(until) => {
+                    self.state = State::Halted;
+                    if until == VmTime::NEVER {
+                        break;
+                    }
+                }
+                exit => self.ended(exit),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Offers typed bytes to the guest; returns how many were taken.
+    pub fn serial_input(&mut self, bytes: &[u8]) -> usize {
+        self.board.as_mut().map_or(0, |b| b.serial_input(bytes))
+    }
+
+    /// What the guest printed since the last call.
+    pub fn take_serial(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.serial)
+    }
+
+    /// Guest time stands still until the next [`Session::run`].
+    pub fn pause(&mut self) {
+        self.watch.stop();
+        if matches!(self.state, State::Running | State::Halted) {
+            self.state = State::Paused;
+        }
+    }
+
+    /// The reset button: works on a crashed machine and on one that is switched off.
+    pub fn reset(&mut self) -> Result<(), VmError> {
+        let Some(board) = self.board.as_mut() else { return Err(not_booted()) };
+        board.reset()?;
+        self.resets = self.resets.wrapping_add(1);
+        self.crash.clear();
+        self.state = State::Running;
+        Ok(())
+    }
+
+    /// The plug is pulled.
+    pub fn power_off(&mut self) {
+        self.watch.stop();
+        self.state = State::Off;
+    }
+
+    /// Where in its life the machine is.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Instructions retired, guest time in milliseconds, resets. The order is that of `VM_STAT` in `www/wasm.js`.
+    pub fn stats(&self) -> [f64; 3] {
+        let (retired, now) = self.board.as_ref().map_or((0, VmTime::ZERO), |b| (b.retired(), b.now()));
+        [retired as f64, now.nanos() as f64 / 1e6, f64::from(self.resets)]
+    }
+
+    /// A hash over everything the guest could tell apart, as 32 hexadecimal digits.
+    pub fn state_hash(&mut self) -> Result<String, VmError> {
+        let board = self.board.as_mut().ok_or_else(not_booted)?;
+        Ok(format!("{:032x}", board.state_hash()))
+    }
+
+    /// Why the machine stopped, if it crashed, then registers and messages.
+    pub fn report(&mut self) -> String {
+        let board = self.board.as_mut().map(Board::report).unwrap_or_default();
+        if self.crash.is_empty() { board } else { format!("{}\n{board}", self.crash) }
+    }
+}
+
+fn not_booted() -> VmError {
+    VmError::new("There is no running machine.", "It has not been booted.", "Load its files and boot it first.")
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

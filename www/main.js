@@ -1,0 +1,218 @@
+// The page: finds its elements, connects them, and switches between home and machines.
+// Address fragments: #machine=<guest> shows a guest's machine, #boot=<guest> starts it as well.
+
+import './x86-machine.js';
+import { el, setText } from './dom.js';
+import { loadGuests, remember } from './guests.js';
+import { guestCard, renderOpen, showFiles } from './home.js';
+import { icon } from './icons.js';
+import { missingFeature } from './wasm.js';
+
+/** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
+/** @typedef {import('./guests.js').Guest} Guest */
+/** @typedef {import('./x86-machine.js').X86Machine} X86Machine */
+
+/** Size of a card's picture, in characters. */
+const PICTURE = { rows: 14, cols: 80 };
+
+/** @param {string} id @returns {HTMLElement} */
+function byId(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`index.html has no #${id}`);
+  return found;
+}
+
+const home = byId('home');
+const cards = byId('guests');
+const note = byId('guests-note');
+const running = byId('running');
+const machinesPlace = byId('machines');
+const veil = byId('drop-veil');
+const support = byId('support');
+const dialog = /** @type {HTMLDialogElement} */ (byId('files-dialog'));
+const fileInput = /** @type {HTMLInputElement} */ (byId('file-input'));
+
+/** @type {Map<string, X86Machine>} open machines by guest id */
+const open = new Map();
+/** @type {Guest[]} */
+let guests = [];
+
+/** @param {MachineConfig} config */
+function boot(config) {
+  const machine = machineFor(config);
+  machine.config = config;
+  go(config.id);
+  machine.boot();
+}
+
+/** @param {MachineConfig} config @returns {X86Machine} */
+function machineFor(config) {
+  const known = open.get(config.id);
+  if (known) return known;
+  const machine = /** @type {X86Machine} */ (document.createElement('x86-machine'));
+  machine.config = config;
+  const back = el('button', { slot: 'lead', type: 'button', class: 'back', click: () => go('') }, icon('back'), 'Machines');
+  machine.append(back);
+  machine.addEventListener('stage', (event) => {
+    const { id, ms } = /** @type {CustomEvent<{id: string, ms: number}>} */ (event).detail;
+    if (id === 'ready') remember(config.id, { bootMs: ms, at: Date.now() });
+  });
+  machine.addEventListener('statechange', () => {
+    if (machine.state === 'off' || machine.state === 'crashed') takePicture(machine);
+    if (!home.hidden) showOpen();
+    titleOf(machine);
+  });
+  open.set(config.id, machine);
+  machinesPlace.append(machine);
+  return machine;
+}
+
+/** @param {X86Machine} machine */
+function takePicture(machine) {
+  const picture = machine.console.thumbnail(PICTURE.rows, PICTURE.cols);
+  if (picture) remember(machine.config.id, { picture });
+}
+
+/** @param {X86Machine} machine */
+function closeMachine(machine) {
+  takePicture(machine);
+  open.delete(machine.config.id);
+  machine.remove();
+  showHome();
+}
+
+function showOpen() {
+  renderOpen(running, open.values(), (machine) => go(machine.config.id), closeMachine);
+}
+
+function showHome() {
+  for (const machine of open.values()) takePicture(machine);
+  machinesPlace.hidden = true;
+  home.hidden = false;
+  document.title = 'Tabvisor: machines in a browser tab';
+  showOpen();
+  drawCards();
+}
+
+/** @param {X86Machine} machine */
+function showMachine(machine) {
+  home.hidden = true;
+  machinesPlace.hidden = false;
+  for (const other of open.values()) other.hidden = other !== machine;
+  titleOf(machine);
+}
+
+/** @param {X86Machine} machine */
+function titleOf(machine) {
+  if (!machinesPlace.hidden && !machine.hidden) document.title = `${machine.config.name}, ${machine.state} · Tabvisor`;
+}
+
+/** @param {string} id guest id, or "" for home */
+function go(id) {
+  const target = id === '' ? location.pathname + location.search : `#machine=${encodeURIComponent(id)}`;
+  history.pushState(null, '', target);
+  route();
+}
+
+/** Show what the address says. */
+function route() {
+  const [verb, raw = ''] = location.hash.slice(1).split('=', 2);
+  const id = decodeURIComponent(raw);
+  const config = open.get(id)?.config ?? guests.find((g) => g.id === id)?.config;
+  if ((verb !== 'machine' && verb !== 'boot') || !config) return showHome();
+  const machine = machineFor(config);
+  showMachine(machine);
+  if (verb === 'boot' && machine.state === 'off') {
+    history.replaceState(null, '', `#machine=${encodeURIComponent(id)}`);
+    machine.boot();
+  }
+}
+
+let prepared = false;
+
+/** A boot is likely: let the browser fetch engine and terminal ahead of the click. */
+function prepare() {
+  if (prepared) return;
+  prepared = true;
+  for (const [href, as] of [
+    ['pkg/tabvisor_web_bg.wasm', 'fetch'],
+    ['pkg/tabvisor_web.js', 'script'],
+    ['worker.js', 'script'],
+    ['vendor/xterm.mjs', 'script'],
+    ['vendor/addon-fit.mjs', 'script'],
+  ]) {
+    document.head.append(el('link', { rel: 'prefetch', href, as, crossorigin: '' }));
+  }
+}
+
+function drawCards() {
+  cards.replaceChildren(...guests.map((guest) => guestCard(guest, boot, prepare)));
+  cards.setAttribute('aria-busy', 'false');
+}
+
+/** @param {FileList | File[] | null | undefined} list */
+function openFiles(list) {
+  const files = [...(list ?? [])];
+  if (files.length > 0) showFiles(dialog, files, boot);
+}
+
+function wireFiles() {
+  for (const id of ['open-files', 'choose-files']) byId(id).addEventListener('click', () => fileInput.click());
+  fileInput.addEventListener('change', () => {
+    openFiles(fileInput.files);
+    fileInput.value = '';
+  });
+  const carriesFiles = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes('Files') ?? false;
+  let depth = 0;
+  addEventListener('dragenter', (event) => {
+    if (!carriesFiles(event)) return;
+    depth += 1;
+    veil.hidden = false;
+  });
+  addEventListener('dragleave', (event) => {
+    if (!carriesFiles(event)) return;
+    depth = Math.max(0, depth - 1);
+    veil.hidden = depth === 0;
+  });
+  addEventListener('dragover', (event) => {
+    if (carriesFiles(event)) event.preventDefault();
+  });
+  addEventListener('drop', (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    depth = 0;
+    veil.hidden = true;
+    openFiles(event.dataTransfer?.files);
+  });
+}
+
+function showSupport() {
+  const lacking = missingFeature();
+  if (!lacking) {
+    setText(support, 'This browser has everything a machine needs.');
+    return;
+  }
+  support.replaceChildren(el('strong', {}, lacking.what), ` ${lacking.why} ${lacking.next.join(' ')}`);
+  note.replaceChildren(el('strong', {}, lacking.what), ` ${lacking.why} ${lacking.next.join(' ')}`);
+  note.hidden = false;
+  note.classList.add('bad');
+}
+
+async function start() {
+  wireFiles();
+  showSupport();
+  addEventListener('popstate', route);
+  addEventListener('hashchange', route);
+  addEventListener('pagehide', () => {
+    for (const machine of open.values()) takePicture(machine);
+  });
+  const listed = await loadGuests();
+  guests = listed.guests;
+  if (listed.note && note.hidden) {
+    setText(note, listed.note);
+    note.hidden = false;
+  }
+  route();
+}
+
+start();

@@ -1,0 +1,101 @@
+// The only message format between the page and a machine's worker: two discriminated unions on `kind`.
+// This file holds types and two constants, no behaviour, so both sides can import it.
+
+/**
+ * A file the machine boots from: a URL to fetch or a file the visitor gave us.
+ * @typedef {object} FileSource
+ * @property {'kernel' | 'initrd'} role what the machine uses it as
+ * @property {string} name shown to the visitor
+ * @property {string} [url] absolute address to fetch
+ * @property {Blob} [blob] bytes already in the browser; wins over `url`
+ * @property {number} [size] expected bytes, when the catalogue knows it
+ * @property {string} [sha256] expected digest, lower-case hex
+ */
+
+/**
+ * Everything that decides what a machine is. Plain data: it can be copied into a report.
+ * @typedef {object} MachineConfig
+ * @property {string} id stable name, the key for what we remember about earlier boots
+ * @property {string} name shown to the visitor
+ * @property {Mode} mode how the guest is entered
+ * @property {number} memoryMiB guest RAM
+ * @property {string} cpu CPUID model by name
+ * @property {string} cmdline kernel command line
+ * @property {'paced' | 'deterministic'} clock guest time follows the host, or the instruction count
+ * @property {FileSource[]} files
+ * @property {string} [ready] regular expression: the console text that means "you can use it now"
+ */
+
+/** @typedef {'pc' | 'pvh' | 'pv'} Mode */
+
+/** @typedef {'off' | 'loading' | 'running' | 'idle' | 'paused' | 'crashed'} State */
+
+/**
+ * Something went wrong, in the visitor's words.
+ * @typedef {object} Problem
+ * @property {string} what what happened, one sentence
+ * @property {string} why the cause as far as we know it
+ * @property {string[]} next what the visitor can do
+ * @property {string} [details] for the report: registers, stack, headers
+ */
+
+/**
+ * Figures of a running machine, measured over the time since the last ones.
+ * @typedef {object} Stats
+ * @property {number} instructions retired since power-on
+ * @property {number} guestMs guest time since power-on
+ * @property {number} mips million instructions per second of wall time
+ * @property {number} busy share of one host core, 0 to 1
+ * @property {number} heapBytes WebAssembly memory of the machine
+ */
+
+/**
+ * Progress of one file.
+ * @typedef {object} FileProgress
+ * @property {string} role
+ * @property {string} name
+ * @property {number} received bytes so far
+ * @property {number | null} total bytes in all, when known
+ * @property {number} rate bytes per second, averaged over about a second
+ * @property {boolean} done
+ * @property {boolean} cached the browser had it already
+ * @property {string} note what is happening if not simply loading ("retrying", "checking")
+ */
+
+/**
+ * Page to worker.
+ * @typedef {{kind: 'start', config: MachineConfig}
+ *   | {kind: 'pause'}
+ *   | {kind: 'resume'}
+ *   | {kind: 'reset'}
+ *   | {kind: 'powerOff'}
+ *   | {kind: 'input', bytes: Uint8Array}
+ *   | {kind: 'consumed', bytes: number}
+ *   | {kind: 'ask', id: number, question: Question}} ToWorker
+ */
+
+/**
+ * What the page may ask; answers come back with the same id.
+ * @typedef {{what: 'stateHash'} | {what: 'features'} | {what: 'runInstructions', count: number}} Question
+ */
+
+/**
+ * Worker to page.
+ * @typedef {{kind: 'file', file: FileProgress}
+ *   | {kind: 'state', state: State, reason: string}
+ *   | {kind: 'started', atMs: number}
+ *   | {kind: 'serial', bytes: Uint8Array}
+ *   | {kind: 'stats', stats: Stats}
+ *   | {kind: 'problem', problem: Problem}
+ *   | {kind: 'answer', id: number, value: string}
+ *   | {kind: 'refusal', id: number, problem: Problem}} FromWorker
+ */
+
+/**
+ * Console bytes the worker may send ahead of what the terminal has drawn. A guest that prints faster than
+ * the browser can draw waits, instead of filling the tab's memory.
+ */
+export const CONSOLE_WINDOW = 512 * 1024;
+
+/** The terminal reports what it has drawn in portions of about this many bytes. */
+export const CONSOLE_ACK = 32 * 1024;

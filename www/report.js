@@ -1,0 +1,34 @@
+// "Copy report": everything someone else needs to understand what happened, as plain text.
+
+/**
+ * @param {object} about
+ * @param {import('./protocol.js').MachineConfig} about.config
+ * @param {import('./protocol.js').State} about.state
+ * @param {import('./protocol.js').Problem | null} about.problem
+ * @param {import('./protocol.js').Stats | null} about.stats
+ * @param {string} about.consoleText
+ * @param {string} about.version
+ * @returns {string}
+ */
+export function report({ config, state, problem, stats, consoleText, version }) {
+  const files = config.files.map((f) => `  ${f.role}: ${f.name}${f.url ? ` <${f.url}>` : ' (dropped)'}${f.sha256 ? ` sha256 ${f.sha256}` : ''}`);
+  const lines = [
+    `Tabvisor ${version}`,
+    `Browser: ${navigator.userAgent}`,
+    `Page: ${location.origin}${location.pathname}, isolated: ${globalThis.crossOriginIsolated ? 'yes' : 'no'}, cores: ${navigator.hardwareConcurrency}`,
+    '',
+    `Machine: ${config.name} (${config.mode}), ${config.memoryMiB} MiB, ${config.cpu}, clock ${config.clock}`,
+    `Command line: ${config.cmdline}`,
+    ...files,
+    `State: ${state}`,
+  ];
+  if (stats) {
+    lines.push(`Instructions: ${stats.instructions}, guest time ${(stats.guestMs / 1000).toFixed(3)} s, heap ${stats.heapBytes} bytes`);
+  }
+  if (problem) {
+    lines.push('', `What: ${problem.what}`, `Why: ${problem.why}`);
+    if (problem.details) lines.push('', problem.details);
+  }
+  lines.push('', 'Last console lines:', ...consoleText.split('\n').slice(-40));
+  return lines.join('\n');
+}

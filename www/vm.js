@@ -1,0 +1,133 @@
+// The page's side of a machine: a worker behind one class with typed methods and events.
+
+import { ProblemError } from './problem.js';
+
+/** @typedef {import('./protocol.js').ToWorker} ToWorker */
+/** @typedef {import('./protocol.js').FromWorker} FromWorker */
+/** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
+/** @typedef {import('./protocol.js').Problem} Problem */
+
+/**
+ * What a `Vm` tells its owner. All are called from the page's event loop, never from inside a method.
+ * @typedef {object} VmEvents
+ * @property {(file: import('./protocol.js').FileProgress) => void} file
+ * @property {(state: import('./protocol.js').State, reason: string) => void} state
+ * @property {(atMs: number) => void} started epoch milliseconds of the first guest instruction
+ * @property {(bytes: Uint8Array) => void} serial
+ * @property {(stats: import('./protocol.js').Stats) => void} stats
+ * @property {(problem: Problem) => void} problem
+ */
+
+/** A machine in its own worker. */
+export class Vm {
+  /** @param {MachineConfig} config @param {VmEvents} events */
+  constructor(config, events) {
+    this.events = events;
+    /** @type {Map<number, {resolve: (value: string) => void, reject: (error: Error) => void}>} */
+    this.questions = new Map();
+    this.nextQuestion = 1;
+    this.worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: config.name });
+    this.worker.onmessage = (event) => this.receive(event.data);
+    this.worker.onerror = (event) => {
+      event.preventDefault();
+      this.broken(event.message || 'the worker script could not be loaded');
+    };
+    this.send({ kind: 'start', config });
+  }
+
+  pause() {
+    this.send({ kind: 'pause' });
+  }
+
+  resume() {
+    this.send({ kind: 'resume' });
+  }
+
+  reset() {
+    this.send({ kind: 'reset' });
+  }
+
+  powerOff() {
+    this.send({ kind: 'powerOff' });
+  }
+
+  /** @param {Uint8Array} bytes what was typed on the serial console */
+  input(bytes) {
+    this.send({ kind: 'input', bytes });
+  }
+
+  /** @param {number} bytes console output that has been drawn */
+  consumed(bytes) {
+    this.send({ kind: 'consumed', bytes });
+  }
+
+  /** @returns {Promise<string>} hash over everything the guest could tell apart */
+  stateHash() {
+    return this.ask({ what: 'stateHash' });
+  }
+
+  /** @returns {Promise<string>} what this build and browser can do, as JSON */
+  features() {
+    return this.ask({ what: 'features' });
+  }
+
+  /** @param {number} count @returns {Promise<string>} instructions retired; deterministic clock only */
+  runInstructions(count) {
+    return this.ask({ what: 'runInstructions', count });
+  }
+
+  close() {
+    this.worker.terminate();
+    for (const { reject } of this.questions.values()) reject(new Error('the machine was closed'));
+    this.questions.clear();
+  }
+
+  /** @param {ToWorker} message */
+  send(message) {
+    this.worker.postMessage(message);
+  }
+
+  /** @param {import('./protocol.js').Question} question @returns {Promise<string>} */
+  ask(question) {
+    const id = this.nextQuestion++;
+    return new Promise((resolve, reject) => {
+      this.questions.set(id, { resolve, reject });
+      this.send({ kind: 'ask', id, question });
+    });
+  }
+
+  /** @param {FromWorker} message */
+  receive(message) {
+    switch (message.kind) {
+      case 'file':
+        return this.events.file(message.file);
+      case 'state':
+        return this.events.state(message.state, message.reason);
+      case 'started':
+        return this.events.started(message.atMs);
+      case 'serial':
+        return this.events.serial(message.bytes);
+      case 'stats':
+        return this.events.stats(message.stats);
+      case 'problem':
+        return this.events.problem(message.problem);
+      case 'answer':
+        this.questions.get(message.id)?.resolve(message.value);
+        this.questions.delete(message.id);
+        return;
+      case 'refusal':
+        this.questions.get(message.id)?.reject(new ProblemError(message.problem));
+        this.questions.delete(message.id);
+    }
+  }
+
+  /** @param {string} why */
+  broken(why) {
+    this.events.state('crashed', '');
+    this.events.problem({
+      what: "The machine's worker stopped.",
+      why: `The browser reports: ${why}.`,
+      next: ['Boot again.', 'Close other tabs if the computer is short of memory, or give the machine less memory.'],
+    });
+  }
+}

@@ -1,0 +1,99 @@
+// Loads the WebAssembly module and mirrors, in types, the class it exports (web/src/lib.rs).
+// This file and web/src/lib.rs are the two sides of that boundary; nothing else knows it.
+
+import { ProblemError } from './problem.js';
+
+/**
+ * `Vm` of web/src/lib.rs. Every method may throw an Error with `why` and `next`.
+ * @typedef {object} WasmVm
+ * @property {(role: string, bytes: Uint8Array) => void} load append bytes of the "kernel" or "initrd"
+ * @property {() => void} boot place the kernel; the next `run` executes it
+ * @property {(sliceMs: number) => number} run milliseconds it may sleep: 0 to go on, Infinity to wait for input
+ * @property {() => number} state one of `VM_STATE`
+ * @property {(bytes: Uint8Array) => number} serialInput bytes taken; the rest is for later
+ * @property {() => Uint8Array} takeSerial what the guest printed since the last call
+ * @property {() => void} pause stop guest time until the next `run`
+ * @property {() => void} reset
+ * @property {() => void} powerOff
+ * @property {() => Float64Array} stats indexed by `VM_STAT`
+ * @property {() => string} stateHash
+ * @property {(count: number) => number} runInstructions deterministic clock only; instructions retired
+ * @property {() => string} report why the machine stopped, with registers
+ * @property {() => void} free
+ */
+
+/**
+ * @typedef {{
+ *   new (memoryMiB: number, cpu: string, cmdline: string, deterministic: boolean, wallClockMs: number): WasmVm,
+ *   features(): string,
+ * }} WasmVmClass `features` is JSON
+ */
+
+/** What `Vm.state` returns. */
+export const VM_STATE = Object.freeze({ empty: 0, running: 1, halted: 2, paused: 3, off: 4, crashed: 5 });
+
+/** Places in the array `Vm.stats` returns. */
+export const VM_STAT = Object.freeze({ instructions: 0, guestMs: 1, resets: 2 });
+
+/**
+ * @typedef {object} Engine
+ * @property {WasmVmClass} Vm
+ * @property {() => number} heapBytes
+ * @property {() => string} lastPanic text of the panic that trapped, or ""
+ */
+
+/**
+ * Modules the engine needs from the browser, tested by compiling a few bytes.
+ * @returns {import('./protocol.js').Problem | null}
+ */
+export function missingFeature() {
+  const next = ['Use a current Firefox, Chrome, Edge or Safari (16.4 or later).'];
+  if (typeof WebAssembly !== 'object') {
+    return {
+      what: 'This browser cannot run WebAssembly.',
+      why: 'The processor of the machine is a WebAssembly program. Some browsers switch it off in a lockdown or strict mode.',
+      next: [...next, 'Or allow WebAssembly for this site.'],
+    };
+  }
+  // (module (func (result v128) (i32.const 0) (i8x16.splat)))
+  const simd = new Uint8Array([
+    0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7b, 3, 2, 1, 0, 10, 8, 1, 6, 0, 0x41, 0, 0xfd, 0x0f, 0x0b,
+  ]);
+  if (!WebAssembly.validate(simd)) {
+    return {
+      what: 'This browser lacks WebAssembly SIMD.',
+      why: 'The machine uses 128-bit vectors for its SSE registers; this browser, or this computer, does not offer them.',
+      next,
+    };
+  }
+  if (typeof Worker !== 'function' && typeof document !== 'undefined') {
+    return { what: 'This browser has no workers.', why: 'A machine runs in its own worker so that the page stays responsive.', next };
+  }
+  return null;
+}
+
+/** @returns {Promise<Engine>} */
+export async function loadEngine() {
+  const base = new URL('./pkg/', import.meta.url);
+  let module;
+  try {
+    module = await import(new URL('tabvisor_web.js', base).href);
+  } catch (error) {
+    throw new ProblemError({
+      what: 'The engine of the machine is not there.',
+      why: `${base.pathname}tabvisor_web.js could not be loaded: ${error instanceof Error ? error.message : error}.`,
+      next: ['Reload the page.', 'If you serve the page yourself, build the engine first: cargo xtask serve.'],
+    });
+  }
+  let exports;
+  try {
+    exports = await module.default({ module_or_path: new URL('tabvisor_web_bg.wasm', base) });
+  } catch (error) {
+    throw new ProblemError({
+      what: 'The engine of the machine did not start.',
+      why: `The browser refused the WebAssembly module: ${error instanceof Error ? error.message : error}.`,
+      next: ['Reload the page without the cache (Ctrl+Shift+R).', 'Use a current browser.'],
+    });
+  }
+  return { Vm: module.Vm, lastPanic: module.lastPanic, heapBytes: () => exports.memory.buffer.byteLength };
+}

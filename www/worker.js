@@ -1,0 +1,372 @@
+// A machine's worker: fetches the files, owns the `Vm`, runs it in slices, sleeps while the guest is halted.
+// One worker per machine; it ends with the machine.
+
+import { CONSOLE_WINDOW } from './protocol.js';
+import { ProblemError, asProblem } from './problem.js';
+import { download } from './download.js';
+import { VM_STAT, VM_STATE, loadEngine, missingFeature } from './wasm.js';
+
+/** @typedef {import('./protocol.js').ToWorker} ToWorker */
+/** @typedef {import('./protocol.js').FromWorker} FromWorker */
+/** @typedef {import('./protocol.js').State} State */
+/** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
+
+/** One slice, in milliseconds: short enough that a key press is felt at once. */
+const SLICE_MS = 10;
+/** Figures go to the page this often while the guest works, and this often while it idles. */
+const STATS_MS = 500;
+const STATS_IDLE_MS = 2000;
+/** Below this share of one host core the machine is shown as idle. */
+const IDLE_SHARE = 0.08;
+/**
+ * A sleeping machine still wakes this often: the figures stay fresh, and guest time never has to catch up more
+ * than the machine's clock allows in one step (1 s).
+ */
+const LONGEST_SLEEP_MS = 500;
+/** Typed bytes kept while the guest does not read them. */
+const INPUT_LIMIT = 1 << 20;
+
+/** @type {{postMessage(message: FromWorker, transfer?: Transferable[]): void, onmessage: ((e: MessageEvent<ToWorker>) => void) | null}} */
+const port = /** @type {any} */ (self);
+
+/** Schedules the next slice: at once but after waiting messages, or later. */
+class Alarm {
+  /** @param {() => void} action */
+  constructor(action) {
+    this.action = action;
+    const channel = new MessageChannel();
+    channel.port1.onmessage = (event) => {
+      if (event.data === this.turn) this.fire();
+    };
+    this.kick = channel.port2;
+    this.armed = false;
+    /** Kicks of an earlier turn were cancelled while under way. */
+    this.turn = 0;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.timer = undefined;
+  }
+
+  soon() {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    if (this.armed) return;
+    this.armed = true;
+    this.kick.postMessage(this.turn);
+  }
+
+  /** @param {number} ms Infinity: as long as there is nothing to do */
+  after(ms) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.fire(), Math.min(Math.ceil(ms), LONGEST_SLEEP_MS));
+  }
+
+  cancel() {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.armed = false;
+    this.turn += 1;
+  }
+
+  fire() {
+    this.armed = false;
+    this.timer = undefined;
+    this.action();
+  }
+}
+
+/** The machine in this worker. */
+class Runner {
+  constructor() {
+    this.alarm = new Alarm(() => this.slice());
+    /** @type {import('./wasm.js').Engine | null} */
+    this.engine = null;
+    /** @type {import('./wasm.js').WasmVm | null} */
+    this.vm = null;
+    /** @type {State} */
+    this.state = 'off';
+    this.started = false;
+    this.paused = false;
+    /** Console bytes sent and not yet drawn. */
+    this.ahead = 0;
+    /** @type {Uint8Array[]} */
+    this.input = [];
+    this.inputBytes = 0;
+    this.busyMs = 0;
+    this.resets = 0;
+    this.markTime = 0;
+    this.markInstructions = 0;
+  }
+
+  /** @param {MachineConfig} config */
+  async start(config) {
+    this.say('loading', '');
+    const lacking = missingFeature();
+    if (lacking) throw new ProblemError(lacking);
+    const abort = new AbortController();
+    const files = config.files.map((file) => {
+      const bytes = download(file, (progress) => port.postMessage({ kind: 'file', file: progress }), abort.signal);
+      return bytes.then((b) => ({ role: file.role, bytes: b }));
+    });
+    let engine;
+    let loaded;
+    try {
+      [engine, loaded] = await Promise.all([loadEngine(), Promise.all(files)]);
+    } catch (error) {
+      abort.abort();
+      await Promise.allSettled(files);
+      throw error;
+    }
+    this.engine = engine;
+    const deterministic = config.clock === 'deterministic';
+    const wallClock = deterministic ? 0 : Date.now();
+    const vm = new engine.Vm(config.memoryMiB, config.cpu, config.cmdline, deterministic, wallClock);
+    this.vm = vm;
+    for (const { role, bytes } of loaded) vm.load(role, bytes);
+    vm.boot();
+    this.markTime = performance.now();
+    if (this.paused) {
+      this.say('paused', '');
+    } else {
+      this.say('running', '');
+      this.alarm.soon();
+    }
+  }
+
+  slice() {
+    const vm = this.vm;
+    if (!vm || this.paused) return;
+    try {
+      this.feed(vm);
+      const begin = performance.now();
+      const wait = vm.run(SLICE_MS);
+      const end = performance.now();
+      this.busyMs += end - begin;
+      if (!this.started) {
+        this.started = true;
+        port.postMessage({ kind: 'started', atMs: performance.timeOrigin + begin });
+      }
+      this.drain(vm);
+      const code = vm.state();
+      this.noticeReset(vm);
+      if (code === VM_STATE.off || code === VM_STATE.crashed) return this.stopped(vm, code);
+      this.measure(vm, end);
+      if (this.ahead > CONSOLE_WINDOW) return;
+      if (wait > 0 && this.inputBytes === 0) this.alarm.after(wait);
+      else this.alarm.soon();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** @param {import('./wasm.js').WasmVm} vm what was typed goes to the guest, as much as it takes */
+  feed(vm) {
+    while (this.input.length > 0) {
+      const first = this.input[0];
+      const taken = vm.serialInput(first);
+      this.inputBytes -= taken;
+      if (taken < first.length) {
+        this.input[0] = first.subarray(taken);
+        return;
+      }
+      this.input.shift();
+    }
+  }
+
+  /** @param {import('./wasm.js').WasmVm} vm */
+  drain(vm) {
+    const bytes = vm.takeSerial();
+    if (bytes.length === 0) return;
+    this.ahead += bytes.length;
+    port.postMessage({ kind: 'serial', bytes }, [bytes.buffer]);
+  }
+
+  /** `run` returns right after a reset, so what was printed before it is already on its way. @param {import('./wasm.js').WasmVm} vm */
+  noticeReset(vm) {
+    const resets = vm.stats()[VM_STAT.resets];
+    if (resets === this.resets) return;
+    this.resets = resets;
+    this.say('running', 'restarted');
+  }
+
+  /** @param {import('./wasm.js').WasmVm} vm @param {number} now */
+  measure(vm, now) {
+    const span = now - this.markTime;
+    if (span < (this.state === 'idle' ? STATS_IDLE_MS : STATS_MS)) {
+      // Waking up is shown at once, falling asleep only after a whole period of it.
+      if (this.state === 'idle' && span > 50 && this.busyMs / span > 0.5) this.say('running', '');
+      else return;
+    }
+    this.figures(vm, now);
+  }
+
+  /** @param {import('./wasm.js').WasmVm} vm @param {number} now */
+  figures(vm, now) {
+    const stats = vm.stats();
+    const instructions = stats[VM_STAT.instructions];
+    const span = Math.max(1, now - this.markTime);
+    const busy = Math.min(1, this.busyMs / span);
+    const mips = Math.max(0, instructions - this.markInstructions) / span / 1000;
+    const heapBytes = this.engine?.heapBytes() ?? 0;
+    port.postMessage({ kind: 'stats', stats: { instructions, guestMs: stats[VM_STAT.guestMs], mips, busy, heapBytes } });
+    this.markTime = now;
+    this.markInstructions = instructions;
+    this.busyMs = 0;
+    if (this.state === 'running' || this.state === 'idle') this.say(busy < IDLE_SHARE ? 'idle' : 'running', '');
+  }
+
+  /** @param {import('./wasm.js').WasmVm} vm @param {number} code */
+  stopped(vm, code) {
+    this.figures(vm, performance.now());
+    this.alarm.cancel();
+    if (code === VM_STATE.off) {
+      this.say('off', 'The guest switched the machine off.');
+      return;
+    }
+    const details = vm.report();
+    this.say('crashed', '');
+    port.postMessage({
+      kind: 'problem',
+      problem: {
+        what: 'The guest crashed.',
+        why: details.split('\n', 1)[0] || 'The processor could not continue.',
+        next: ['Read the last console lines; they often name the cause.', 'Reset starts the same machine again.', 'Copy the report if you think Tabvisor is at fault.'],
+        details,
+      },
+    });
+  }
+
+  /** @param {unknown} error */
+  fail(error) {
+    this.alarm.cancel();
+    const problem = asProblem(error, 'The machine could not go on.');
+    const panic = error instanceof WebAssembly.RuntimeError ? this.engine?.lastPanic() : '';
+    if (panic) problem.details = `${panic}\n${problem.details ?? ''}`;
+    const ran = this.started;
+    this.vm = null;
+    this.say(ran ? 'crashed' : 'off', ran ? '' : 'Did not start.');
+    port.postMessage({ kind: 'problem', problem });
+  }
+
+  /** @param {State} state @param {string} reason */
+  say(state, reason) {
+    if (state === this.state && reason === '') return;
+    this.state = state;
+    port.postMessage({ kind: 'state', state, reason });
+  }
+
+  pause() {
+    if (this.paused) return;
+    this.paused = true;
+    this.alarm.cancel();
+    if (!this.vm) return;
+    this.vm.pause();
+    this.figures(this.vm, performance.now());
+    this.say('paused', '');
+  }
+
+  resume() {
+    if (!this.paused) return;
+    this.paused = false;
+    if (!this.vm) return;
+    this.markTime = performance.now();
+    this.busyMs = 0;
+    this.say('running', '');
+    this.alarm.soon();
+  }
+
+  reset() {
+    if (!this.vm) return;
+    this.vm.reset();
+    this.input = [];
+    this.inputBytes = 0;
+    this.paused = false;
+    this.resets = this.vm.stats()[VM_STAT.resets];
+    this.markInstructions = 0;
+    this.say('running', 'restarted');
+    this.alarm.soon();
+  }
+
+  powerOff() {
+    this.alarm.cancel();
+    if (this.vm) {
+      this.vm.powerOff();
+      this.drain(this.vm);
+      this.figures(this.vm, performance.now());
+    }
+    this.paused = true;
+    this.say('off', 'You switched the machine off.');
+  }
+
+  /** @param {Uint8Array} bytes */
+  type(bytes) {
+    if (this.inputBytes + bytes.length > INPUT_LIMIT) return;
+    this.input.push(bytes);
+    this.inputBytes += bytes.length;
+    if (this.vm && !this.paused && this.ahead <= CONSOLE_WINDOW) this.alarm.soon();
+  }
+
+  /** @param {number} n the terminal has drawn this much */
+  consumed(n) {
+    const held = this.ahead > CONSOLE_WINDOW;
+    this.ahead = Math.max(0, this.ahead - n);
+    if (held && this.ahead <= CONSOLE_WINDOW && !this.paused) this.alarm.soon();
+  }
+
+  /** @param {import('./protocol.js').Question} question @returns {string} */
+  answer(question) {
+    const { engine, vm } = this;
+    if (!engine || !vm) {
+      throw new ProblemError({ what: 'There is no machine to ask.', why: 'It is not started.', next: ['Boot it first.'] });
+    }
+    switch (question.what) {
+      case 'stateHash':
+        return vm.stateHash();
+      case 'features':
+        return engine.Vm.features();
+      case 'runInstructions': {
+        const done = vm.runInstructions(question.count);
+        this.drain(vm);
+        return String(done);
+      }
+    }
+  }
+}
+
+const runner = new Runner();
+
+port.onmessage = ({ data: message }) => {
+  try {
+    switch (message.kind) {
+      case 'start':
+        runner.start(message.config).catch((error) => runner.fail(error));
+        break;
+      case 'pause':
+        runner.pause();
+        break;
+      case 'resume':
+        runner.resume();
+        break;
+      case 'reset':
+        runner.reset();
+        break;
+      case 'powerOff':
+        runner.powerOff();
+        break;
+      case 'input':
+        runner.type(message.bytes);
+        break;
+      case 'consumed':
+        runner.consumed(message.bytes);
+        break;
+      case 'ask':
+        try {
+          port.postMessage({ kind: 'answer', id: message.id, value: runner.answer(message.question) });
+        } catch (error) {
+          port.postMessage({ kind: 'refusal', id: message.id, problem: asProblem(error, 'The question could not be answered.') });
+        }
+        break;
+    }
+  } catch (error) {
+    runner.fail(error);
+  }
+};

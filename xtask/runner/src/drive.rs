@@ -1,0 +1,214 @@
+//! Runs a machine against the host's clock, or as fast as it goes, until it ends.
+
+use crate::console::Console;
+use crate::keys::{self, Ask};
+use crate::options::Options;
+use anyhow::{Context, Result};
+use std::time::{Duration, Instant};
+use tabvisor_core::time::{VmDuration, VmTime};
+use tabvisor_devices::effect::{Effect, Input};
+use tabvisor_devices::machine::{Exit, Machine, Rate, Until};
+
+/// How long a portion should take: often enough for input and timers, rarely enough to cost nothing.
+const PORTION: Duration = Duration::from_millis(2);
+const SMALLEST: u64 = 10_000;
+const LARGEST: u64 = 20_000_000;
+/// Longest sleep: a guest that waits for input alone is looked at this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How long input may wait for a guest that does not take it before it is offered again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The guest switched itself off.
+    Off,
+    /// The user left.
+    Left,
+    /// `--max-insns`.
+    Limit,
+    /// The guest waits for input, and there will be none.
+    NoInput,
+    /// The processor stopped with an error.
+    Crash,
+}
+
+/// A machine and whoever watches it.
+pub struct Runner {
+    machine: Machine,
+    console: Console,
+    paced: bool,
+    verbose: bool,
+    max_insns: u64,
+    hash_at: Vec<u64>,
+    portion: u64,
+    rate: Rate,
+    started: Instant,
+    /// When `Machine::pace` was last told the time.
+    told: Instant,
+    busy: Duration,
+    resets: u32,
+}
+
+impl Runner {
+    /// A machine that has not run yet.
+    pub fn new(machine: Machine, options: &Options, console: Console) -> Self {
+        let now = Instant::now();
+        Self {
+            machine,
+            console,
+            paced: !options.deterministic,
+            verbose: options.verbose,
+            max_insns: options.max_insns.unwrap_or(u64::MAX),
+            hash_at: options.hash_at.clone(),
+            portion: SMALLEST,
+            rate: Rate::ONE,
+            started: now,
+            told: now,
+            busy: Duration::ZERO,
+            resets: 0,
+        }
+    }
+
+    /// Runs until it ends.
+    pub fn run(&mut self) -> Result<End> {
+        loop {
+            while let Some(ask) = self.console.ask() {
+                if self.obey(ask) {
+                    return Ok(End::Left);
+                }
+            }
+            self.feed();
+            let before = self.machine.stats().retired;
+            self.hashes(before);
+            if before >= self.max_insns {
+                return Ok(End::Limit);
+            }
+            // Both stop the machine at their exact count.
+            let stop = self.hash_at.first().copied().unwrap_or(u64::MAX).min(self.max_insns);
+            let begin = Instant::now();
+            let exit = self.machine.run(Until::retired(stop.min(before.saturating_add(self.portion))));
+            self.learn(self.machine.stats().retired - before, begin.elapsed());
+            self.effects().context("cannot write the guest's output")?;
+            let ahead = self.pace();
+            match exit {
+                Exit::Slice if ahead >= Duration::from_millis(1) => self.console.wait(ahead.min(LONGEST_SLEEP)),
+                Exit::Slice => {}
+                Exit::Halted(VmTime::NEVER) if self.console.closed && self.console.pending.is_empty() => return Ok(End::NoInput),
+                Exit::Halted(until) => self.sleep(until),
+                Exit::Reset(cause) => {
+                    self.console.say(&format!("reset: {cause:?}"));
+                    self.resets += 1;
+                    self.machine.reset().context("the guest cannot start over")?;
+                }
+                Exit::Off => return Ok(End::Off),
+                Exit::Crash(report) => {
+                    self.console.say(&report);
+                    return Ok(End::Crash);
+                }
+            }
+        }
+    }
+
+    /// The last line: what ran, for how long, how fast.
+    pub fn summary(&self, end: &End) -> String {
+        let why = match end {
+            End::Off => "the guest switched itself off",
+            End::Left => "left",
+            End::Limit => "instruction limit reached",
+            End::NoInput => "the guest waits for input and there is none",
+            End::Crash => "the machine crashed",
+        };
+        let stats = self.machine.stats();
+        let (busy, all) = (self.busy.as_secs_f64(), self.started.elapsed().as_secs_f64());
+        let mips = if busy > 0.0 { stats.retired as f64 / busy / 1e6 } else { 0.0 };
+        let million = stats.retired as f64 / 1e6;
+        let guest = stats.now.nanos() as f64 / 1e9;
+        let resets = if self.resets > 0 { format!(", {} resets", self.resets) } else { String::new() };
+        format!("{why}: {million:.1} M instructions in {busy:.2} s ({mips:.0} MIPS), {guest:.2} s of guest time, {all:.2} s in all{resets}")
+    }
+
+    /// Does what the user asks; whether that is to leave.
+    fn obey(&mut self, ask: Ask) -> bool {
+        match ask {
+            Ask::Leave => return true,
+            Ask::Reset => self.machine.input(&Input::ResetButton),
+            Ask::Power => self.machine.input(&Input::PowerButton),
+            Ask::Status => {
+                let report = self.machine.report();
+                self.console.say(&report);
+            }
+            Ask::Help => self.console.say(keys::HELP),
+        }
+        false
+    }
+
+    /// Gives the guest what was typed, as much as its serial port takes.
+    fn feed(&mut self) {
+        let room = self.machine.serial_room(0).min(self.console.pending.len());
+        if room > 0 {
+            let bytes = self.console.pending.drain(..room).collect();
+            self.machine.input(&Input::Serial { port: 0, bytes });
+        }
+    }
+
+    fn hashes(&mut self, retired: u64) {
+        while self.hash_at.first().is_some_and(|&at| at <= retired) {
+            let wanted = self.hash_at.remove(0);
+            let hash = self.machine.state_hash();
+            // A count that a halted guest has passed over cannot be had: say which one it is.
+            self.console.say(&format!("state at {retired} (wanted {wanted}): {hash:032x}"));
+        }
+    }
+
+    /// Learns how fast the host is from `done` instructions in `time`.
+    fn learn(&mut self, done: u64, time: Duration) {
+        self.busy += time;
+        if done < self.portion / 4 || done == 0 {
+            return; // ended early, by a halt or a limit: that says nothing about speed
+        }
+        let nanos = time.as_nanos().max(1) as f64;
+        let wanted = done as f64 * (PORTION.as_nanos() as f64 / nanos).clamp(0.25, 2.0);
+        self.portion = (self.portion / 2 + wanted as u64 / 2).clamp(SMALLEST, LARGEST);
+        // In thousandths of a nanosecond; a guest second is then as many instructions as a host second.
+        let picos = (nanos * 1000.0 / done as f64).clamp(1.0, 1e9);
+        self.rate = Rate::new(picos as u32, 1000);
+    }
+
+    /// Tells a paced machine how much time has passed; how far it is ahead of the host.
+    fn pace(&mut self) -> Duration {
+        if !self.paced {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.told);
+        self.told = now;
+        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.machine.pace(VmDuration::from_nanos(nanos), self.rate).nanos())
+    }
+
+    /// Sleeps until the guest has something to do, or something is typed.
+    fn sleep(&mut self, until: VmTime) {
+        let wait = match until {
+            VmTime::NEVER => LONGEST_SLEEP,
+            until => Duration::from_nanos(until.since(self.machine.now()).nanos()).min(LONGEST_SLEEP),
+        };
+        let wait = if self.console.pending.is_empty() { wait } else { wait.min(RETRY) };
+        if !wait.is_zero() {
+            self.console.wait(wait);
+        }
+        self.pace();
+    }
+
+    fn effects(&mut self) -> std::io::Result<()> {
+        for effect in self.machine.take_effects() {
+            match effect {
+                Effect::Serial { port: 0, bytes } => self.console.print(&bytes)?,
+                Effect::Debug(bytes) if self.verbose => self.console.say(&String::from_utf8_lossy(&bytes)),
+                Effect::Log(text) if self.verbose => self.console.say(&text),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

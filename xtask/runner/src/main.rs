@@ -1,0 +1,69 @@
+//! Boots an image natively, the guest's first serial port in the terminal: the quickest loop for work on
+//! `core` and `devices`. Started by `cargo xtask run`, which names the files.
+//!
+//! Ctrl-A is the prefix for the runner's own keys (`keys`); everything else, Ctrl-C too, goes to the guest.
+
+mod console;
+mod drive;
+mod keys;
+mod options;
+mod terminal;
+
+use anyhow::{Context, Result};
+use drive::{End, Runner};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tabvisor_devices::machine::{ClockPolicy, Config, Machine, Payload, Rate, TripleFault};
+
+/// What the real-time clock of a deterministic machine shows: 2026-01-01 00:00 UTC.
+const FIXED_WALL_CLOCK: i64 = 1_767_225_600;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(End::Crash) => ExitCode::from(2),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<End> {
+    let options = options::read(std::env::args().skip(1))?;
+    let read = |path: &std::path::Path| -> Result<Arc<[u8]>> {
+        Ok(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?.into())
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let config = Config {
+        ram: options.mem << 20,
+        cpu: options.cpu.clone(),
+        clock: if options.deterministic { ClockPolicy::Deterministic(Rate::ONE) } else { ClockPolicy::Paced },
+        wall_clock: if options.deterministic { FIXED_WALL_CLOCK } else { i64::try_from(now).unwrap_or(0) },
+        seed: if options.deterministic { 0 } else { random() },
+        serial_ports: 1,
+        triple_fault: TripleFault::Reset,
+        payload: Payload {
+            kernel: read(&options.kernel)?,
+            initrd: options.initrd.as_deref().map_or_else(|| Ok(Arc::from([])), read)?,
+            cmdline: options.cmdline.clone(),
+        },
+    };
+    let machine = Machine::new(config).with_context(|| format!("cannot boot {}", options.kernel.display()))?;
+    let raw = terminal::Raw::enter().context("cannot use this terminal")?;
+    if raw.is_raw() {
+        eprint!("{}\r\n", keys::HELP);
+    }
+    let mut runner = Runner::new(machine, &options, console::Console::open(raw.is_raw()));
+    let end = runner.run()?;
+    drop(raw);
+    eprintln!("\n{}", runner.summary(&end));
+    Ok(end)
+}
+
+/// A number that differs from run to run: the guest's entropy.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,128 @@
+//! The command line of the runner.
+
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+
+/// What to boot and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// bzImage or ELF.
+    pub kernel: PathBuf,
+    /// Initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Guest RAM in MiB.
+    pub mem: u64,
+    /// Name of the CPU model.
+    pub cpu: String,
+    /// Guest time follows the instruction count.
+    pub deterministic: bool,
+    /// Stop after so many instructions.
+    pub max_insns: Option<u64>,
+    /// Print the hash of the machine's state at these instruction counts, rising.
+    pub hash_at: Vec<u64>,
+    /// Print what devices have to say.
+    pub verbose: bool,
+}
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+options:
+  --mem MB          guest RAM in MiB
+  --cmdline TEXT    the kernel's command line instead of the image's
+  --append TEXT     added to the command line
+  --cpu MODEL       CPU model (x86-64-v2)
+  --deterministic   guest time follows the instruction count: every run is the same
+  --max-insns N     stop after N instructions
+  --hash-at N       print a hash of the machine's state after exactly N instructions (repeatable)
+  --verbose         print what devices have to say
+  --kernel FILE, --initrd FILE
+                    boot these";
+
+/// Reads the options; later ones win.
+pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
+    let mut kernel = None;
+    let mut options = Options {
+        kernel: PathBuf::new(),
+        initrd: None,
+        cmdline: String::new(),
+        mem: 256,
+        cpu: "x86-64-v2".into(),
+        deterministic: false,
+        max_insns: None,
+        hash_at: Vec::new(),
+        verbose: false,
+    };
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{arg} wants a value\n{HELP}"));
+        match arg.as_str() {
+            "--kernel" => kernel = Some(PathBuf::from(value()?)),
+            "--initrd" => options.initrd = Some(PathBuf::from(value()?)),
+            "--cmdline" => options.cmdline = value()?,
+            "--append" => {
+                let more = value()?;
+                options.cmdline = format!("{} {more}", options.cmdline).trim().to_owned();
+            }
+            "--mem" => options.mem = number(&value()?)?,
+            "--cpu" => options.cpu = value()?,
+            "--deterministic" => options.deterministic = true,
+            "--max-insns" => options.max_insns = Some(number(&value()?)?),
+            "--hash-at" => options.hash_at.push(number(&value()?)?),
+            "--verbose" => options.verbose = true,
+            "--help" | "-h" => bail!("{HELP}"),
+            other => bail!("there is no option `{other}`\n{HELP}"),
+        }
+    }
+    if options.mem == 0 || options.mem > 4096 {
+        bail!("--mem is in MiB, 1 to 4096");
+    }
+    options.hash_at.sort_unstable();
+    options.hash_at.dedup();
+    options.kernel = kernel.context("no kernel: give --kernel FILE")?;
+    Ok(options)
+}
+
+/// A count: `5000`, `5_000`, `5k`, `20M`, `3G` (thousands, not 1024s).
+fn number(text: &str) -> Result<u64> {
+    let (digits, unit) = match text.chars().last() {
+        Some('k') => (&text[..text.len() - 1], 1_000),
+        Some('M') => (&text[..text.len() - 1], 1_000_000),
+        Some('G') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let value: Option<u64> = digits.replace('_', "").parse().ok();
+    value.and_then(|n| n.checked_mul(unit)).with_context(|| format!("`{text}` is not a number (5000, 20M, 3G)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options> {
+        read(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options_are_read_and_later_ones_win() {
+        let o = parse("--kernel a --mem 128 --cmdline quiet --append x=1 --mem 64 --hash-at 2M --hash-at 5k --deterministic").unwrap();
+        assert_eq!((o.kernel, o.mem, o.cmdline.as_str()), (PathBuf::from("a"), 64, "quiet x=1"));
+        assert_eq!((o.hash_at, o.deterministic), (vec![5_000, 2_000_000], true));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, says) in [
+            ("", "no kernel"),
+            ("--kernel", "wants a value"),
+            ("--kernel a --mem 0", "1 to 4096"),
+            ("--kernel a --mem x", "not a number"),
+            ("--kernel a --max-insns 99999999999G", "not a number"),
+            ("--kernel a --bogus", "--bogus"),
+        ] {
+            let error = format!("{:#}", parse(line).unwrap_err());
+            assert!(error.contains(says), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask run IMAGE`: boots an image without a page, its serial console in this terminal.
+//!
+//! The machine itself is a program of its own (package `tabvisor-runner`), built with the optimizer, so that
+//! this one stays quick to build. Whatever ends it, the terminal is put back as it was.
+
+use crate::image;
+use crate::proc;
+use crate::project::Project;
+use crate::web;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+/// Builds the image and the runner, then runs. Options after the image's name are the runner's; without a
+/// name they have to say what to boot.
+pub fn command(args: &[String]) -> Result<ExitCode> {
+    let project = Project::find()?;
+    let (name, rest) = match args.split_first() {
+        None => bail!("run wants an image, e.g. `cargo xtask run linux64`; `cargo xtask image` lists them"),
+        Some((name, rest)) if !name.starts_with('-') => (Some(name), rest),
+        Some(_) => (None, args),
+    };
+    let mut boot = Vec::new();
+    if let Some(name) = name {
+        boot = options_of(&image::build(name)?)?;
+    }
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--quiet", "--profile", "fast", "--locked", "-p", "tabvisor-runner"])
+        .current_dir(&project.root);
+    proc::run(&mut cargo).context("the runner does not compile")?;
+    let program =
+        web::target_dir(&project).join("fast").join(format!("tabvisor-runner{}", std::env::consts::EXE_SUFFIX));
+    let terminal = Terminal::save();
+    let status = proc::status(Command::new(program).args(boot).args(rest))?;
+    drop(terminal);
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+}
+
+/// The runner's options for an image: what its manifest says.
+fn options_of(dir: &Path) -> Result<Vec<String>> {
+    let path = dir.join("manifest.json");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let manifest: Value = serde_json::from_str(&text).with_context(|| format!("{} is no manifest", path.display()))?;
+    let mut options = Vec::new();
+    for file in manifest["files"].as_array().into_iter().flatten() {
+        let option = match file["role"].as_str() {
+            Some("kernel") => "--kernel",
+            Some("initrd") => "--initrd",
+            _ => continue,
+        };
+        let name = file["path"].as_str().with_context(|| format!("{} has a file without a path", path.display()))?;
+        options.extend([option.to_owned(), dir.join(name).to_string_lossy().into_owned()]);
+    }
+    if let Some(cmdline) = manifest["cmdline"].as_str() {
+        options.extend(["--cmdline".to_owned(), cmdline.to_owned()]);
+    }
+    if let Some(memory) = manifest["memory"].as_u64() {
+        options.extend(["--mem".to_owned(), memory.to_string()]);
+    }
+    Ok(options)
+}
+
+/// The settings of the terminal on standard input, put back when dropped: the runner does so itself unless
+/// it is killed.
+struct Terminal(Option<String>);
+
+impl Terminal {
+    fn save() -> Self {
+        let out = Command::new("stty").arg("-g").stdin(Stdio::inherit()).stderr(Stdio::null()).output();
+        let text = |out: std::process::Output| String::from_utf8_lossy(&out.stdout).trim().to_owned();
+        let settings = out.ok().filter(|out| out.status.success()).map(text);
+        Self(settings.filter(|text| !text.is_empty()))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(settings) = &self.0 {
+            let _ = Command::new("stty").arg(settings).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_becomes_the_runners_options() {
+        let dir = std::env::temp_dir().join(format!("tabvisor-run-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        assert!(options_of(&dir).unwrap_err().to_string().contains("manifest.json"));
+        let text = r#"{"files":[{"path":"k","role":"kernel"},{"path":"o","role":"kernel-original"},{"path":"i","role":"initrd"}],
+            "cmdline":"console=ttyS0 quiet","memory":128}"#;
+        std::fs::write(dir.join("manifest.json"), text).unwrap();
+        let file = |name: &str| dir.join(name).to_string_lossy().into_owned();
+        let want = ["--kernel", &file("k"), "--initrd", &file("i"), "--cmdline", "console=ttyS0 quiet", "--mem", "128"];
+        assert_eq!(options_of(&dir).unwrap(), want);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
