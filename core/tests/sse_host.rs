@@ -274,7 +274,7 @@ fn close(a: &[u8], b: &[u8]) -> bool {
 
 #[test]
 fn every_instruction_does_what_the_host_does() {
-    let cases: u64 = std::env::var("SSE_CASES").ok().and_then(|s| s.parse().ok()).unwrap_or(600);
+    let cases: u64 = std::env::var("SSE_CASES").ok().and_then(|s| s.parse().ok()).unwrap_or(40);
     let only = std::env::var("SSE_ONLY").unwrap_or_default();
     let list = encodings();
     let mut native = Native::new();
