@@ -27,87 +27,86 @@ import { ProblemError } from './problem.js';
 /** Where the build puts guests, beside the page. */
 const CATALOGUE = './images/index.json';
 
-/** The project's own small kernel: part of the page, so it boots without any download. */
-const HELLO = {
-  id: 'hello',
-  name: 'Hello',
-  summary: 'The project’s own little kernel: a banner and a shell with help, mem, time, bench and fault. Part of the page.',
-  kernel: { file: '../pkg/hello.elf' },
-  memoryMiB: 32,
-  cmdline: 'console=ttyS0',
-  ready: '> $',
-};
+/** What a card says about the guests this project builds; any other guest is described by its packages. */
+const SUMMARIES = new Map([
+  ['linux64', 'Debian’s stock amd64 kernel, unmodified, with a busybox root shell.'],
+  ['linux32', 'Debian’s stock 686 kernel, unmodified, with the same root shell.'],
+  ['hello', 'The project’s own little kernel: a banner and a shell with help, mem, time, bench and fault.'],
+]);
 
 /**
- * @returns {Promise<{guests: Guest[], note: string}>} the embedded guest comes first, then the catalogue's; the note
- * says why the catalogue is empty, if it is
+ * @returns {Promise<{guests: Guest[], note: string}>} the note says why guests are missing, if some are
  */
 export async function loadGuests() {
   const base = new URL(CATALOGUE, document.baseURI);
-  const guests = [asGuest(HELLO, base)];
-  let note = '';
   try {
     const response = await fetch(base);
-    if (response.ok) {
-      const listed = (await response.json()).guests;
-      if (!Array.isArray(listed)) throw new Error('it has no list "guests"');
-      for (const entry of listed) {
-        const guest = asGuest(entry, base);
-        const at = guests.findIndex((g) => g.id === guest.id);
-        if (at >= 0) guests[at] = guest;
-        else guests.push(guest);
-      }
-    } else {
-      note = 'No Linux guests are built yet. cargo xtask image builds them from distribution packages.';
+    if (!response.ok) {
+      return { guests: [], note: 'No guests are built yet. Build them with cargo xtask image, then reload. Your own kernel boots right away.' };
     }
+    const lines = await response.json();
+    if (!Array.isArray(lines)) throw new Error('it is not a list');
+    const loaded = await Promise.allSettled(lines.map((line) => loadGuest(line, base)));
+    const guests = loaded.flatMap((r) => (r.status === 'fulfilled' ? [r.value] : []));
+    const failed = loaded.flatMap((r, i) => (r.status === 'rejected' ? [`${text(lines[i]?.name) || `guest ${i + 1}`} (${r.reason.message})`] : []));
+    return { guests, note: failed.length > 0 ? `Not offered, because their description could not be read: ${failed.join(', ')}.` : '' };
   } catch (error) {
-    note = `The list of guests could not be read (${error instanceof Error ? error.message : error}). The built-in guest still boots.`;
+    return { guests: [], note: `The list of guests could not be read: ${error instanceof Error ? error.message : error}. Your own kernel boots right away.` };
   }
-  return { guests, note };
+}
+
+/** @param {any} line of the index @param {URL} base @returns {Promise<Guest>} */
+async function loadGuest(line, base) {
+  const address = new URL(text(line?.manifest), base);
+  const response = await fetch(address);
+  if (!response.ok) throw new Error(`the server answered ${response.status}`);
+  return asGuest(await response.json(), address);
 }
 
 /**
  * The catalogue is a file anyone may edit, so nothing in it is taken on trust.
- * @param {any} entry @param {URL} base addresses in it are relative to this
+ * @param {any} manifest @param {URL} base addresses in it are relative to this
  * @returns {Guest}
  */
-export function asGuest(entry, base) {
-  const id = text(entry?.id) || text(entry?.name);
-  if (!id) throw new Error('an entry has neither id nor name');
+export function asGuest(manifest, base) {
+  const id = text(manifest?.name);
+  if (!id) throw new Error('the manifest has no name');
   /** @type {FileSource[]} */
   const files = [];
-  for (const role of /** @type {const} */ (['kernel', 'initrd'])) {
-    const part = entry[role];
-    const path = typeof part === 'string' ? part : text(part?.file) || text(part?.url);
-    if (!path) continue;
-    const url = new URL(path, base);
-    const size = Number(part?.size);
+  for (const file of Array.isArray(manifest.files) ? manifest.files : []) {
+    const path = text(file?.path);
+    if (!path || (file.role !== 'kernel' && file.role !== 'initrd')) continue;
+    const size = Number(file.bytes);
     files.push({
-      role,
-      name: text(part?.name) || url.pathname.split('/').pop() || role,
-      url: url.href,
+      role: file.role,
+      name: path,
+      url: new URL(path, base).href,
       size: Number.isSafeInteger(size) && size > 0 ? size : undefined,
-      sha256: text(part?.sha256) || undefined,
+      sha256: text(file.sha256) || undefined,
     });
   }
-  const memory = Number(entry.memoryMiB);
-  const name = text(entry.name) || id;
-  const modes = Array.isArray(entry.modes) ? entry.modes.filter((/** @type {unknown} */ m) => typeof m === 'string') : [];
+  if (!files.some((f) => f.role === 'kernel')) throw new Error('the manifest names no kernel');
+  // "Hello: our own guest": the card has room for the part in front.
+  const [name, ...subtitle] = (text(manifest.title) || id).split(': ');
+  const packages = (Array.isArray(manifest.packages) ? manifest.packages : []).map((/** @type {any} */ p) => `${text(p?.name)} ${text(p?.version)}`.trim());
+  const modes = (Array.isArray(manifest.modes) ? manifest.modes : []).filter((/** @type {unknown} */ m) => typeof m === 'string');
+  if (modes.length === 0) modes.push('pc');
+  const memory = Number(manifest.memory);
   return {
     id,
     name,
-    summary: text(entry.summary) || text(entry.description),
-    modes: modes.length > 0 ? modes : ['direct'],
+    summary: SUMMARIES.get(id) ?? (subtitle.join(': ') || (packages.length > 0 ? `Made of ${packages.join(' and ')}.` : '')),
+    modes,
     downloadBytes: files.reduce((sum, f) => sum + (f.size ?? 0), 0),
     config: {
       id,
       name,
-      mode: modes[0] ?? 'direct',
+      mode: modes[0],
       memoryMiB: Number.isFinite(memory) && memory > 0 ? memory : 256,
-      cpu: text(entry.cpu) || 'x86-64-v2',
-      cmdline: text(entry.cmdline) || 'console=ttyS0',
+      cpu: text(manifest.cpu) || 'x86-64-v2',
+      cmdline: text(manifest.cmdline),
       clock: 'paced',
-      ready: text(entry.ready) || undefined,
+      ready: text(manifest.ready) || undefined,
       files,
     },
   };
@@ -154,7 +153,7 @@ export function configOfFiles(picked) {
   return {
     id: `file:${kernel.file.name}`,
     name: kernel.file.name,
-    mode: 'direct',
+    mode: 'pc',
     memoryMiB: 512,
     cpu: 'x86-64-v2',
     cmdline: 'console=ttyS0',

@@ -187,5 +187,5 @@ export async function showFiles(dialog, files, boot) {
 
 /** @returns {MachineConfig} */
 function configDefaults() {
-  return { id: '', name: '', mode: 'direct', memoryMiB: 512, cpu: 'x86-64-v2', cmdline: 'console=ttyS0', clock: 'paced', files: [] };
+  return { id: '', name: '', mode: 'pc', memoryMiB: 512, cpu: 'x86-64-v2', cmdline: 'console=ttyS0', clock: 'paced', files: [] };
 }

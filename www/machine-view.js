@@ -37,8 +37,7 @@ const STATES = {
 
 /** @type {Record<string, {label: string, explain: string}>} */
 export const MODES = {
-  direct: { label: 'Direct boot', explain: 'The kernel is placed in memory and entered directly; no firmware runs.' },
-  pc: { label: 'PC', explain: 'A PC with firmware and emulated hardware.' },
+  pc: { label: 'PC', explain: 'Emulated PC hardware; the kernel is placed in memory and entered directly, no firmware runs.' },
   pvh: { label: 'PVH', explain: 'Direct entry with the Xen interface: hardware CPU, no emulated devices.' },
   pv: { label: 'PV', explain: 'Paravirtual: the guest asks the hypervisor directly, no hardware is emulated.' },
 };
@@ -140,7 +139,7 @@ export class MachineView {
     this.element.toggleAttribute('data-silent', !m.hasOutput);
     this.element.setAttribute('aria-label', `Machine ${config.name}`);
     setText(this.name, config.name);
-    const mode = MODES[config.mode] ?? MODES.direct;
+    const mode = MODES[config.mode] ?? MODES.pc;
     setText(this.mode, mode.label);
     this.mode.title = mode.explain;
     if (state !== this.shownState) {

@@ -26,7 +26,7 @@
  * @property {string} [ready] regular expression: the console text that means "you can use it now"
  */
 
-/** @typedef {'direct' | 'pc' | 'pvh' | 'pv'} Mode */
+/** @typedef {'pc' | 'pvh' | 'pv'} Mode */
 
 /** @typedef {'off' | 'loading' | 'running' | 'idle' | 'paused' | 'crashed'} State */
 

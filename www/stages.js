@@ -16,7 +16,7 @@ export const STAGES = [
     id: 'kernel',
     label: 'Kernel',
     explain: 'The guest kernel prints its first line: it runs its own code, in its own page tables.',
-    pattern: /Linux version \d|Decompressing Linux|Tabvisor hello/,
+    pattern: /Linux version \d|Decompressing Linux|Tabvisor/,
   },
   {
     id: 'init',

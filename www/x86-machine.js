@@ -290,7 +290,7 @@ function emptyConfig() {
   return {
     id: 'embedded',
     name: 'Machine',
-    mode: 'direct',
+    mode: 'pc',
     memoryMiB: 256,
     cpu: 'x86-64-v2',
     cmdline: 'console=ttyS0',

@@ -44,4 +44,11 @@ pub trait Bus {
     fn hypervisor_leaf(&mut self, _leaf: u32, _subleaf: u32) -> Option<[u32; 4]> {
         None
     }
+    /// FERR#: with CR0.NE = 0, a waiting x87 instruction met an unmasked exception (`true`), or
+    /// the exception is gone (`false`). A PC raises IRQ 13 and returns `false`: the CPU waits in
+    /// front of the instruction for an interrupt. After a write to port F0h, and until FERR#
+    /// drops, it returns `true` (IGNNE#): the CPU goes on regardless, as it does by default.
+    fn fpu_error(&mut self, _asserted: bool) -> bool {
+        true
+    }
 }

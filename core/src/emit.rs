@@ -5,6 +5,7 @@
 
 use crate::flags::{self, FlagOp};
 use crate::size::Size;
+use crate::vector::{V128, VecImm, VecOp, VecShift};
 
 /// A 64-bit operation on two values. Comparisons give 0 or 1; shift counts are taken modulo 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +50,27 @@ pub enum Un {
 pub enum Slot {
     /// A general register or one of `decode::insn::slot`, all 64 bits.
     Gpr(u8),
-    /// The result that ZF, SF and PF are read from (`flags.rs`).
-    FlagResult,
-    /// CF, OF, AF and corrections (`flags.rs`).
-    FlagAux,
+    /// First operand of the last flag-setting operation (`flags.rs`).
+    FlagA,
+    /// Second operand.
+    FlagB,
+    /// Result.
+    FlagR,
     /// The base of a segment, by number.
     SegBase(u8),
     /// DF as +1 or -1 (as a wrapping 64-bit number).
     Direction,
+}
+
+/// A unit of the CPU that may be switched off (CR0.EM, CR0.TS, CR4.OSFXSR).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// XMM registers and MXCSR.
+    Sse,
+    /// MMX registers, which are the x87's.
+    Mmx,
+    /// Both.
+    SseMmx,
 }
 
 /// A linear address.
@@ -75,6 +89,8 @@ pub struct Linear<V> {
 pub trait Emit: Sized {
     /// A 64-bit value.
     type Val: Copy;
+    /// A 128-bit value.
+    type Vec: Copy;
     /// Why an instruction did not complete.
     type Stop;
 
@@ -146,12 +162,64 @@ pub trait Emit: Sized {
         self.when(c, |e| e.jump(target))
     }
 
+    /// Says what operation the flag slots belong to.
+    fn set_flag_op(&mut self, op: FlagOp);
+    /// Does `f` for the operation the flag slots belong to. Whoever knows it at compile time
+    /// emits one case.
+    fn by_flag_op<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T;
+    /// As [`Emit::by_flag_op`], where `f` treats all operations but [`FlagOp::Image`] alike.
+    fn by_flag_image<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T;
+
     /// Records what the flags of `r = a op b` in this size would be. `a`, `b` and `r` are
     /// zero-extended.
     #[inline(always)]
     fn flags(&mut self, op: FlagOp, size: Size, a: Self::Val, b: Self::Val, r: Self::Val) {
         flags::record(self, op, size, a, b, r);
     }
+
+    // Vectors. ----------------------------------------------------------------------------
+
+    /// May the unit be used now? First thing in every instruction of it.
+    ///
+    /// # Errors
+    /// #UD, #NM, #MF.
+    fn simd(&mut self, unit: Unit) -> Result<(), Self::Stop>;
+    /// Reads XMM `n`.
+    fn vget(&mut self, n: u8) -> Self::Vec;
+    /// Writes XMM `n`.
+    fn vset(&mut self, n: u8, v: Self::Vec);
+    /// Reads MM `n`.
+    fn mget(&mut self, n: u8) -> Self::Val;
+    /// Writes MM `n`. Implies [`Emit::enter_mmx`].
+    fn mset(&mut self, n: u8, v: Self::Val);
+    /// TOP = 0 and all tags valid, as every MMX instruction that completes leaves it.
+    fn enter_mmx(&mut self);
+    /// Loads 16 bytes.
+    ///
+    /// # Errors
+    /// A fault of the address; #GP(0) if it must be and is not a multiple of 16.
+    fn vload(&mut self, at: Linear<Self::Val>, aligned: bool) -> Result<Self::Vec, Self::Stop>;
+    /// Stores 16 bytes.
+    ///
+    /// # Errors
+    /// As [`Emit::vload`].
+    fn vstore(&mut self, at: Linear<Self::Val>, aligned: bool, v: Self::Vec) -> Result<(), Self::Stop>;
+    /// A constant.
+    fn vimm(&mut self, v: V128) -> Self::Vec;
+    /// A vector of two halves, the low one first.
+    fn vpair(&mut self, lo: Self::Val, hi: Self::Val) -> Self::Vec;
+    /// Lane `k`, zero-extended.
+    fn vextract(&mut self, v: Self::Vec, lane: Size, k: u8) -> Self::Val;
+    /// `v` with lane `k` replaced by the low bits of `x`.
+    fn vinsert(&mut self, v: Self::Vec, lane: Size, k: u8, x: Self::Val) -> Self::Vec;
+    /// The sign bits of the lanes, lane 0 in bit 0.
+    fn vsigns(&mut self, v: Self::Vec, lane: Size) -> Self::Val;
+    /// `a op b`.
+    fn vec(&mut self, op: VecOp, a: Self::Vec, b: Self::Vec) -> Self::Vec;
+    /// `a op b` with a constant.
+    fn vec_imm(&mut self, op: VecImm, a: Self::Vec, b: Self::Vec, imm: u8) -> Self::Vec;
+    /// All lanes of `v` shifted by the whole of `count`.
+    fn vec_shift(&mut self, op: VecShift, v: Self::Vec, count: Self::Val) -> Self::Vec;
 
     // Shorthands. -------------------------------------------------------------------------
 

@@ -1,19 +1,10 @@
-//! The arithmetic flags, kept lazily in two words.
+//! The arithmetic flags, kept lazily: what the last flag-setting operation was, its operands and
+//! its result. A flag is computed when somebody asks for it.
 //!
-//! `FlagResult` is the last result, sign-extended: ZF, SF and PF are read off it.
-//! `FlagAux` has what the result does not tell:
-//!
-//! | bits  | meaning                                                        |
-//! |-------|----------------------------------------------------------------|
-//! | 63    | CF                                                             |
-//! | 62    | CF xor OF                                                      |
-//! | 15:8  | PF = even parity of (result ^ these)                           |
-//! | 1     | SF = sign of the result ^ this                                 |
-//! | 0     | AF                                                             |
-//!
-//! An addition's carries out of every bit are `a & b | (a | b) & !r`; shifting the operand's
-//! two top bits to the top of the word makes CF and OF independent of the operand size, so
-//! reading a flag never asks what the last operation was.
+//! Operands and result are kept sign-extended to 64 bits. Sign extension keeps both the signed
+//! and the unsigned order, so no formula below depends on the operand size: CF of a subtraction
+//! is `a < b`, the sign is bit 63. (Measured against packing CF and OF eagerly: an addition
+//! records in 4 stores instead of 15 operations, and most flags are never read.)
 
 use crate::emit::{Bin, Emit, Slot, Un};
 use crate::size::Size;
@@ -55,180 +46,297 @@ pub const ID: u64 = 1 << 21;
 /// The six arithmetic flags.
 pub const OSZAPC: u64 = OF | SF | ZF | AF | PF | CF;
 
-const TOP2: u64 = 3 << 62;
 
-/// Which rule gives CF, OF and AF.
+/// What the flags are to be computed from: [`Slot::FlagA`], [`Slot::FlagB`], [`Slot::FlagR`] are
+/// the operands `a` and `b` and the result `r` of this operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum FlagOp {
-    /// ADD, ADC, XADD.
+    /// `r` is an RFLAGS image of the six flags.
+    Image,
+    /// `r` gives ZF, SF, PF; `a` is CF; bit 0 of `b` is OF, bit 1 AF.
+    Given,
+    /// ADD, XADD.
     Add,
-    /// SUB, SBB, CMP, NEG (0 - b), CMPXCHG, SCAS, CMPS.
+    /// ADC.
+    Adc,
+    /// SUB, CMP, NEG (0 - b), CMPXCHG, SCAS, CMPS.
     Sub,
-    /// INC: as `Add` with b = 1, CF kept.
+    /// SBB.
+    Sbb,
+    /// INC: `b` is the CF that is kept.
     Inc,
-    /// DEC: as `Sub` with b = 1, CF kept.
+    /// DEC: `b` is the CF that is kept.
     Dec,
     /// AND, OR, XOR, TEST: CF = OF = 0, AF = 0 (undefined).
     Logic,
 }
 
-/// Writes the two words for `r = a op b`.
+/// Records `r = a op b`; the values are zero-extended.
 #[inline(always)]
 pub fn record<E: Emit>(e: &mut E, op: FlagOp, size: Size, a: E::Val, b: E::Val, r: E::Val) {
-    let aux = match op {
-        FlagOp::Logic => e.imm(0),
-        FlagOp::Add | FlagOp::Inc => {
-            let (both, any, nr) = (e.and(a, b), e.or(a, b), e.not(r));
-            let t = e.and(any, nr);
-            let c = e.or(both, t);
-            carries(e, size, c, op == FlagOp::Inc)
+    match op {
+        FlagOp::Logic => {}
+        FlagOp::Inc | FlagOp::Dec => {
+            let c = cf(e);
+            let a = e.sx(size, a);
+            e.set(Slot::FlagA, a);
+            e.set(Slot::FlagB, c);
         }
-        FlagOp::Sub | FlagOp::Dec => {
-            let na = e.not(a);
-            let (both, any) = (e.and(na, b), e.or(na, b));
-            let t = e.and(any, r);
-            let c = e.or(both, t);
-            carries(e, size, c, op == FlagOp::Dec)
+        _ => {
+            let (a, b) = (e.sx(size, a), e.sx(size, b));
+            e.set(Slot::FlagA, a);
+            e.set(Slot::FlagB, b);
         }
-    };
+    }
     let r = e.sx(size, r);
-    e.set(Slot::FlagResult, r);
-    e.set(Slot::FlagAux, aux);
+    e.set(Slot::FlagR, r);
+    e.set_flag_op(op);
 }
 
-/// The aux word from the carries (or borrows) out of every bit.
+fn a<E: Emit>(e: &mut E) -> E::Val {
+    e.get(Slot::FlagA)
+}
+fn b<E: Emit>(e: &mut E) -> E::Val {
+    e.get(Slot::FlagB)
+}
+fn r<E: Emit>(e: &mut E) -> E::Val {
+    e.get(Slot::FlagR)
+}
+/// Bit `n` of the image.
 #[inline(always)]
-fn carries<E: Emit>(e: &mut E, size: Size, c: E::Val, keep_cf: bool) -> E::Val {
-    let top = e.shli(c, 64 - size.bits());
-    let top = e.andi(top, TOP2);
-    let af = e.shri(c, 3);
-    let af = e.andi(af, 1);
-    let aux = e.or(top, af);
-    if !keep_cf {
-        return aux;
+fn image<E: Emit>(e: &mut E, n: u32) -> E::Val {
+    let v = r(e);
+    let v = e.shri(v, n);
+    e.andi(v, 1)
+}
+#[inline(always)]
+fn sign<E: Emit>(e: &mut E, v: E::Val) -> E::Val {
+    e.shri(v, 63)
+}
+
+#[inline(always)]
+fn cf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+    match op {
+        FlagOp::Image => image(e, 0),
+        FlagOp::Given => a(e),
+        FlagOp::Inc | FlagOp::Dec => b(e),
+        FlagOp::Logic => e.imm(0),
+        FlagOp::Add => {
+            let (r, a) = (r(e), a(e));
+            e.bin(Bin::LtU, r, a)
+        }
+        FlagOp::Sub => {
+            let (a, b) = (a(e), b(e));
+            e.bin(Bin::LtU, a, b)
+        }
+        // The carry (borrow) out of the top bit; `r` tells whether one came in.
+        FlagOp::Adc | FlagOp::Sbb => {
+            let (a, b, r) = (a(e), b(e), r(e));
+            let (a, r) = if op == FlagOp::Adc { (a, e.not(r)) } else { (e.not(a), r) };
+            let (both, any) = (e.and(a, b), e.or(a, b));
+            let t = e.and(any, r);
+            let c = e.or(both, t);
+            sign(e, c)
+        }
     }
-    // Flip both top bits if the kept CF differs from the computed one: OF stays.
-    let old = e.get(Slot::FlagAux);
-    let diff = e.xor(old, aux);
-    let diff = e.andi(diff, 1 << 63);
-    let half = e.shri(diff, 1);
-    let both = e.or(diff, half);
-    e.xor(aux, both)
+}
+
+#[inline(always)]
+fn of_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+    let (x, y) = match op {
+        FlagOp::Image => return image(e, 11),
+        FlagOp::Given => {
+            let b = b(e);
+            return e.andi(b, 1);
+        }
+        FlagOp::Logic => return e.imm(0),
+        FlagOp::Add | FlagOp::Adc => {
+            let (a, b, r) = (a(e), b(e), r(e));
+            (e.xor(a, r), e.xor(b, r))
+        }
+        FlagOp::Sub | FlagOp::Sbb => {
+            let (a, b, r) = (a(e), b(e), r(e));
+            (e.xor(a, b), e.xor(a, r))
+        }
+        FlagOp::Inc => {
+            let (a, r) = (a(e), r(e));
+            (e.not(a), r)
+        }
+        FlagOp::Dec => {
+            let (a, r) = (a(e), r(e));
+            (a, e.not(r))
+        }
+    };
+    let v = e.and(x, y);
+    sign(e, v)
+}
+
+#[inline(always)]
+fn af_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+    let v = match op {
+        FlagOp::Image => return image(e, 4),
+        FlagOp::Given => {
+            let b = b(e);
+            return e.shri(b, 1);
+        }
+        FlagOp::Logic => return e.imm(0),
+        FlagOp::Inc | FlagOp::Dec => {
+            let (a, r) = (a(e), r(e));
+            e.xor(a, r)
+        }
+        _ => {
+            let (a, b, r) = (a(e), b(e), r(e));
+            let v = e.xor(a, b);
+            e.xor(v, r)
+        }
+    };
+    let v = e.shri(v, 4);
+    e.andi(v, 1)
+}
+
+#[inline(always)]
+fn zf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+    if op == FlagOp::Image {
+        return image(e, 6);
+    }
+    let r = r(e);
+    e.is_zero(r)
+}
+#[inline(always)]
+fn sf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+    if op == FlagOp::Image {
+        return image(e, 7);
+    }
+    let r = r(e);
+    sign(e, r)
+}
+#[inline(always)]
+fn pf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+    if op == FlagOp::Image {
+        return image(e, 2);
+    }
+    let r = r(e);
+    e.un(Un::Parity, r)
 }
 
 /// CF as 0 or 1.
 #[inline(always)]
 pub fn cf<E: Emit>(e: &mut E) -> E::Val {
-    let aux = e.get(Slot::FlagAux);
-    e.shri(aux, 63)
+    e.by_flag_op(cf_of_op)
 }
 /// OF as 0 or 1.
 #[inline(always)]
 pub fn of<E: Emit>(e: &mut E) -> E::Val {
-    let aux = e.get(Slot::FlagAux);
-    let up = e.shli(aux, 1);
-    let x = e.xor(aux, up);
-    e.shri(x, 63)
+    e.by_flag_op(of_of_op)
 }
 /// ZF as 0 or 1.
 #[inline(always)]
 pub fn zf<E: Emit>(e: &mut E) -> E::Val {
-    let r = e.get(Slot::FlagResult);
-    e.is_zero(r)
-}
-/// SF as 0 or 1.
-#[inline(always)]
-pub fn sf<E: Emit>(e: &mut E) -> E::Val {
-    let (r, aux) = (e.get(Slot::FlagResult), e.get(Slot::FlagAux));
-    let s = e.shri(r, 63);
-    let d = e.shri(aux, 1);
-    let d = e.andi(d, 1);
-    e.xor(s, d)
-}
-/// PF as 0 or 1.
-#[inline(always)]
-pub fn pf<E: Emit>(e: &mut E) -> E::Val {
-    let (r, aux) = (e.get(Slot::FlagResult), e.get(Slot::FlagAux));
-    let d = e.shri(aux, 8);
-    let x = e.xor(r, d);
-    e.un(Un::Parity, x)
-}
-/// AF as 0 or 1.
-#[inline(always)]
-pub fn af<E: Emit>(e: &mut E) -> E::Val {
-    let aux = e.get(Slot::FlagAux);
-    e.andi(aux, 1)
+    e.by_flag_image(zf_of_op)
 }
 
 /// The condition with this number (SDM 1 appendix B.1: 0 O, 1 NO, 2 B, ... 15 NLE), as 0 or 1.
 #[inline(always)]
 pub fn cond<E: Emit>(e: &mut E, cc: u8) -> E::Val {
-    let c = match cc >> 1 & 7 {
-        0 => of(e),
-        1 => cf(e),
-        2 => zf(e),
-        3 => {
-            let (c, z) = (cf(e), zf(e));
+    match cc {
+        0..=3 | 6 | 7 | 12.. => e.by_flag_op(|e, op| cond_of_op(e, op, cc)),
+        // Z, S and P need no more than the result.
+        _ => e.by_flag_image(|e, op| cond_of_op(e, op, cc)),
+    }
+}
+
+/// [`cond`] after a known operation.
+#[inline(always)]
+pub fn cond_of_op<E: Emit>(e: &mut E, op: FlagOp, cc: u8) -> E::Val {
+    let c = match (cc >> 1 & 7, op) {
+        (0, _) => of_of_op(e, op),
+        (1, _) => cf_of_op(e, op),
+        (2, _) => zf_of_op(e, op),
+        // a <= b is !(b < a).
+        (3, FlagOp::Sub) => {
+            let (a, b) = (a(e), b(e));
+            let above = e.bin(Bin::LtU, b, a);
+            e.xori(above, 1)
+        }
+        (3, _) => {
+            let (c, z) = (cf_of_op(e, op), zf_of_op(e, op));
             e.or(c, z)
         }
-        4 => sf(e),
-        5 => pf(e),
-        6 => {
-            let (s, o) = (sf(e), of(e));
-            e.xor(s, o)
+        (4, _) => sf_of_op(e, op),
+        (5, _) => pf_of_op(e, op),
+        (6, FlagOp::Sub) => {
+            let (a, b) = (a(e), b(e));
+            e.bin(Bin::LtS, a, b)
         }
-        _ => {
-            let (s, o, z) = (sf(e), of(e), zf(e));
+        (7, FlagOp::Sub) => {
+            let (a, b) = (a(e), b(e));
+            let greater = e.bin(Bin::LtS, b, a);
+            e.xori(greater, 1)
+        }
+        (n, _) => {
+            let (s, o) = (sf_of_op(e, op), of_of_op(e, op));
             let l = e.xor(s, o);
-            e.or(l, z)
+            if n == 6 {
+                l
+            } else {
+                let z = zf_of_op(e, op);
+                e.or(l, z)
+            }
         }
     };
     if cc & 1 != 0 { e.xori(c, 1) } else { c }
 }
 
 /// The six flags at their places in RFLAGS.
-#[inline]
 pub fn read<E: Emit>(e: &mut E) -> E::Val {
-    let mut v = cf(e);
-    for (f, n) in [(pf(e), 2), (af(e), 4), (zf(e), 6), (sf(e), 7), (of(e), 11)] {
-        let f = e.shli(f, n);
-        v = e.or(v, f);
-    }
-    v
+    e.by_flag_op(|e, op| {
+        if op == FlagOp::Image {
+            return r(e);
+        }
+        let mut v = cf_of_op(e, op);
+        let rest = [
+            (pf_of_op(e, op), 2),
+            (af_of_op(e, op), 4),
+            (zf_of_op(e, op), 6),
+            (sf_of_op(e, op), 7),
+            (of_of_op(e, op), 11),
+        ];
+        for (f, n) in rest {
+            let f = e.shli(f, n);
+            v = e.or(v, f);
+        }
+        v
+    })
 }
 
 /// Sets the six flags from an RFLAGS image.
-#[inline]
 pub fn write<E: Emit>(e: &mut E, v: E::Val) {
-    let bit = |e: &mut E, n: u32| {
-        let x = e.shri(v, n);
-        e.andi(x, 1)
-    };
-    let (c, p, a, z, s, o) = (bit(e, 0), bit(e, 2), bit(e, 4), bit(e, 6), bit(e, 7), bit(e, 11));
-    // The result is 0 or 1 as ZF asks; its parity is then ZF, its sign 0.
-    let r = e.xori(z, 1);
-    let co = e.xor(c, o);
-    let (c, co) = (e.shli(c, 63), e.shli(co, 62));
-    let p = e.xor(p, z);
-    let (p, s) = (e.shli(p, 8), e.shli(s, 1));
-    let aux = e.or(c, co);
-    let aux = e.or(aux, p);
-    let aux = e.or(aux, s);
-    let aux = e.or(aux, a);
-    e.set(Slot::FlagResult, r);
-    e.set(Slot::FlagAux, aux);
+    let v = e.andi(v, OSZAPC);
+    e.set(Slot::FlagR, v);
+    e.set_flag_op(FlagOp::Image);
 }
 
 /// Sets CF and OF (each 0 or 1), keeps the others.
 #[inline(always)]
 pub fn set_cf_of<E: Emit>(e: &mut E, c: E::Val, o: E::Val) {
-    let aux = e.get(Slot::FlagAux);
-    let rest = e.andi(aux, !TOP2);
-    let co = e.xor(c, o);
-    let (c, co) = (e.shli(c, 63), e.shli(co, 62));
-    let top = e.or(c, co);
-    let aux = e.or(rest, top);
-    e.set(Slot::FlagAux, aux);
+    e.by_flag_op(|e, op| {
+        if op == FlagOp::Image {
+            let v = r(e);
+            let v = e.andi(v, !(CF | OF));
+            let o = e.shli(o, 11);
+            let v = e.or(v, c);
+            let v = e.or(v, o);
+            e.set(Slot::FlagR, v);
+            return;
+        }
+        let af = af_of_op(e, op);
+        let af = e.shli(af, 1);
+        let b = e.or(o, af);
+        e.set(Slot::FlagA, c);
+        e.set(Slot::FlagB, b);
+        e.set_flag_op(FlagOp::Given);
+    });
 }
 
 /// Sets CF (0 or 1), keeps the others.
@@ -242,11 +350,10 @@ pub fn set_cf<E: Emit>(e: &mut E, c: E::Val) {
 #[inline(always)]
 pub fn result<E: Emit>(e: &mut E, size: Size, r: E::Val, c: E::Val, o: E::Val) {
     let r = e.sx(size, r);
-    let co = e.xor(c, o);
-    let (c, co) = (e.shli(c, 63), e.shli(co, 62));
-    let aux = e.or(c, co);
-    e.set(Slot::FlagResult, r);
-    e.set(Slot::FlagAux, aux);
+    e.set(Slot::FlagR, r);
+    e.set(Slot::FlagA, c);
+    e.set(Slot::FlagB, o);
+    e.set_flag_op(FlagOp::Given);
 }
 
 /// Sets only ZF (0 or 1), keeps the others.
@@ -256,10 +363,4 @@ pub fn set_zf<E: Emit>(e: &mut E, z: E::Val) {
     let z = e.shli(z, 6);
     let v = e.or(v, z);
     write(e, v);
-}
-
-/// `a < b` unsigned, a shorthand for carries of wide operations.
-#[inline(always)]
-pub fn below<E: Emit>(e: &mut E, a: E::Val, b: E::Val) -> E::Val {
-    e.bin(Bin::LtU, a, b)
 }

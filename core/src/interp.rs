@@ -1,12 +1,17 @@
 //! The interpreter: [`Emit`] that does it now.
 
+use crate::cpu::mode::{ctx, simd_off};
+use crate::cpu::tlb::CTX_SHIFT;
 use crate::cpu::{Cpu, Stop, Vector, fault, gp, memory::canonical};
-use crate::emit::{Bin, Emit, Linear, Slot, Un};
-use crate::flags;
+use crate::emit::{Bin, Emit, Linear, Slot, Un, Unit};
+use crate::flags::{self, FlagOp};
+use crate::isa::x87::pending_error;
 use crate::size::Size;
+use crate::vector::{self, V128, VecImm, VecOp, VecShift};
 
 impl Emit for Cpu {
     type Val = u64;
+    type Vec = V128;
     type Stop = Stop;
 
     #[inline(always)]
@@ -16,9 +21,10 @@ impl Emit for Cpu {
     #[inline(always)]
     fn get(&mut self, s: Slot) -> u64 {
         match s {
-            Slot::Gpr(r) => self.regs[(r & 31) as usize],
-            Slot::FlagResult => self.flag_result,
-            Slot::FlagAux => self.flag_aux,
+            Slot::Gpr(r) => self.regs[r as usize],
+            Slot::FlagA => self.flag_a,
+            Slot::FlagB => self.flag_b,
+            Slot::FlagR => self.flag_r,
             Slot::SegBase(s) => self.seg[(s & 7) as usize].base,
             Slot::Direction => {
                 if self.rflags & flags::DF != 0 {
@@ -32,9 +38,10 @@ impl Emit for Cpu {
     #[inline(always)]
     fn set(&mut self, s: Slot, v: u64) {
         match s {
-            Slot::Gpr(r) => self.regs[(r & 31) as usize] = v,
-            Slot::FlagResult => self.flag_result = v,
-            Slot::FlagAux => self.flag_aux = v,
+            Slot::Gpr(r) => self.regs[r as usize] = v,
+            Slot::FlagA => self.flag_a = v,
+            Slot::FlagB => self.flag_b = v,
+            Slot::FlagR => self.flag_r = v,
             Slot::SegBase(s) => self.seg[(s & 7) as usize].base = v,
             Slot::Direction => {}
         }
@@ -103,6 +110,29 @@ impl Emit for Cpu {
         self.write(at, size, new)?;
         Ok(old)
     }
+    #[inline(always)]
+    fn set_flag_op(&mut self, op: FlagOp) {
+        self.flag_op = op;
+    }
+    #[inline(always)]
+    fn by_flag_op<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T {
+        // One arm per operation, so that each is compiled with the operation known.
+        match self.flag_op {
+            FlagOp::Image => f(self, FlagOp::Image),
+            FlagOp::Given => f(self, FlagOp::Given),
+            FlagOp::Add => f(self, FlagOp::Add),
+            FlagOp::Adc => f(self, FlagOp::Adc),
+            FlagOp::Sub => f(self, FlagOp::Sub),
+            FlagOp::Sbb => f(self, FlagOp::Sbb),
+            FlagOp::Inc => f(self, FlagOp::Inc),
+            FlagOp::Dec => f(self, FlagOp::Dec),
+            FlagOp::Logic => f(self, FlagOp::Logic),
+        }
+    }
+    #[inline(always)]
+    fn by_flag_image<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T {
+        if self.flag_op == FlagOp::Image { f(self, FlagOp::Image) } else { f(self, FlagOp::Sub) }
+    }
     fn segmented(&mut self, seg: u8, offset: u64, size: u8, write: bool) -> Result<Linear<u64>, Stop> {
         self.linear(seg, offset, size, write)
     }
@@ -121,9 +151,137 @@ impl Emit for Cpu {
         self.rip = target;
         Ok(())
     }
+
+    #[inline(always)]
+    fn simd(&mut self, unit: Unit) -> Result<(), Stop> {
+        let pending = unit != Unit::Sse && self.fpu.pending();
+        if self.simd_off == 0 && !pending { Ok(()) } else { self.simd_stop(unit) }
+    }
+    #[inline(always)]
+    fn vget(&mut self, n: u8) -> V128 {
+        self.xmm[(n & 15) as usize]
+    }
+    #[inline(always)]
+    fn vset(&mut self, n: u8, v: V128) {
+        self.xmm[(n & 15) as usize] = v;
+    }
+    #[inline(always)]
+    fn mget(&mut self, n: u8) -> u64 {
+        self.fpu.mm(n)
+    }
+    #[inline(always)]
+    fn mset(&mut self, n: u8, v: u64) {
+        self.fpu.enter_mmx();
+        self.fpu.set_mm(n, v);
+    }
+    #[inline(always)]
+    fn enter_mmx(&mut self) {
+        self.fpu.enter_mmx();
+    }
+    #[inline(always)]
+    fn vload(&mut self, at: Linear<u64>, aligned: bool) -> Result<V128, Stop> {
+        if !aligned || at.at & 15 == 0 {
+            if let Some(v) = self.read128_fast(at.at) {
+                return Ok(v);
+            }
+        }
+        self.read128_slow(at, aligned)
+    }
+    #[inline(always)]
+    fn vstore(&mut self, at: Linear<u64>, aligned: bool, v: V128) -> Result<(), Stop> {
+        if (!aligned || at.at & 15 == 0) && self.write128_fast(at.at, v) {
+            return Ok(());
+        }
+        self.write128_slow(at, aligned, v)
+    }
+    #[inline(always)]
+    fn vimm(&mut self, v: V128) -> V128 {
+        v
+    }
+    #[inline(always)]
+    fn vpair(&mut self, lo: u64, hi: u64) -> V128 {
+        [lo, hi]
+    }
+    #[inline(always)]
+    fn vextract(&mut self, v: V128, lane: Size, k: u8) -> u64 {
+        vector::extract(v, lane, k)
+    }
+    #[inline(always)]
+    fn vinsert(&mut self, v: V128, lane: Size, k: u8, x: u64) -> V128 {
+        vector::insert(v, lane, k, x)
+    }
+    #[inline(always)]
+    fn vsigns(&mut self, v: V128, lane: Size) -> u64 {
+        vector::signs(v, lane)
+    }
+    #[inline(always)]
+    fn vec(&mut self, op: VecOp, a: V128, b: V128) -> V128 {
+        op.run(a, b)
+    }
+    #[inline(always)]
+    fn vec_imm(&mut self, op: VecImm, a: V128, b: V128, imm: u8) -> V128 {
+        op.run(a, b, imm)
+    }
+    #[inline(always)]
+    fn vec_shift(&mut self, op: VecShift, v: V128, count: u64) -> V128 {
+        op.run(v, count)
+    }
 }
 
 impl Cpu {
+    /// Why the unit cannot be used: #UD before #NM before #MF (SDM 2, table 2-18 and following).
+    #[cold]
+    #[inline(never)]
+    fn simd_stop(&mut self, unit: Unit) -> Result<(), Stop> {
+        let off = self.simd_off;
+        let undefined = match unit {
+            Unit::Sse => simd_off::SSE,
+            Unit::Mmx => simd_off::MMX,
+            Unit::SseMmx => simd_off::SSE | simd_off::MMX,
+        };
+        if off & undefined != 0 {
+            return Err(fault(Vector::UD));
+        }
+        if off & simd_off::TASK != 0 {
+            return Err(fault(Vector::NM));
+        }
+        if unit != Unit::Sse && self.fpu.pending() {
+            return pending_error(self);
+        }
+        Ok(())
+    }
+
+    /// Address checks of a 16-byte access: canonical, then alignment.
+    fn check128(&self, at: Linear<u64>, aligned: bool) -> Result<(), Stop> {
+        let last = at.at.wrapping_add(15);
+        if self.long && (!canonical(at.at) || !canonical(last)) {
+            return Err(if at.stack { fault(Vector::SS) } else { gp(0) });
+        }
+        if at.at & 15 != 0 {
+            if aligned {
+                return Err(gp(0));
+            }
+            if self.tlb_ctx == ctx::CHECKED << CTX_SHIFT {
+                return Err(fault(Vector::AC));
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read128_slow(&mut self, at: Linear<u64>, aligned: bool) -> Result<V128, Stop> {
+        self.check128(at, aligned)?;
+        self.read128(at)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write128_slow(&mut self, at: Linear<u64>, aligned: bool, v: V128) -> Result<(), Stop> {
+        self.check128(at, aligned)?;
+        self.write128(at, v)
+    }
+
     /// The slow half of `modify`: everything that can fault, and the old value.
     #[cold]
     #[inline(never)]

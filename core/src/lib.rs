@@ -17,3 +17,4 @@ pub mod float;
 pub mod mem;
 pub mod size;
 pub mod time;
+pub mod vector;

@@ -11,10 +11,10 @@ use crate::cpu::features::Model;
 use crate::cpu::mode::key;
 use crate::cpu::{Cpu, Shadow, Stop, event, fault, gp, reg, Vector};
 use crate::decode::cache::{self, CodeCache, MAX_BLOCK};
-use crate::decode::insn::{Insn, slot};
+use crate::decode::insn::{Insn, opnd, slot};
 use crate::decode::{self, Decoded, MAX_LEN};
 use crate::flags;
-use crate::isa::{self, hot};
+use crate::isa::{self, Op, hot};
 use crate::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE, page};
 use crate::size::Size;
 use alloc::boxed::Box;
@@ -248,7 +248,9 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<u3
     if let Some(p) = second {
         mark(cpu, p << PAGE_SHIFT, at - room);
     }
-    Some(code.add(cache::key(pa, cpu.mode), &insns[..count], at as u16, second))
+    let last = &insns[count - 1];
+    let linkable = cpu.mode & key::FLAT != 0 && (!ends(last) || direct(last));
+    Some(code.add(cache::key(pa, cpu.mode), &insns[..count], at as u16, second, linkable))
 }
 
 const NOTHING: Insn = Insn {
@@ -282,6 +284,12 @@ fn ends(i: &Insn) -> bool {
     i.repeated() || isa::ends_at(i.op - hot::COUNT)
 }
 
+/// Is this a branch to a fixed target?
+fn direct(i: &Insn) -> bool {
+    let op = hot::op(i.op);
+    matches!(op, Some(Op::Jcc | Op::Jcxz | Op::Loop)) || matches!(op, Some(Op::Jmp | Op::Call)) && i.a == opnd::IMM
+}
+
 /// Remembers which granules hold decoded code, and takes stores away from the fast path.
 fn mark(cpu: &mut Cpu, pa: u64, n: usize) {
     let p = pa >> PAGE_SHIFT;
@@ -306,7 +314,7 @@ fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut block: u32) -> bool {
         let b = &code.blocks[block as usize];
         let count = u64::from(b.count);
         if cpu.left < count {
-            return true;
+            return cpu.left > 0;
         }
         cpu.left -= count;
         let entry = cpu.rip;
@@ -314,30 +322,22 @@ fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut block: u32) -> bool {
         cpu.regs[slot::BLOCK as usize] = entry;
         cpu.rip = through;
         let insns = &code.insns[b.start as usize..b.start as usize + b.count as usize];
-        for (k, i) in insns.iter().enumerate() {
-            if let Err(stop) = hot::run(cpu, i) {
-                return stopped(cpu, stop, entry, i, count - k as u64);
-            }
+        if let Some((i, stop)) = hot::run(cpu, insns) {
+            return stopped(cpu, stop, entry, i, insns);
         }
         if cpu.events != 0 {
             return false;
         }
-        // Within the page, the next block is remembered; elsewhere it is looked up.
         let side = usize::from(cpu.rip == through);
         let link = code.blocks[block as usize].links[side];
         if link != 0 {
-            let next = &code.blocks[link as usize - 1];
-            let same = next.key & 0xf_ffff == cpu.link_key();
-            if same && next.key >> 20 == code.blocks[block as usize].key >> 20 && (cpu.rip ^ entry) >> 12 == 0 {
-                block = link - 1;
-                continue;
-            }
+            block = link - 1;
+            continue;
         }
         match lookup(cpu, code) {
             Ok(Some(next)) => {
-                let to = &code.blocks[next as usize];
-                let simple = to.second == 0 && cpu.long && (cpu.rip ^ entry) >> 12 == 0;
-                if simple {
+                let same_page = cpu.rip >> PAGE_SHIFT == entry >> PAGE_SHIFT;
+                if same_page && code.blocks[next as usize].second == 0 && code.blocks[block as usize].linkable {
                     code.blocks[block as usize].links[side] = next + 1;
                 }
                 block = next;
@@ -349,11 +349,12 @@ fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut block: u32) -> bool {
     false
 }
 
-/// An instruction did not complete: `undone` instructions, itself included, were not run.
+/// The instruction `i` of `block` did not complete; neither it nor those behind it count.
 #[cold]
 #[inline(never)]
-fn stopped(cpu: &mut Cpu, stop: Stop, entry: u64, i: &Insn, undone: u64) -> bool {
-    cpu.left += undone;
+fn stopped(cpu: &mut Cpu, stop: Stop, entry: u64, i: &Insn, block: &[Insn]) -> bool {
+    let done = block.iter().take_while(|b| b.off != i.off).count();
+    cpu.left += (block.len() - done) as u64;
     let rip = cpu.rip_mask(entry.wrapping_add(u64::from(i.off)));
     match stop {
         Stop::Alone => {
@@ -373,7 +374,7 @@ fn stopped(cpu: &mut Cpu, stop: Stop, entry: u64, i: &Insn, undone: u64) -> bool
 fn step(cpu: &mut Cpu, code: &mut CodeCache) {
     let _ = code;
     cpu.stats.alone += 1;
-    cpu.left = cpu.left.saturating_sub(1);
+    cpu.left -= 1;
     cpu.alone = true;
     let rip = cpu.rip;
     let shadow = cpu.shadow;
@@ -386,7 +387,7 @@ fn step(cpu: &mut Cpu, code: &mut CodeCache) {
         None => fetch(cpu).and_then(|i| {
             cpu.regs[slot::BLOCK as usize] = rip;
             cpu.rip = cpu.rip_mask(rip.wrapping_add(u64::from(i.len)));
-            hot::run(cpu, &i)
+            hot::run(cpu, core::slice::from_ref(&i)).map_or(Ok(()), |(_, stop)| Err(stop))
         }),
     };
     cpu.alone = false;
@@ -477,13 +478,3 @@ fn fetch(cpu: &mut Cpu) -> Result<Insn, Stop> {
         Decoded::More => Err(stop.unwrap_or(gp(0))),
     }
 }
-
-impl Cpu {
-    /// The low bits of the key a linked block must have: offset in the page, and mode.
-    #[inline(always)]
-    fn link_key(&self) -> u64 {
-        (self.rip & (PAGE_SIZE - 1)) << 8 | u64::from(self.mode)
-    }
-}
-
-const _: () = assert!(key::COUNT <= 256);

@@ -1,8 +1,8 @@
 //! The interpreter runs small 64-bit programs.
 
-mod guest;
+mod bare;
 
-use guest::*;
+use bare::*;
 use iced_x86::code_asm::*;
 use tabvisor_core::vcpu::CpuExit;
 

@@ -1,1 +1,6 @@
 //! Shared parts of Tabvisor's tests.
+
+pub mod ins;
+pub mod ins_guest;
+pub mod ins_user;
+pub mod oracle;

@@ -4,8 +4,8 @@
 use crate::error::VmError;
 use crate::session::{Config, Files};
 use tabvisor_core::time::{VmDuration, VmTime};
-use tabvisor_devices::effect::{Effect, Input, ResetCause};
-use tabvisor_devices::machine::{self, ClockPolicy, Exit, Machine, Payload, Rate, Until};
+use tabvisor_devices::effect::{Effect, Input};
+use tabvisor_devices::machine::{self, ClockPolicy, Exit, Machine, Payload, Rate, TripleFault, Until};
 
 /// The serial port that is the console.
 const CONSOLE: u8 = 0;
@@ -60,6 +60,8 @@ impl Pc {
             // Random numbers differ from boot to boot, but not between deterministic ones.
             seed: if config.deterministic { 1 } else { wall_clock_ms as u64 },
             serial_ports: SERIAL_PORTS,
+            // A PC would start over, and a guest with a bug would do so for ever. Here it is a story to tell.
+            triple_fault: TripleFault::Crash,
             payload: Payload {
                 kernel: files.kernel.into(),
                 initrd: files.initrd.into(),
@@ -82,13 +84,7 @@ impl Board for Pc {
         self.machine.pace(elapsed, rate)
     }
     fn run(&mut self, budget: u64) -> Exit {
-        match self.machine.run(Until::retired(self.retired().saturating_add(budget))) {
-            // A PC would start over, and a guest with a bug would do so for ever. Here it is a story to tell.
-            Exit::Reset(ResetCause::TripleFault) => Exit::Crash(
-                "Triple fault: the processor met an exception while it could not even report a double fault.".into(),
-            ),
-            exit => exit,
-        }
+        self.machine.run(Until::retired(self.retired().saturating_add(budget)))
     }
     fn reset(&mut self) -> Result<(), VmError> {
         self.machine.reset().map_err(|e| VmError::from_line("The machine did not start over.", &e))

@@ -10,7 +10,7 @@ mod pace;
 mod session;
 
 use board::Pc;
-use error::VmError;
+pub use error::VmError;
 use session::{Config, Session};
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
@@ -136,6 +136,6 @@ impl Vm {
 
     /// What this build can do, as JSON.
     pub fn features() -> String {
-        concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","modes":["direct"],"jit":false,"smp":false}"#).into()
+        concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","modes":["pc"],"jit":false,"smp":false}"#).into()
     }
 }

@@ -219,6 +219,29 @@ impl Cpu {
         Ok(())
     }
 
+    /// 16 bytes, if the TLB has their page.
+    #[inline(always)]
+    pub(crate) fn read128_fast(&self, la: u64) -> Option<[u64; 2]> {
+        let e = &self.tlb.read[tlb::index(self.tlb_ctx, la)];
+        tlb::hit(e, la, 16).then(|| {
+            let host = la.wrapping_add(e.add);
+            [Host::of_tlb(host).load(Size::B8), Host::of_tlb(host.wrapping_add(8)).load(Size::B8)]
+        })
+    }
+
+    /// Stores 16 bytes, if the TLB has their page.
+    #[inline(always)]
+    pub(crate) fn write128_fast(&mut self, la: u64, v: [u64; 2]) -> bool {
+        let e = &self.tlb.write[tlb::index(self.tlb_ctx, la)];
+        let hit = tlb::hit(e, la, 16);
+        if hit {
+            let host = la.wrapping_add(e.add);
+            Host::of_tlb(host).store(Size::B8, v[0]);
+            Host::of_tlb(host.wrapping_add(8)).store(Size::B8, v[1]);
+        }
+        hit
+    }
+
     /// 16 bytes, in two halves.
     #[inline(always)]
     pub(crate) fn read128(&mut self, at: Linear<u64>) -> Result<[u64; 2], Stop> {

@@ -216,10 +216,14 @@ pub struct Cpu {
     pub regs: [u64; slot::COUNT],
     /// The next instruction, an offset in CS.
     pub rip: u64,
-    /// See `flags.rs`.
-    pub flag_result: u64,
-    /// See `flags.rs`.
-    pub flag_aux: u64,
+    /// First operand of the last flag-setting operation (`flags.rs`).
+    pub flag_a: u64,
+    /// Second operand.
+    pub flag_b: u64,
+    /// Result.
+    pub flag_r: u64,
+    /// Which operation it was.
+    pub flag_op: flags::FlagOp,
     /// RFLAGS without the six arithmetic flags.
     pub rflags: u64,
     /// Pending work, bits of [`event`].
@@ -232,6 +236,10 @@ pub struct Cpu {
     pub mode: u8,
     /// May SS-relative data and such be addressed without segments?
     pub long: bool,
+    /// All ones in the width of RIP.
+    pub rip_bits: u64,
+    /// What keeps SSE and MMX from being used ([`mode::simd_off`]); 0 if nothing does.
+    pub simd_off: u8,
     /// The TLB context in use, already shifted (`tlb.rs`).
     pub tlb_ctx: u32,
     /// Instructions left of the budget of this run.
@@ -268,6 +276,8 @@ pub struct Cpu {
     pub msr: Msrs,
     /// x87 and MMX.
     pub fpu: fpu::Fpu,
+    /// FERR# is driven: the board knows of an x87 error (CR0.NE = 0).
+    pub ferr: bool,
     /// Interrupts are held off for one instruction after STI, MOV SS, POP SS.
     pub shadow: Shadow,
     /// Debug conditions (DR6 bits) found while the instruction ran.
@@ -330,14 +340,18 @@ impl Cpu {
         let mut cpu = Box::new(Self {
             regs: [0; slot::COUNT],
             rip: 0,
-            flag_result: 0,
-            flag_aux: 0,
+            flag_a: 0,
+            flag_b: 0,
+            flag_r: 0,
+            flag_op: flags::FlagOp::Image,
             rflags: 2,
             events: 0,
             alone: false,
             cpl: 0,
             mode: 0,
             long: false,
+            rip_bits: 0xffff,
+            simd_off: 0,
             tlb_ctx: 0,
             left: 0,
             retired_end: 0,
@@ -356,6 +370,7 @@ impl Cpu {
             dr: [0; 8],
             msr: Msrs::default(),
             fpu: Default::default(),
+            ferr: false,
             shadow: Shadow::None,
             pending_db: 0,
             model,
@@ -393,6 +408,7 @@ impl Cpu {
         self.xmm = [[0; 2]; 16];
         self.mxcsr = 0x1f80;
         self.fpu = Default::default();
+        self.ferr = false;
         let aux = self.msr.tsc_adjust;
         self.msr = Msrs { pat: 0x0007_0406_0007_0406, misc_enable: 1, tsc_adjust: aux, ..Msrs::default() };
         self.shadow = Shadow::None;

@@ -17,7 +17,7 @@ pub mod key {
     pub const CODE64: u8 = 2;
     /// The stack pointer is ESP (SS.B), outside 64-bit mode.
     pub const STACK32: u8 = 4;
-    /// DS, ES and SS are flat, present and writable.
+    /// DS, ES and SS are flat, present and writable, CS is flat; always in 64-bit mode.
     pub const FLAT: u8 = 8;
     /// A bound above all keys.
     pub const COUNT: usize = 16;
@@ -35,6 +35,16 @@ pub mod ctx {
     pub const CHECKED: u32 = 3;
 }
 
+/// Why SSE and MMX instructions would fault: bits of [`Cpu::simd_off`].
+pub mod simd_off {
+    /// SSE raises #UD (CR0.EM, or no CR4.OSFXSR).
+    pub const SSE: u8 = 1;
+    /// MMX raises #UD (CR0.EM, or the model has none).
+    pub const MMX: u8 = 2;
+    /// Both raise #NM (CR0.TS).
+    pub const TASK: u8 = 4;
+}
+
 impl Cpu {
     /// Call after any change of CR0, CR4, EFER, RFLAGS.VM/AC/TF, CPL or a segment's attributes.
     pub fn mode_changed(&mut self) {
@@ -47,10 +57,21 @@ impl Cpu {
             let ss = &self.seg[reg::SS as usize];
             let stack = if ss.attr & attr::DB != 0 { key::STACK32 } else { 0 };
             let flat = [reg::ES, reg::SS, reg::DS].iter().all(|&s| self.seg[s as usize].is_flat());
-            let flat = flat && self.protected() && !self.v86();
+            let cs = &self.seg[reg::CS as usize];
+            let flat = flat && cs.base == 0 && cs.limit == u32::MAX && self.protected() && !self.v86();
             code | stack | if flat { key::FLAT } else { 0 }
         };
+        self.rip_bits = match self.mode & key::CODE {
+            key::CODE64 => u64::MAX,
+            key::CODE32 => Size::B4.mask(),
+            _ => Size::B2.mask(),
+        };
         self.update_tlb_ctx();
+        let bit = |c: bool, b: u8| if c { b } else { 0 };
+        let em = self.cr0 & cr0::EM != 0;
+        self.simd_off = bit(em || self.cr4 & cr4::OSFXSR == 0, simd_off::SSE)
+            | bit(em || self.model == super::features::Model::Pentium, simd_off::MMX)
+            | bit(self.cr0 & cr0::TS != 0, simd_off::TASK);
         let step = self.rflags & flags::TF != 0 || self.dr[7] & 0xff != 0 || self.shadow != super::Shadow::None;
         if step {
             self.events |= event::STEP;
@@ -73,12 +94,9 @@ impl Cpu {
     }
 
     /// `v` as a RIP of the current code size.
+    #[inline(always)]
     pub fn rip_mask(&self, v: u64) -> u64 {
-        match self.mode & key::CODE {
-            key::CODE64 => v,
-            key::CODE32 => Size::B4.zx(v),
-            _ => Size::B2.zx(v),
-        }
+        v & self.rip_bits
     }
 
     /// The mask of offsets in the stack segment.

@@ -29,8 +29,13 @@ pub struct Block {
     pub second: u32,
     /// The next block of the same bucket, plus one.
     next: u32,
-    /// Block last reached by the taken branch, and by falling through: same page only, so the
-    /// mapping cannot differ. Plus one; 0 if unknown.
+    /// May the next block be remembered? It then ends with a direct branch or nowhere special,
+    /// in flat code, and does not cross a page.
+    pub linkable: bool,
+    /// The blocks reached by the taken branch and by falling through, plus one; 0 if unknown.
+    ///
+    /// Invariant: a link stays within the page. So the mapping and the mode cannot differ, the
+    /// target of a direct branch is always the same block, and both die together.
     pub links: [u32; 2],
 }
 
@@ -80,13 +85,15 @@ impl CodeCache {
     }
 
     /// Adds a block and returns its number.
-    pub fn add(&mut self, key: u64, insns: &[Insn], bytes: u16, second: Option<u64>) -> u32 {
+    pub fn add(&mut self, key: u64, insns: &[Insn], bytes: u16, second: Option<u64>, linkable: bool) -> u32 {
         let start = self.insns.len() as u32;
         self.insns.extend_from_slice(insns);
         let n = self.blocks.len() as u32;
         let head = &mut self.heads[bucket(key)];
         let second = second.map_or(0, |p| p as u32 + 1);
-        self.blocks.push(Block { key, start, count: insns.len() as u16, bytes, second, next: *head, links: [0; 2] });
+        let count = insns.len() as u16;
+        let linkable = linkable && second == 0;
+        self.blocks.push(Block { key, start, count, bytes, second, next: *head, linkable, links: [0; 2] });
         *head = n + 1;
         self.pages.entry((key >> (8 + PAGE_SHIFT)) as u32).or_default().push(n);
         if second != 0 {
@@ -122,7 +129,6 @@ impl CodeCache {
                 at = block.next;
             }
         }
-        // Links to a dead block are found dead by its key.
         self.blocks[n as usize].key = u64::MAX;
         self.blocks[n as usize].links = [0; 2];
     }

@@ -35,8 +35,8 @@ pub mod slot {
     pub const ZERO: u8 = 16;
     /// RIP at the start of the running block.
     pub const BLOCK: u8 = 17;
-    /// Number of slots (a power of two: indices are masked, not checked).
-    pub const COUNT: usize = 32;
+    /// Number of slots: all a byte can name, so that no index needs a check.
+    pub const COUNT: usize = 256;
 }
 
 /// How an effective address becomes a linear address.

@@ -12,6 +12,9 @@ use insn::{Ea, Insn, Stack, opnd, prefix, slot};
 /// The longest instruction.
 pub const MAX_LEN: usize = 15;
 
+/// What our CPU models lack: TZCNT and LZCNT (then BSF and BSR with a useless prefix), WBNOINVD.
+const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD | DecoderOptions::NO_WBNOINVD;
+
 /// What the bytes are.
 #[derive(Clone, Copy, Debug)]
 pub enum Decoded {
@@ -33,11 +36,14 @@ struct Prefixes {
     rex_w: bool,
     repne: bool,
     rep: bool,
+    /// Where the opcode begins.
+    opcode: usize,
 }
 
 fn prefixes(bytes: &[u8], long: bool) -> Prefixes {
     let mut p = Prefixes::default();
-    for &b in bytes {
+    for (n, &b) in bytes.iter().enumerate() {
+        p.opcode = n;
         match b {
             0x66 => p.osize = true,
             0x67 => p.asize = true,
@@ -64,7 +70,7 @@ pub fn decode(bytes: &[u8], mode: u8, off: u16) -> Decoded {
         key::CODE32 => 32,
         _ => 16,
     };
-    let mut d = Decoder::new(bits, bytes, DecoderOptions::NONE);
+    let mut d = Decoder::new(bits, bytes, OPTIONS);
     let x = d.decode();
     match d.last_error() {
         DecoderError::None => {}
@@ -197,6 +203,10 @@ fn translate(x: &Instruction, bytes: &[u8], mode: u8, off: u16) -> Option<Insn> 
     string_segment(x, &mut i);
     if !special(x, &mut i, osize, p, long) {
         return None;
+    }
+    // x87: the opcode as FOP has it (SDM 1, 8.1.9), which also names ST(i).
+    if let Some(&[first @ 0xd8..=0xdf, modrm]) = bytes.get(p.opcode..p.opcode + 2) {
+        i.imm = u64::from(first & 7) << 8 | u64::from(modrm);
     }
     i.op = isa::dispatch(op, &i);
     Some(i)
@@ -402,6 +412,6 @@ pub fn op_of_bytes(bytes: &[u8], mode: u8) -> Option<Op> {
         key::CODE32 => 32,
         _ => 16,
     };
-    let mut d = Decoder::new(bits, bytes, DecoderOptions::NONE);
+    let mut d = Decoder::new(bits, bytes, OPTIONS);
     isa::op_of(&d.decode()).map(|(op, _)| op)
 }

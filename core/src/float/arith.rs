@@ -193,6 +193,25 @@ fn div_special<F: Format>(env: &mut Env, a: &Unpacked, b: &Unpacked) -> F::Bits 
     if a.class == Class::Infinite || b.class == Class::Zero { F::infinity(sign) } else { F::zero(sign) }
 }
 
+/// Integer square root of `hi:lo` and the remainder; needs `hi >= 2^62`. One step of Zimmermann's
+/// "Karatsuba Square Root" (INRIA RR-3805) on top of a 64-bit root.
+#[inline]
+fn root_128(hi: u64, lo: u64) -> (u64, u128) {
+    let s = hi.isqrt();
+    let r = hi - s * s; // at most 2s
+    // (r * 2^32 + upper half of lo) / 2s; the dividend has up to 65 bits, so halve both.
+    let half = r << 31 | lo >> 33;
+    let (q, u) = (half / s, (half % s) << 1 | lo >> 32 & 1);
+    let root = (s << 32).wrapping_add(q);
+    let have = u128::from(u) << 32 | u128::from(lo & 0xffff_ffff);
+    let square = u128::from(q) * u128::from(q);
+    if have >= square {
+        return (root, have - square);
+    }
+    let root = root.wrapping_sub(1);
+    (root, (have + (u128::from(root) << 1) + 1) - square)
+}
+
 /// Square root.
 #[inline(always)]
 pub(super) fn sqrt<F: Format>(env: &mut Env, a: &Unpacked, precision: u32) -> F::Bits {
@@ -220,9 +239,7 @@ pub(super) fn sqrt<F: Format>(env: &mut Env, a: &Unpacked, precision: u32) -> F:
         let hi = root << 32 | u64::from(root * root != n);
         return round_pack::<F>(env, false, exp, hi, 0, precision);
     }
-    let n = u128::from(a.sig) << if odd { 64 } else { 63 };
-    let root = n.isqrt() as u64;
-    let rest = n - u128::from(root) * u128::from(root);
+    let (root, rest) = if odd { root_128(a.sig, 0) } else { root_128(a.sig >> 1, a.sig << 63) };
     // (root + 1/2)^2 = root^2 + root + 1/4: the fraction is above a half exactly if rest > root.
     let lo = if rest == 0 {
         0

@@ -9,6 +9,7 @@
 //! priority), chapter 8 (x87), chapter 11.5 (SSE exceptions). Where the manuals say
 //! "undefined", the behaviour is that of the processors the tests ran on.
 
+pub mod approx;
 pub mod bcd;
 pub mod elementary;
 pub mod env;

@@ -140,6 +140,9 @@ fn overflow<F: Format>(env: &mut Env, sign: bool, exp: i32, r: &Rounded, precisi
             env.flags |= flags::PE;
             env.c1 = r.up;
         }
+        if F::WRAP == 0 {
+            return F::infinity(sign);
+        }
         let exp = exp - F::WRAP;
         if exp > F::BIAS {
             // Out of reach even so ("massive", SDM 1, 4.9.1.4): FSCALE only.
@@ -172,6 +175,9 @@ fn underflow<F: Format>(env: &mut Env, sign: bool, exp: i32, hi: u64, lo: u64, p
         if free.inexact {
             env.flags |= flags::PE;
             env.c1 = free.up;
+        }
+        if F::WRAP == 0 {
+            return F::zero(sign);
         }
         let exp = exp + i32::from(free.carry) + F::WRAP;
         if exp < least {

@@ -30,7 +30,7 @@ pub fn adc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
         let r = e.add(a, b);
         let r = e.add(r, c);
         let r = e.zx(s, r);
-        e.flags(FlagOp::Add, s, a, b, r);
+        e.flags(FlagOp::Adc, s, a, b, r);
         r
     })?;
     Ok(())
@@ -60,7 +60,7 @@ pub fn sbb<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
         let r = e.sub(a, b);
         let r = e.sub(r, c);
         let r = e.zx(s, r);
-        e.flags(FlagOp::Sub, s, a, b, r);
+        e.flags(FlagOp::Sbb, s, a, b, r);
         r
     })?;
     Ok(())

@@ -15,7 +15,7 @@ fn set_ax(cpu: &mut Cpu, al: u8, ah: u8) {
 /// SF, ZF, PF of `al`, the given CF and AF, OF = 0 (undefined).
 fn set_flags(cpu: &mut Cpu, al: u8, carry: bool, adjust: bool) {
     flags::result(cpu, Size::B1, u64::from(al), u64::from(carry), 0);
-    cpu.flag_aux |= u64::from(adjust);
+    cpu.flag_b |= u64::from(adjust) << 1;
 }
 
 /// DAA: AL after decimal addition.  AF, CF, SZP written, OF undefined.

@@ -58,7 +58,7 @@ fn bit_op<E: Emit, F: Form>(e: &mut E, f: F, op: Op) -> R<E> {
 fn bit_string_at<E: Emit, F: Form>(e: &mut E, f: F, index: E::Val, write: bool) -> Result<Linear<E::Val>, E::Stop> {
     let s = f.size();
     if f.b_imm() {
-        return linear(e, &f, s as u8, write);
+        return linear_of(e, f, s as u8, write);
     }
     // Signed index / bits, in words of the operand size.
     let wide = e.sx(s, index);

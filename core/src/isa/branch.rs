@@ -37,7 +37,7 @@ pub fn jmp<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 /// Jcc.
 #[inline(always)]
 pub fn jcc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
-    let c = flags::cond(e, f.sub);
+    let c = flags::cond(e, f.cc());
     let t = target(e, f);
     e.jump_if(c, t)
 }
@@ -85,21 +85,21 @@ pub fn loop_<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 pub fn call<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let t = if f.a == opnd::IMM { target(e, f) } else { read_a(e, f)? };
     let ret = next(e, f);
-    let sp = stack_ptr(e, &f);
-    let sp = stack_add(e, &f, sp, -(f.size() as i64));
-    let at = stack_linear(e, &f, sp, f.size(), true)?;
+    let sp = stack_ptr(e, f);
+    let sp = stack_add(e, f, sp, -(f.size() as i64));
+    let at = stack_linear(e, f, sp, f.size(), true)?;
     e.jump(t)?;
     e.store(at, f.size(), ret)?;
-    set_stack_ptr(e, &f, sp);
+    set_stack_ptr(e, f, sp);
     Ok(())
 }
 
 /// RET near, with or without a number of bytes to release.
 #[inline(always)]
 pub fn ret<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
-    let (t, after) = peek(e, &f, f.size())?;
+    let (t, after) = peek(e, f, f.size())?;
     e.jump(t)?;
-    let after = if f.a == opnd::IMM { stack_add(e, &f, after, (f.imm & 0xffff) as i64) } else { after };
-    set_stack_ptr(e, &f, after);
+    let after = if f.a == opnd::IMM { stack_add(e, f, after, (f.imm & 0xffff) as i64) } else { after };
+    set_stack_ptr(e, f, after);
     Ok(())
 }

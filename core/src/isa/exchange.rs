@@ -16,7 +16,7 @@ pub fn xchg<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     // The register is whichever operand is not memory; both orders decode.
     if f.b_mem() {
         let v = reg(e, f.a, s, f.high());
-        let at = linear(e, &f, s as u8, true)?;
+        let at = linear_of(e, f, s as u8, true)?;
         let old = e.modify(at, s, |_, _| v)?;
         set_reg(e, f.a, s, f.high(), old);
         return Ok(());
@@ -82,7 +82,7 @@ pub fn cmpxchg8b<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     };
     let want = pair(e, 2, 0);
     let new = pair(e, 1, 3);
-    let at = linear(e, &f, 8, true)?;
+    let at = linear_of(e, f, 8, true)?;
     let old = e.modify(at, Size::B8, |e, a| {
         let same = e.bin(Bin::Eq, a, want);
         e.select(same, new, a)

@@ -259,12 +259,12 @@ struct Pops {
 
 impl Pops {
     fn new(cpu: &mut Cpu, i: &Insn) -> Self {
-        Self { sp: stack_ptr(cpu, i), size: i.size }
+        Self { sp: stack_ptr(cpu, Any(i)), size: i.size }
     }
     fn pop(&mut self, cpu: &mut Cpu, i: &Insn) -> Result<u64, Stop> {
-        let at = stack_linear(cpu, i, self.sp, self.size, false)?;
+        let at = stack_linear(cpu, Any(i), self.sp, self.size, false)?;
         let v = cpu.read(at, self.size)?;
-        self.sp = stack_add(cpu, i, self.sp, self.size as i64);
+        self.sp = stack_add(cpu, Any(i), self.sp, self.size as i64);
         Ok(v)
     }
 }
@@ -279,17 +279,17 @@ pub fn ret_far(cpu: &mut Cpu, i: &Insn) -> Done {
         if rip > u64::from(cpu.seg[reg::CS as usize].limit) {
             return Err(gp(0));
         }
-        let sp = stack_add(cpu, i, p.sp, release);
+        let sp = stack_add(cpu, Any(i), p.sp, release);
         real_cs(cpu, sel);
         cpu.rip = rip;
-        set_stack_ptr(cpu, i, sp);
+        set_stack_ptr(cpu, Any(i), sp);
         return Ok(());
     }
     let (cs, cpl) = return_segment(cpu, sel, rip)?;
-    p.sp = stack_add(cpu, i, p.sp, release);
+    p.sp = stack_add(cpu, Any(i), p.sp, release);
     if cpl == cpu.cpl {
         set_cs(cpu, cs, cpl, rip);
-        set_stack_ptr(cpu, i, p.sp);
+        set_stack_ptr(cpu, Any(i), p.sp);
         return Ok(());
     }
     let sp = p.pop(cpu, i)?;
@@ -358,7 +358,7 @@ pub fn iret(cpu: &mut Cpu, i: &Insn) -> Done {
         if rip > u64::from(cpu.seg[reg::CS as usize].limit) {
             return Err(gp(0));
         }
-        set_stack_ptr(cpu, i, p.sp);
+        set_stack_ptr(cpu, Any(i), p.sp);
         real_cs(cpu, cs);
         cpu.rip = rip;
         let old = cpu.rflags_image();
@@ -414,7 +414,7 @@ pub fn iret(cpu: &mut Cpu, i: &Insn) -> Done {
     }
     let fl = iret_flags(cpu, i, fl);
     set_cs(cpu, cs, cpl, rip);
-    set_stack_ptr(cpu, i, p.sp);
+    set_stack_ptr(cpu, Any(i), p.sp);
     cpu.set_rflags_image(fl);
     Ok(())
 }
@@ -448,7 +448,7 @@ fn iret_v86(cpu: &mut Cpu, i: &Insn) -> Done {
     if rip > u64::from(cpu.seg[reg::CS as usize].limit) {
         return Err(gp(0));
     }
-    set_stack_ptr(cpu, i, p.sp);
+    set_stack_ptr(cpu, Any(i), p.sp);
     real_cs(cpu, cs);
     cpu.rip = rip;
     let keep = flags::VM | flags::IOPL | flags::VIP | flags::VIF | if i.size == Size::B2 { !0xffff } else { 0 };

@@ -3,13 +3,29 @@
 //! boots and benchmarks; both run the same semantics.
 #![allow(non_upper_case_globals, reason = "one name serves the enum, the constant and the profile")]
 
-use super::operand::{Hot, kind::*};
+use super::operand::{Hot, NO_CC, kind::*};
 use super::{Op, arith, branch, logic, mov, muldiv, shift, stack};
-use crate::cpu::{Cpu, Done};
-use crate::decode::insn::{Insn, opnd};
+use crate::cpu::{Cpu, Done, Stop};
+use crate::decode::insn::{Ea, Insn, opnd};
 
+macro_rules! cc {
+    () => {
+        _
+    };
+    ($cc:literal) => {
+        $cc
+    };
+}
+macro_rules! known {
+    () => {
+        NO_CC
+    };
+    ($cc:literal) => {
+        $cc
+    };
+}
 macro_rules! hot {
-    ($($name:ident $op:ident $f:path, $s:literal $a:ident $b:ident;)*) => {
+    ($($name:ident $op:ident $f:path, $s:literal $a:ident $b:ident $($cc:literal)?;)*) => {
         #[repr(u16)]
         enum Number { $($name,)* }
         $(const $name: u16 = Number::$name as u16;)*
@@ -23,21 +39,38 @@ macro_rules! hot {
         /// The form's number, if this instruction has one.
         pub fn select(op: Op, i: &Insn) -> Option<u16> {
             let (a, b) = (kind_of(i.a)?, kind_of(i.b)?);
-            Some(match (op, i.size as u8, a, b) {
-                $((Op::$op, $s, $a, $b) => $name,)*
+            let flat = i.ea == Ea::Flat64 || i.ea == Ea::Flat32 && i.size as u8 != 8;
+            if (a == M || b == M) && !flat {
+                return None;
+            }
+            Some(match (op, i.size as u8, a, b, i.sub) {
+                $((Op::$op, $s, $a, $b, cc!($($cc)?)) => $name,)*
                 _ => return None,
             })
         }
 
-        /// Runs one instruction.
+        /// Runs instructions one after the other; returns the one that did not complete.
         #[inline(always)]
-        pub fn run(cpu: &mut Cpu, i: &Insn) -> Done {
-            match i.op {
-                $($name => $f(cpu, Hot::<$s, $a, $b>(i)),)*
-                n => cold(cpu, i, n),
+        pub fn run<'a>(cpu: &mut Cpu, insns: &'a [Insn]) -> Option<(&'a Insn, Stop)> {
+            for i in insns {
+                // Every arm returns for itself, so that success goes straight to the next.
+                match i.op {
+                    $($name => if let Err(stop) = $f(cpu, Hot::<$s, $a, $b, { known!($($cc)?) }>(i)) {
+                        return Some((i, stop));
+                    },)*
+                    n => if let Err(stop) = cold(cpu, i, n) {
+                        return Some((i, stop));
+                    },
+                }
             }
+            None
         }
     };
+}
+
+/// The operation a dispatch number stands for.
+pub fn op(n: u16) -> Option<Op> {
+    if n < COUNT { OPS.get(usize::from(n)).copied() } else { super::op_at(n - COUNT) }
 }
 
 /// Does the form with this number end its block?
@@ -173,8 +206,38 @@ hot! {
     PushM4 Push stack::push_op, 4 M N;
     PopR8 Pop stack::pop_op, 8 R N;
     PopR4 Pop stack::pop_op, 4 R N;
-    Jcc8 Jcc branch::jcc, 8 I N;
-    Jcc4 Jcc branch::jcc, 4 I N;
+    Jo8 Jcc branch::jcc, 8 I N 0;
+    Jo4 Jcc branch::jcc, 4 I N 0;
+    Jno8 Jcc branch::jcc, 8 I N 1;
+    Jno4 Jcc branch::jcc, 4 I N 1;
+    Jb8 Jcc branch::jcc, 8 I N 2;
+    Jb4 Jcc branch::jcc, 4 I N 2;
+    Jae8 Jcc branch::jcc, 8 I N 3;
+    Jae4 Jcc branch::jcc, 4 I N 3;
+    Je8 Jcc branch::jcc, 8 I N 4;
+    Je4 Jcc branch::jcc, 4 I N 4;
+    Jne8 Jcc branch::jcc, 8 I N 5;
+    Jne4 Jcc branch::jcc, 4 I N 5;
+    Jbe8 Jcc branch::jcc, 8 I N 6;
+    Jbe4 Jcc branch::jcc, 4 I N 6;
+    Ja8 Jcc branch::jcc, 8 I N 7;
+    Ja4 Jcc branch::jcc, 4 I N 7;
+    Js8 Jcc branch::jcc, 8 I N 8;
+    Js4 Jcc branch::jcc, 4 I N 8;
+    Jns8 Jcc branch::jcc, 8 I N 9;
+    Jns4 Jcc branch::jcc, 4 I N 9;
+    Jp8 Jcc branch::jcc, 8 I N 10;
+    Jp4 Jcc branch::jcc, 4 I N 10;
+    Jnp8 Jcc branch::jcc, 8 I N 11;
+    Jnp4 Jcc branch::jcc, 4 I N 11;
+    Jl8 Jcc branch::jcc, 8 I N 12;
+    Jl4 Jcc branch::jcc, 4 I N 12;
+    Jge8 Jcc branch::jcc, 8 I N 13;
+    Jge4 Jcc branch::jcc, 4 I N 13;
+    Jle8 Jcc branch::jcc, 8 I N 14;
+    Jle4 Jcc branch::jcc, 4 I N 14;
+    Jg8 Jcc branch::jcc, 8 I N 15;
+    Jg4 Jcc branch::jcc, 4 I N 15;
     Jmp8 Jmp branch::jmp, 8 I N;
     Jmp4 Jmp branch::jmp, 4 I N;
     JmpR8 Jmp branch::jmp, 8 R N;

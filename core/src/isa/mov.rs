@@ -58,7 +58,7 @@ pub fn lea<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 pub fn cmovcc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let v = read_b(e, f)?;
     let old = reg(e, f.a, f.size(), false);
-    let c = flags::cond(e, f.sub);
+    let c = flags::cond(e, f.cc());
     let v = e.select(c, v, old);
     set_reg(e, f.a, f.size(), false, v);
     Ok(())
@@ -67,7 +67,7 @@ pub fn cmovcc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 /// SETcc.  Flags: none.
 #[inline(always)]
 pub fn setcc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
-    let c = flags::cond(e, f.sub);
+    let c = flags::cond(e, f.cc());
     write_a(e, f, c)
 }
 

@@ -19,6 +19,12 @@ pub trait Form: Copy + Deref<Target = Insn> {
     fn b_imm(self) -> bool;
     /// May registers be AH, CH, DH or BH?
     fn high(self) -> bool;
+    /// How the memory operand is addressed.
+    fn ea(self) -> Ea;
+    /// How the stack is addressed.
+    fn stack(self) -> Stack;
+    /// The condition code.
+    fn cc(self) -> u8;
 }
 
 /// Nothing is known.
@@ -53,6 +59,18 @@ impl Form for Any<'_> {
     fn high(self) -> bool {
         true
     }
+    #[inline(always)]
+    fn ea(self) -> Ea {
+        self.0.ea
+    }
+    #[inline(always)]
+    fn stack(self) -> Stack {
+        self.0.stack
+    }
+    #[inline(always)]
+    fn cc(self) -> u8 {
+        self.0.sub
+    }
 }
 
 /// Kinds of operands of a hot form.
@@ -67,18 +85,22 @@ pub mod kind {
     pub const N: u8 = 3;
 }
 
-/// Size and kinds of the first two operands are known.
-#[derive(Clone, Copy)]
-pub struct Hot<'a, const SIZE: u8, const A: u8, const B: u8>(pub &'a Insn);
+/// No condition code is known.
+pub const NO_CC: u8 = 16;
 
-impl<const SIZE: u8, const A: u8, const B: u8> Deref for Hot<'_, SIZE, A, B> {
+/// Size, kinds of the first two operands and perhaps the condition are known. Memory is
+/// addressed without a segment, and with 64-bit operands with 64-bit addresses.
+#[derive(Clone, Copy)]
+pub struct Hot<'a, const SIZE: u8, const A: u8, const B: u8, const CC: u8>(pub &'a Insn);
+
+impl<const SIZE: u8, const A: u8, const B: u8, const CC: u8> Deref for Hot<'_, SIZE, A, B, CC> {
     type Target = Insn;
     #[inline(always)]
     fn deref(&self) -> &Insn {
         self.0
     }
 }
-impl<const SIZE: u8, const A: u8, const B: u8> Form for Hot<'_, SIZE, A, B> {
+impl<const SIZE: u8, const A: u8, const B: u8, const CC: u8> Form for Hot<'_, SIZE, A, B, CC> {
     #[inline(always)]
     fn size(self) -> Size {
         match SIZE {
@@ -103,6 +125,20 @@ impl<const SIZE: u8, const A: u8, const B: u8> Form for Hot<'_, SIZE, A, B> {
     #[inline(always)]
     fn high(self) -> bool {
         false
+    }
+    #[inline(always)]
+    fn ea(self) -> Ea {
+        // `hot::select` admits no other.
+        if SIZE == 8 || self.0.ea == Ea::Flat64 { Ea::Flat64 } else { Ea::Flat32 }
+    }
+    #[inline(always)]
+    fn stack(self) -> Stack {
+        // Pushes of 64 bits exist in 64-bit mode only.
+        if SIZE == 8 { Stack::Flat64 } else { self.0.stack }
+    }
+    #[inline(always)]
+    fn cc(self) -> u8 {
+        if CC < NO_CC { CC } else { self.0.sub }
     }
 }
 
@@ -168,10 +204,10 @@ pub fn wrapped_offset<E: Emit>(e: &mut E, i: &Insn) -> E::Val {
 /// # Errors
 /// Segment faults.
 #[inline(always)]
-pub fn linear<E: Emit>(e: &mut E, i: &Insn, size: u8, write: bool) -> Result<Linear<E::Val>, E::Stop> {
+pub fn linear_of<E: Emit, F: Form>(e: &mut E, i: F, size: u8, write: bool) -> Result<Linear<E::Val>, E::Stop> {
     let stack = i.stack_ea();
-    let off = offset(e, i);
-    match i.ea {
+    let off = offset(e, &i);
+    match i.ea() {
         Ea::Flat64 => Ok(Linear { at: off, stack }),
         Ea::Flat32 => Ok(Linear { at: e.andi(off, 0xffff_ffff), stack }),
         Ea::Based64 => {
@@ -179,8 +215,16 @@ pub fn linear<E: Emit>(e: &mut E, i: &Insn, size: u8, write: bool) -> Result<Lin
             let base = if i.seg >= 4 { e.get(Slot::SegBase(i.seg)) } else { e.imm(0) };
             Ok(Linear { at: e.add(base, off), stack })
         }
-        Ea::Segmented => segmented(e, i, size, write),
+        Ea::Segmented => segmented(e, &i, size, write),
     }
+}
+
+/// [`linear_of`] of an instruction nothing is known about.
+///
+/// # Errors
+/// Segment faults.
+pub fn linear<E: Emit>(e: &mut E, i: &Insn, size: u8, write: bool) -> Result<Linear<E::Val>, E::Stop> {
+    linear_of(e, Any(i), size, write)
 }
 
 /// Kept out of line: real mode, 16-bit code, segments that are not flat.
@@ -197,7 +241,7 @@ fn segmented<E: Emit>(e: &mut E, i: &Insn, size: u8, write: bool) -> Result<Line
 #[inline(always)]
 pub fn read_a<E: Emit, F: Form>(e: &mut E, f: F) -> Result<E::Val, E::Stop> {
     if f.a_mem() {
-        let at = linear(e, &f, f.size() as u8, false)?;
+        let at = linear_of(e, f, f.size() as u8, false)?;
         e.load(at, f.size())
     } else {
         Ok(reg(e, f.a, f.size(), f.high()))
@@ -222,7 +266,7 @@ pub fn read_b_as<E: Emit, F: Form>(e: &mut E, f: F, size: Size) -> Result<E::Val
     if f.b_imm() {
         Ok(e.imm(size.zx(f.imm)))
     } else if f.b_mem() {
-        let at = linear(e, &f, size as u8, false)?;
+        let at = linear_of(e, f, size as u8, false)?;
         e.load(at, size)
     } else {
         Ok(reg(e, f.b, size, f.high()))
@@ -236,7 +280,7 @@ pub fn read_b_as<E: Emit, F: Form>(e: &mut E, f: F, size: Size) -> Result<E::Val
 #[inline(always)]
 pub fn write_a<E: Emit, F: Form>(e: &mut E, f: F, v: E::Val) -> Result<(), E::Stop> {
     if f.a_mem() {
-        let at = linear(e, &f, f.size() as u8, true)?;
+        let at = linear_of(e, f, f.size() as u8, true)?;
         e.store(at, f.size(), v)
     } else {
         set_reg(e, f.a, f.size(), f.high(), v);
@@ -256,7 +300,7 @@ pub fn modify_a<E: Emit, F: Form>(
     g: impl FnOnce(&mut E, E::Val) -> E::Val,
 ) -> Result<E::Val, E::Stop> {
     if f.a_mem() {
-        let at = linear(e, &f, f.size() as u8, true)?;
+        let at = linear_of(e, f, f.size() as u8, true)?;
         e.modify(at, f.size(), g)
     } else {
         let old = reg(e, f.a, f.size(), f.high());
@@ -268,10 +312,10 @@ pub fn modify_a<E: Emit, F: Form>(
 
 /// `sp + delta` with the wrap of the stack.
 #[inline(always)]
-pub fn stack_add<E: Emit>(e: &mut E, i: &Insn, sp: E::Val, delta: i64) -> E::Val {
+pub fn stack_add<E: Emit, F: Form>(e: &mut E, i: F, sp: E::Val, delta: i64) -> E::Val {
     let d = e.imm(delta as u64);
     let new = e.add(sp, d);
-    match i.stack {
+    match i.stack() {
         Stack::Flat64 => new,
         Stack::Flat32 | Stack::Seg32 => e.andi(new, 0xffff_ffff),
         Stack::Seg16 => e.andi(new, 0xffff),
@@ -280,9 +324,9 @@ pub fn stack_add<E: Emit>(e: &mut E, i: &Insn, sp: E::Val, delta: i64) -> E::Val
 
 /// The stack pointer as an offset in SS.
 #[inline(always)]
-pub fn stack_ptr<E: Emit>(e: &mut E, i: &Insn) -> E::Val {
+pub fn stack_ptr<E: Emit, F: Form>(e: &mut E, i: F) -> E::Val {
     let sp = e.get(Slot::Gpr(4));
-    match i.stack {
+    match i.stack() {
         Stack::Flat64 => sp,
         Stack::Flat32 | Stack::Seg32 => e.andi(sp, 0xffff_ffff),
         Stack::Seg16 => e.andi(sp, 0xffff),
@@ -291,8 +335,8 @@ pub fn stack_ptr<E: Emit>(e: &mut E, i: &Insn) -> E::Val {
 
 /// Sets the stack pointer (16-bit stacks keep the upper half of ESP).
 #[inline(always)]
-pub fn set_stack_ptr<E: Emit>(e: &mut E, i: &Insn, sp: E::Val) {
-    if i.stack == Stack::Seg16 {
+pub fn set_stack_ptr<E: Emit, F: Form>(e: &mut E, i: F, sp: E::Val) {
+    if i.stack() == Stack::Seg16 {
         set_reg(e, 4, Size::B2, false, sp);
     } else {
         e.set(Slot::Gpr(4), sp);
@@ -304,14 +348,14 @@ pub fn set_stack_ptr<E: Emit>(e: &mut E, i: &Insn, sp: E::Val) {
 /// # Errors
 /// #SS.
 #[inline(always)]
-pub fn stack_linear<E: Emit>(
+pub fn stack_linear<E: Emit, F: Form>(
     e: &mut E,
-    i: &Insn,
+    i: F,
     sp: E::Val,
     size: Size,
     write: bool,
 ) -> Result<Linear<E::Val>, E::Stop> {
-    match i.stack {
+    match i.stack() {
         Stack::Flat64 | Stack::Flat32 => Ok(Linear { at: sp, stack: true }),
         _ => e.segmented(2, sp, size as u8, write),
     }
@@ -322,7 +366,7 @@ pub fn stack_linear<E: Emit>(
 /// # Errors
 /// Faults of the stack; RSP is unchanged then.
 #[inline(always)]
-pub fn push<E: Emit>(e: &mut E, i: &Insn, size: Size, v: E::Val) -> Result<(), E::Stop> {
+pub fn push<E: Emit, F: Form>(e: &mut E, i: F, size: Size, v: E::Val) -> Result<(), E::Stop> {
     let sp = stack_ptr(e, i);
     let sp = stack_add(e, i, sp, -(size as i64));
     let at = stack_linear(e, i, sp, size, true)?;
@@ -336,7 +380,7 @@ pub fn push<E: Emit>(e: &mut E, i: &Insn, size: Size, v: E::Val) -> Result<(), E
 /// # Errors
 /// Faults of the stack.
 #[inline(always)]
-pub fn peek<E: Emit>(e: &mut E, i: &Insn, size: Size) -> Result<(E::Val, E::Val), E::Stop> {
+pub fn peek<E: Emit, F: Form>(e: &mut E, i: F, size: Size) -> Result<(E::Val, E::Val), E::Stop> {
     let sp = stack_ptr(e, i);
     let at = stack_linear(e, i, sp, size, false)?;
     let v = e.load(at, size)?;

@@ -13,7 +13,7 @@ type R<E> = Result<(), <E as Emit>::Stop>;
 #[inline(always)]
 pub fn push_op<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let v = if f.a == opnd::IMM { e.imm(f.size().zx(f.imm)) } else { read_a(e, f)? };
-    push(e, &f, f.size(), v)
+    push(e, f, f.size(), v)
 }
 
 /// POP to a register or memory.  Flags: none. With a memory operand based on rSP the address
@@ -21,12 +21,12 @@ pub fn push_op<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 #[inline(always)]
 pub fn pop_op<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
-    let (v, after) = peek(e, &f, s)?;
+    let (v, after) = peek(e, f, s)?;
     if f.a_mem() {
         let before = e.get(Slot::Gpr(4));
-        set_stack_ptr(e, &f, after);
+        set_stack_ptr(e, f, after);
         // The address is computed with the new rSP; a fault must give the old one back.
-        let r = linear(e, &f, s as u8, true);
+        let r = linear_of(e, f, s as u8, true);
         let new = e.get(Slot::Gpr(4));
         e.set(Slot::Gpr(4), before);
         let at = r?;
@@ -34,7 +34,7 @@ pub fn pop_op<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
         e.set(Slot::Gpr(4), new);
         return Ok(());
     }
-    set_stack_ptr(e, &f, after);
+    set_stack_ptr(e, f, after);
     set_reg(e, f.a, s, false, v);
     Ok(())
 }
@@ -44,12 +44,12 @@ pub fn pop_op<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 pub fn leave<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let bp = e.get(Slot::Gpr(5));
     let zero = e.imm(0);
-    let sp = stack_add(e, &f, bp, 0);
+    let sp = stack_add(e, f, bp, 0);
     let _ = zero;
-    let at = stack_linear(e, &f, sp, f.size(), false)?;
+    let at = stack_linear(e, f, sp, f.size(), false)?;
     let v = e.load(at, f.size())?;
-    let after = stack_add(e, &f, sp, f.size() as i64);
-    set_stack_ptr(e, &f, after);
+    let after = stack_add(e, f, sp, f.size() as i64);
+    set_stack_ptr(e, f, after);
     set_reg(e, 5, f.size(), false, v);
     Ok(())
 }
@@ -57,26 +57,26 @@ pub fn leave<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 /// PUSH of a segment register: 2 bytes are written, the slot is operand sized.
 pub fn push_seg(cpu: &mut Cpu, i: &Insn) -> Done {
     let sel = u64::from(cpu.seg[(i.a - opnd::SEG) as usize].sel);
-    let sp = stack_ptr(cpu, i);
-    let sp = stack_add(cpu, i, sp, -(i.size as i64));
+    let sp = stack_ptr(cpu, Any(i));
+    let sp = stack_add(cpu, Any(i), sp, -(i.size as i64));
     // Current processors write only the selector with a 32-bit operand size (SDM 2: PUSH).
     let width = if i.size == Size::B4 { Size::B2 } else { i.size };
-    let at = stack_linear(cpu, i, sp, i.size, true)?;
+    let at = stack_linear(cpu, Any(i), sp, i.size, true)?;
     cpu.write(at, width, sel)?;
-    set_stack_ptr(cpu, i, sp);
+    set_stack_ptr(cpu, Any(i), sp);
     Ok(())
 }
 
 /// POP of a segment register (not CS).
 pub fn pop_seg(cpu: &mut Cpu, i: &Insn) -> Done {
-    let sp = stack_ptr(cpu, i);
-    let at = stack_linear(cpu, i, sp, if i.size == Size::B4 { Size::B2 } else { i.size }, false)?;
+    let sp = stack_ptr(cpu, Any(i));
+    let at = stack_linear(cpu, Any(i), sp, if i.size == Size::B4 { Size::B2 } else { i.size }, false)?;
     let sel = cpu.read(at, Size::B2)? as u16;
-    let after = stack_add(cpu, i, sp, i.size as i64);
+    let after = stack_add(cpu, Any(i), sp, i.size as i64);
     let seg = i.a - opnd::SEG;
     cpu.load_segment(seg, sel)?;
     // POP SS: the new SS does not change how this POP counts.
-    set_stack_ptr(cpu, i, after);
+    set_stack_ptr(cpu, Any(i), after);
     if seg == 2 {
         cpu.shadow = Shadow::MovSs;
         cpu.events |= event::STEP;
@@ -86,32 +86,32 @@ pub fn pop_seg(cpu: &mut Cpu, i: &Insn) -> Done {
 
 /// PUSHA, PUSHAD: all eight, rSP as it was.
 pub fn pusha(cpu: &mut Cpu, i: &Insn) -> Done {
-    let mut sp = stack_ptr(cpu, i);
+    let mut sp = stack_ptr(cpu, Any(i));
     for r in 0..8 {
-        sp = stack_add(cpu, i, sp, -(i.size as i64));
-        let at = stack_linear(cpu, i, sp, i.size, true)?;
+        sp = stack_add(cpu, Any(i), sp, -(i.size as i64));
+        let at = stack_linear(cpu, Any(i), sp, i.size, true)?;
         let v = cpu.regs[r];
         cpu.write(at, i.size, v)?;
     }
-    set_stack_ptr(cpu, i, sp);
+    set_stack_ptr(cpu, Any(i), sp);
     Ok(())
 }
 
 /// POPA, POPAD: the rSP on the stack is skipped.
 pub fn popa(cpu: &mut Cpu, i: &Insn) -> Done {
-    let mut sp = stack_ptr(cpu, i);
+    let mut sp = stack_ptr(cpu, Any(i));
     let mut v = [0; 8];
     for r in (0..8).rev() {
-        let at = stack_linear(cpu, i, sp, i.size, false)?;
+        let at = stack_linear(cpu, Any(i), sp, i.size, false)?;
         v[r] = cpu.read(at, i.size)?;
-        sp = stack_add(cpu, i, sp, i.size as i64);
+        sp = stack_add(cpu, Any(i), sp, i.size as i64);
     }
     for (r, v) in v.into_iter().enumerate() {
         if r != 4 {
             set_reg(cpu, r as u8, i.size, false, v);
         }
     }
-    set_stack_ptr(cpu, i, sp);
+    set_stack_ptr(cpu, Any(i), sp);
     Ok(())
 }
 
@@ -119,10 +119,10 @@ pub fn popa(cpu: &mut Cpu, i: &Insn) -> Done {
 pub fn enter(cpu: &mut Cpu, i: &Insn) -> Done {
     let (alloc, level) = (i.imm & 0xffff, i.sub & 31);
     let s = i.size;
-    let mut sp = stack_ptr(cpu, i);
+    let mut sp = stack_ptr(cpu, Any(i));
     let mut push = |cpu: &mut Cpu, v: u64| -> Result<u64, crate::cpu::Stop> {
-        sp = stack_add(cpu, i, sp, -(s as i64));
-        let at = stack_linear(cpu, i, sp, s, true)?;
+        sp = stack_add(cpu, Any(i), sp, -(s as i64));
+        let at = stack_linear(cpu, Any(i), sp, s, true)?;
         cpu.write(at, s, v)?;
         Ok(sp)
     };
@@ -131,20 +131,20 @@ pub fn enter(cpu: &mut Cpu, i: &Insn) -> Done {
     let mut top = frame;
     let mut link = bp;
     for _ in 1..level {
-        link = stack_add(cpu, i, link, -(s as i64));
-        let at = stack_linear(cpu, i, link, s, false)?;
+        link = stack_add(cpu, Any(i), link, -(s as i64));
+        let at = stack_linear(cpu, Any(i), link, s, false)?;
         let v = cpu.read(at, s)?;
         top = push(cpu, v)?;
     }
     if level > 0 {
         top = push(cpu, frame)?;
     }
-    let top = stack_add(cpu, i, top, -(alloc as i64));
+    let top = stack_add(cpu, Any(i), top, -(alloc as i64));
     // SDM 2 ENTER: faults if a write to the new top of the stack would.
-    let at = stack_linear(cpu, i, top, s, true)?;
+    let at = stack_linear(cpu, Any(i), top, s, true)?;
     cpu.probe_write(at, s.bytes())?;
     set_reg(cpu, 5, s, false, s.zx(frame));
-    set_stack_ptr(cpu, i, top);
+    set_stack_ptr(cpu, Any(i), top);
     Ok(())
 }
 
@@ -154,7 +154,7 @@ pub fn pushf(cpu: &mut Cpu, i: &Insn) -> Done {
         return Err(gp(0));
     }
     let v = cpu.rflags_image() & !(flags::VM | flags::RF);
-    push(cpu, i, i.size, v)
+    push(cpu, Any(i), i.size, v)
 }
 
 /// POPF, POPFD, POPFQ (SDM 2: POPF, table of what may change at which privilege).
@@ -163,8 +163,8 @@ pub fn popf(cpu: &mut Cpu, i: &Insn) -> Done {
     if v86 && cpu.rflags & flags::IOPL != flags::IOPL {
         return Err(gp(0));
     }
-    let (v, after) = peek(cpu, i, i.size)?;
-    set_stack_ptr(cpu, i, after);
+    let (v, after) = peek(cpu, Any(i), i.size)?;
+    set_stack_ptr(cpu, Any(i), after);
     let mut may = flags::OSZAPC | flags::TF | flags::DF | flags::NT;
     if i.size != Size::B2 {
         may |= flags::AC | flags::ID;

@@ -234,6 +234,7 @@ fn set_cr4(cpu: &mut Cpu, v: u64) -> Done {
 pub fn clts(cpu: &mut Cpu, _: &Insn) -> Done {
     privileged(cpu)?;
     cpu.cr0 &= !cr0::TS;
+    cpu.mode_changed();
     Ok(())
 }
 

@@ -2,7 +2,10 @@
 //! Only for x86-64 hosts.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[cfg(target_os = "linux")]
+pub mod fault;
 pub mod sse;
+pub mod stub;
 pub mod x87;
 
 /// SplitMix64: small, seeded, good enough to pick operands.
@@ -118,6 +121,15 @@ impl Rng {
         };
         (a, b)
     }
+}
+
+/// Whether the host is of the make whose undefined behaviour we follow (AMD, family 19h). Elsewhere
+/// the tests keep to what both makers document: masked exceptions, no exact last bits of
+/// transcendentals, no undefined condition codes.
+pub fn is_reference_make() -> bool {
+    use std::sync::OnceLock;
+    static AMD: OnceLock<bool> = OnceLock::new();
+    *AMD.get_or_init(|| std::arch::x86_64::__cpuid(0).ecx == u32::from_le_bytes(*b"cAMD"))
 }
 
 /// How many cases per operation: a quick share by default, `TABVISOR_FLOAT_CASES` for more.

@@ -120,5 +120,5 @@ fn arithmetic_agrees_with_recorded_hardware_results() {
     let mut f = with(&[PI]);
     f.fsin();
     // sin of the 64-bit pi by the 66-bit pi of SDM 1, 8.3.8.
-    assert_eq!(f.st(0), f80(0xbfbe, 0xe000_0000_0000_0000));
+    assert_eq!(f.st(0), f80(0xbfbf, 0x8000_0000_0000_0000));
 }

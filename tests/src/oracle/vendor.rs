@@ -1,0 +1,148 @@
+//! Documented differences between AMD and Intel CPUs. Tabvisor models Intel, so on an AMD host the tests
+//! concerned are left out or compared without the bits concerned; on an Intel host nothing here applies.
+
+use super::compare;
+use super::encoding::{Shape, shape};
+use super::masks::{Mask, linear};
+use super::state::*;
+use iced_x86::{Code, Instruction, Mnemonic as M, Register};
+
+/// One difference.
+struct Difference {
+    /// When it applies.
+    when: fn(&Context) -> bool,
+    /// What is left out.
+    what: fn(&mut Mask, &Context),
+    /// Why, with the manuals that disagree.
+    reason: &'static str,
+}
+
+struct Context<'a> {
+    t: &'a Test,
+    ins: &'a Instruction,
+    truth: &'a Out,
+    shape: Shape,
+}
+
+fn near_branch(c: &Context) -> bool {
+    match (c.shape.map, c.shape.opcode) {
+        (0, 0x70..=0x7f | 0xc2 | 0xc3 | 0xe0..=0xe3 | 0xe8 | 0xe9 | 0xeb) | (1, 0x80..=0x8f) => true,
+        (0, 0xff) => matches!(c.t.code[c.shape.modrm] >> 3 & 7, 2 | 4),
+        _ => false,
+    }
+}
+
+const AMD: &[Difference] = &[
+    Difference {
+        when: |c| c.t.mode == Mode::Long64 && c.shape.p66 && near_branch(c),
+        what: |m, _| m.skip = Some("66h near branch"),
+        reason: "66h before a near branch in 64-bit mode: Intel ignores it, AMD cuts RIP to 16 bits (SDM 2 Jcc; APM 3 1.2.1)",
+    },
+    Difference {
+        when: |c| {
+            matches!(c.ins.mnemonic(), M::Sysenter | M::Sysexit | M::Sysexitq | M::Syscall | M::Sysret | M::Sysretq)
+        },
+        what: |m, _| m.skip = Some("system call instruction"),
+        reason: "SYSENTER and SYSEXIT are invalid in long mode on AMD, SYSCALL outside 64-bit mode on Intel (APM 3, SDM 2)",
+    },
+    Difference {
+        when: |c| {
+            c.t.mode == Mode::Long64
+                && c.shape.rex & 8 != 0
+                && (c.shape.map == 0 && c.shape.opcode == 0xff && matches!(c.t.code[c.shape.modrm] >> 3 & 7, 3 | 5)
+                    || c.shape.map == 1 && matches!(c.shape.opcode, 0xb2 | 0xb4 | 0xb5))
+        },
+        what: |m, _| m.skip = Some("far pointer with REX.W"),
+        reason: "AMD has no 64-bit offset in far pointers: REX.W is ignored (APM 3 CALL far, LSS; SDM 2 CALL)",
+    },
+    Difference {
+        when: |c| c.shape.map == 1 && c.shape.opcode == 0x0d && c.t.code[c.shape.modrm] >= 0xc0,
+        what: |m, _| m.skip = Some("PREFETCHW with a register"),
+        reason: "0F 0D with a register operand: reserved no-operation on Intel, #UD on AMD (SDM 2D opcode map; APM 3 PREFETCH)",
+    },
+    Difference {
+        when: |c| matches!(c.ins.mnemonic(), M::Fxsave | M::Fxsave64),
+        what: |m, c| {
+            if let Some(at) = linear(c.t, c.ins) {
+                m.forget(at.wrapping_add(28), 4);
+            }
+        },
+        reason: "MXCSR_MASK has bit 17 (misaligned SSE) on AMD only (APM 2 11.5.6)",
+    },
+    Difference {
+        when: |c| {
+            let at = match c.ins.mnemonic() {
+                M::Ldmxcsr => 0,
+                M::Fxrstor | M::Fxrstor64 => 24,
+                _ => return false,
+            };
+            let Some(m) = linear(c.t, c.ins) else { return false };
+            compare::byte_before(c.t, m.wrapping_add(at + 2)).is_some_and(|b| b & 2 != 0)
+        },
+        what: |m, _| m.skip = Some("MXCSR bit 17"),
+        reason: "MXCSR bit 17 (misaligned SSE) can be set on AMD, raises #GP on Intel (APM 2 3.1.10)",
+    },
+    Difference {
+        when: |c| c.ins.code() == Code::Pause && c.shape.rex & 1 != 0,
+        what: |m, _| m.skip = Some("F3 REX.B 90"),
+        reason: "F3h with REX.B before 90h: PAUSE in Intel's tables, XCHG r8, rAX on AMD (SDM 2B NOP, PAUSE; measured)",
+    },
+    Difference {
+        when: |c| c.ins.mnemonic() == M::Retf && c.ins.op_count() == 1,
+        what: |m, c| m.any_fault = c.truth.vector != 13,
+        reason: "RETF imm16: AMD reads the outer stack's words before it checks the selector (SDM 2B RET; measured)",
+    },
+    Difference {
+        when: |c| {
+            c.ins.mnemonic() == M::Call
+                && c.t.mode == Mode::Long64
+                && near_branch(c)
+                && matches!(c.truth.vector, 12 | 14 | 17)
+        },
+        what: |m, _| m.any_fault = true,
+        reason: "near CALL to a non-canonical address: Intel raises #GP before it pushes, AMD pushes first (SDM 2A CALL; measured)",
+    },
+    Difference {
+        when: |c| {
+            let flat = c.t.sel[DS] == SEL_DATA && c.ins.memory_segment() == Register::DS;
+            let writable = |a: u64| (DATA_BASE..RO_BASE - 1).contains(&a);
+            c.ins.mnemonic() == M::Arpl && linear(c.t, c.ins).is_some_and(|a| !flat || !writable(a))
+        },
+        what: |m, _| m.skip = Some("ARPL to memory that cannot be written"),
+        reason: "ARPL: whether the destination is written, and so checked, when its RPL stays (AMD does not; SDM 2A ARPL leaves it open)",
+    },
+    Difference {
+        when: |c| matches!(c.ins.mnemonic(), M::Ud0 | M::Ud1) && u64::from(c.t.entry) + u64::from(c.t.len) > CODE_SIZE,
+        what: |m, _| m.skip = Some("UD0 or UD1 across the end of the code"),
+        reason: "UD0, UD1: AMD raises #UD without fetching the operand's bytes (SDM 2B UD; APM 3 UD1)",
+    },
+    Difference {
+        when: |c| c.ins.mnemonic() == M::Enter && c.truth.vector == 17,
+        what: |m, _| m.skip = Some("ENTER with alignment checks"),
+        reason: "ENTER: AMD checks the alignment of its probe of the new stack top, and before it pushes (SDM 2A ENTER; measured)",
+    },
+    Difference {
+        when: |c| c.ins.code() == Code::Movsxd_r16_rm16 && matches!(c.truth.vector, 14 | 17),
+        what: |m, _| m.skip = Some("faulting MOVSXD with 66h"),
+        reason: "66 63: MOVSXD r16 reads 16 bits on Intel, 32 bits on AMD (SDM 2B MOVSXD; APM 3 MOVSXD)",
+    },
+];
+
+/// Adds the differences between `host` and Intel that apply to this test.
+pub fn differences(m: &mut Mask, t: &Test, ins: &Instruction, truth: &Out, host: Vendor) {
+    if host == Vendor::Intel {
+        return;
+    }
+    let c = Context { t, ins, truth, shape: shape(t.bytes(), t.mode) };
+    for d in AMD {
+        if (d.when)(&c) {
+            (d.what)(m, &c);
+        }
+    }
+}
+
+/// The reasons for all differences known on `host`, for reports.
+pub fn reasons(host: Vendor) -> impl Iterator<Item = &'static str> {
+    let list = if host == Vendor::Amd { AMD } else { &[] };
+    list.iter().map(|d| d.reason)
+}
