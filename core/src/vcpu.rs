@@ -201,7 +201,9 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<u3
         return None;
     }
     if code.full() {
-        drop_all(cpu, code);
+        // Whoever called may hold block numbers: the run loop empties the cache.
+        cpu.events |= event::FLUSH_CODE;
+        return None;
     }
     let room = (PAGE_SIZE - (pa & (PAGE_SIZE - 1))) as usize;
     let mut bytes = [0u8; MAX_BLOCK * MAX_LEN];
