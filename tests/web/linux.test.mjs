@@ -28,7 +28,7 @@ for (const { id, machine } of GUESTS) {
     assert.equal(bad, 'none');
     await visitor.screenshots(id);
 
-    await visitor.type('poweroff -f\n');
+    await visitor.type('poweroff\n');
     await visitor.waitForState('off', 60_000);
     assert.deepEqual(visitor.complaints, []);
   });
