@@ -24,8 +24,9 @@ for (const { id, machine } of GUESTS) {
     assert.equal(await visitor.command('uname -m'), machine);
     assert.match(await visitor.command('grep -c ^processor /proc/cpuinfo'), /^\d+$/m);
     assert.match(await visitor.command('cat /proc/cpuinfo'), /vendor_id\s*: GenuineIntel/);
-    const bad = await visitor.command("dmesg | grep -E 'BUG|WARNING|unstable|Call Trace' || echo none", { timeout: 60_000 });
-    assert.equal(bad, 'none');
+    // Short enough for one line of the terminal: the shell breaks longer ones itself.
+    const bad = await visitor.command("dmesg | grep -E 'BUG:|WARNING:|unstable'; echo end", { timeout: 60_000 });
+    assert.equal(bad, 'end');
     await visitor.screenshots(id);
 
     await visitor.type('poweroff\n');
