@@ -190,7 +190,8 @@ export class Visitor {
   }
 
   /**
-   * Clears the terminal, types a shell command and returns what the guest printed until its next prompt.
+   * Clears the terminal, types a shell command (one that fits a line) and returns what the guest printed until
+   * its next prompt.
    * @param {string} line @param {{prompt?: RegExp, timeout?: number}} [options]
    * @returns {Promise<string>}
    */

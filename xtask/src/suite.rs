@@ -14,7 +14,7 @@ use crate::version::{self, Version};
 use crate::web;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -31,6 +31,7 @@ const STEPS: &[Step] = &[
     Step { name: "lint", what: "clippy has nothing to say", work: lint },
     Step { name: "page", what: "the page builds", work: page },
     Step { name: "types", what: "the page's JavaScript agrees with its types", work: types },
+    Step { name: "scripts", what: "the page's JavaScript modules by themselves", work: scripts },
     Step { name: "guests", what: "the guest images build", work: guests },
     Step { name: "native", what: "tests on this machine", work: native },
     Step { name: "node", what: "WebAssembly tests in node", work: node },
@@ -192,6 +193,23 @@ fn types(project: &Project) -> Result<Count> {
     holds(vec![command])
 }
 
+fn scripts(project: &Project) -> Result<Count> {
+    let mut command = Command::new("node");
+    command.args(["--test", "--test-reporter=spec"]).args(scripts_in(&project.at("www/tests"))?);
+    counted(command.current_dir(&project.root))
+}
+
+/// The test scripts of a folder, by name.
+fn scripts_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut scripts: Vec<PathBuf> = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
+        .collect();
+    scripts.sort();
+    Ok(scripts)
+}
+
 fn guests(_: &Project) -> Result<Count> {
     let mut count = Count::default();
     for name in ["hello", "linux64", "linux32"] {
@@ -211,7 +229,7 @@ fn guests(_: &Project) -> Result<Count> {
 
 fn native(project: &Project) -> Result<Count> {
     // Every package is tested even if one fails.
-    counted(&mut cargo(project, &["test", "--locked", "--workspace", "--exclude", "tabvisor-web", "--no-fail-fast"]))
+    counted(&mut cargo(project, &["test", "--locked", "--workspace", "--no-fail-fast"]))
 }
 
 fn node(project: &Project) -> Result<Count> {
@@ -248,13 +266,7 @@ fn wasm_pack(project: &Project) -> Result<Command> {
 /// The scripts of `tests/web` under node's own test runner, against a server in this process.
 fn end_to_end(project: &Project) -> Result<Count> {
     let browser = Browser::find().browser.context("no Chromium: run `cargo xtask setup`")?;
-    let folder = project.at("tests/web");
-    let mut scripts: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .with_context(|| format!("cannot read {}", folder.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
-        .collect();
-    scripts.sort();
+    let scripts = scripts_in(&project.at("tests/web"))?;
     let server = serve::start(project, 0)?;
     let url = server.url();
     std::thread::spawn(move || server.run());

@@ -4,6 +4,7 @@
 //! as cargo needs to see that nothing changed.
 
 use crate::fix;
+use crate::image;
 use crate::need::Use;
 use crate::probe;
 use crate::proc;
@@ -56,6 +57,7 @@ pub fn build(project: &Project) -> Result<()> {
     let (npm, rust) = (project.at("package-lock.json"), project.at("Cargo.lock"));
     let key = format!("{:016x}", project::fingerprint(&[&raw, &npm, &rust]));
     if fs::read_to_string(&stamp).is_ok_and(|old| old == key) {
+        hello(project)?;
         println!("page     unchanged ({:.1} s)", start.elapsed().as_secs_f64());
         return Ok(());
     }
@@ -66,8 +68,19 @@ pub fn build(project: &Project) -> Result<()> {
     fs::write(fresh.join(".stamp"), key).context("cannot write the build stamp")?;
     let _ = fs::remove_dir_all(&pkg);
     fs::rename(&fresh, &pkg).context("cannot move www/pkg into place")?;
+    hello(project)?;
     sizes(&pkg)?;
     println!("page     built ({:.1} s)", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Puts the project's own guest into the page, so that it boots something where no package can be fetched.
+fn hello(project: &Project) -> Result<()> {
+    let from = image::build("hello")?.join("hello.elf");
+    let to = project.at("www/pkg/hello.elf");
+    if project::fingerprint(&[&from]) != project::fingerprint(&[&to]) {
+        project::copy_whole(&from, &to)?;
+    }
     Ok(())
 }
 

@@ -94,7 +94,9 @@ impl Runner {
             match exit {
                 Exit::Slice if ahead >= Duration::from_millis(1) => self.console.wait(ahead.min(LONGEST_SLEEP)),
                 Exit::Slice => {}
-                Exit::Halted(VmTime::NEVER) if self.console.closed && self.console.pending.is_empty() => return Ok(End::NoInput),
+                Exit::Halted(VmTime::NEVER) if self.console.closed && self.console.pending.is_empty() => {
+                    return Ok(End::NoInput);
+                }
                 Exit::Halted(until) => self.sleep(until),
                 Exit::Reset(cause) => {
                     self.console.say(&format!("reset: {cause:?}"));
@@ -125,7 +127,9 @@ impl Runner {
         let million = stats.retired as f64 / 1e6;
         let guest = stats.now.nanos() as f64 / 1e9;
         let resets = if self.resets > 0 { format!(", {} resets", self.resets) } else { String::new() };
-        format!("{why}: {million:.1} M instructions in {busy:.2} s ({mips:.0} MIPS), {guest:.2} s of guest time, {all:.2} s in all{resets}")
+        format!(
+            "{why}: {million:.1} M instructions in {busy:.2} s ({mips:.0} MIPS), {guest:.2} s of guest time, {all:.2} s in all{resets}"
+        )
     }
 
     /// Does what the user asks; whether that is to leave.

@@ -106,7 +106,10 @@ mod tests {
 
     #[test]
     fn options_are_read_and_later_ones_win() {
-        let o = parse("--kernel a --mem 128 --cmdline quiet --append x=1 --mem 64 --hash-at 2M --hash-at 5k --deterministic").unwrap();
+        let o = parse(
+            "--kernel a --mem 128 --cmdline quiet --append x=1 --mem 64 --hash-at 2M --hash-at 5k --deterministic",
+        )
+        .unwrap();
         assert_eq!((o.kernel, o.mem, o.cmdline.as_str()), (PathBuf::from("a"), 64, "quiet x=1"));
         assert_eq!((o.hash_at, o.deterministic), (vec![5_000, 2_000_000], true));
     }
