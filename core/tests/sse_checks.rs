@@ -9,9 +9,13 @@ use tabvisor_core::cpu::{cr0, cr4};
 /// Everything an instruction can see or change.
 #[derive(Clone)]
 pub struct State {
+    /// As FXSAVE64 writes it.
     pub fx: [u8; 512],
+    /// General registers.
     pub gpr: [u64; 16],
+    /// RFLAGS.
     pub rflags: u64,
+    /// The exception, or 0xff.
     pub vector: u64,
 }
 /// Bytes of the data window; the page behind it is not mapped.

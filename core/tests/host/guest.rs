@@ -108,7 +108,13 @@ impl Guest {
     }
 
     /// Runs the instruction; `pointer`: this register points to that offset of the window.
-    pub fn run(&mut self, bytes: &[u8], before: &State, window: &[u8; WINDOW], pointer: Option<(usize, usize)>) -> (State, [u8; WINDOW]) {
+    pub fn run(
+        &mut self,
+        bytes: &[u8],
+        before: &State,
+        window: &[u8; WINDOW],
+        pointer: Option<(usize, usize)>,
+    ) -> (State, [u8; WINDOW]) {
         self.ram.write(DATA, window);
         let mut code = [0xf4; 16];
         code[..bytes.len()].copy_from_slice(bytes);

@@ -85,6 +85,7 @@ struct Action {
     restorer: usize,
 }
 
+#[allow(clashing_extern_declarations, reason = "each file has its own view of the same C types")]
 unsafe extern "C" {
     fn sse_host_run(state: *mut State, code: *const u8);
     fn sse_host_back();
@@ -133,7 +134,13 @@ impl Native {
     }
 
     /// Runs the instruction; `pointer`: this register points to that offset of the window.
-    pub fn run(&mut self, bytes: &[u8], before: &State, window: &[u8; WINDOW], pointer: Option<(usize, usize)>) -> (State, [u8; WINDOW]) {
+    pub fn run(
+        &mut self,
+        bytes: &[u8],
+        before: &State,
+        window: &[u8; WINDOW],
+        pointer: Option<(usize, usize)>,
+    ) -> (State, [u8; WINDOW]) {
         let mut s = before.clone();
         if let Some((r, at)) = pointer {
             s.gpr[r] = self.data as u64 + at as u64;

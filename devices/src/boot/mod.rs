@@ -10,6 +10,7 @@ mod error;
 pub mod layout;
 pub mod linux;
 pub mod pack;
+pub mod pack_format;
 mod zero_page;
 
 pub use entry::Entry;

@@ -138,11 +138,8 @@ fn shift_bytes<E: Emit, F: Form>(e: &mut E, f: F, op: VecImm) -> R<E> {
 pub fn insertps<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     e.simd(Unit::Sse)?;
     let imm = f.imm as u8;
-    let (b, imm) = if f.b == opnd::MEM {
-        (low_vec(e, &f, f.b, Size::B4)?, imm & 0x3f)
-    } else {
-        (e.vget(f.b & 15), imm)
-    };
+    let (b, imm) =
+        if f.b == opnd::MEM { (low_vec(e, &f, f.b, Size::B4)?, imm & 0x3f) } else { (e.vget(f.b & 15), imm) };
     let a = e.vget(f.a & 15);
     let r = e.vec_imm(VecImm::Insert32, a, b, imm);
     e.vset(f.a & 15, r);

@@ -69,10 +69,8 @@ fn run(cpu: &mut Cpu, i: &Insn, a: &Text, b: &Text) -> u32 {
     let res = compare(a, b, imm);
     let n = count(imm);
     let bit = |c: bool, f: u64| if c { f } else { 0 };
-    let image = bit(res != 0, flags::CF)
-        | bit(b.len < n, flags::ZF)
-        | bit(a.len < n, flags::SF)
-        | bit(res & 1 != 0, flags::OF);
+    let image =
+        bit(res != 0, flags::CF) | bit(b.len < n, flags::ZF) | bit(a.len < n, flags::SF) | bit(res & 1 != 0, flags::OF);
     flags::write(cpu, image);
     res
 }
