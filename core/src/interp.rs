@@ -251,19 +251,19 @@ impl Cpu {
         Ok(())
     }
 
-    /// Address checks of a 16-byte access: canonical, then alignment.
+    /// Address checks of a 16-byte access: alignment where it is demanded (before canonical, so
+    /// the host; the manual gives no order), canonical, alignment where it is checked.
     fn check128(&self, at: Linear<u64>, aligned: bool) -> Result<(), Stop> {
+        let misaligned = at.at & 15 != 0;
+        if aligned && misaligned {
+            return Err(gp(0));
+        }
         let last = at.at.wrapping_add(15);
         if self.long && (!canonical(at.at) || !canonical(last)) {
             return Err(if at.stack { fault(Vector::SS) } else { gp(0) });
         }
-        if at.at & 15 != 0 {
-            if aligned {
-                return Err(gp(0));
-            }
-            if self.tlb_ctx == ctx::CHECKED << CTX_SHIFT {
-                return Err(fault(Vector::AC));
-            }
+        if misaligned && self.tlb_ctx == ctx::CHECKED << CTX_SHIFT {
+            return Err(fault(Vector::AC));
         }
         Ok(())
     }

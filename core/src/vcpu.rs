@@ -380,7 +380,7 @@ fn step(cpu: &mut Cpu, code: &mut CodeCache) {
     cpu.alone = true;
     let rip = cpu.rip;
     let shadow = cpu.shadow;
-    let trap = cpu.flag(flags::TF);
+    cpu.single_step = cpu.flag(flags::TF);
     let result = match instruction_breakpoint(cpu) {
         Some(bits) => {
             cpu.dr[6] |= bits;
@@ -393,30 +393,31 @@ fn step(cpu: &mut Cpu, code: &mut CodeCache) {
         }),
     };
     cpu.alone = false;
-    match result {
-        Ok(()) => {
-            // SDM 3A 17.3.1.1: RF is cleared by every instruction that completes (except IRET,
-            // POPF and task switches, which set it on purpose and end with it for the next).
-            if trap && cpu.shadow != Shadow::MovSs {
-                cpu.pending_db |= 1 << 14;
-                cpu.events |= event::CHECK;
-            }
-        }
-        Err(Stop::Fault(f)) => cpu.deliver_fault(f, rip),
-        Err(Stop::Alone) => {}
-    }
     // A shadow lasts for the instruction after the one that made it.
     if shadow != Shadow::None && cpu.shadow == shadow {
         cpu.shadow = Shadow::None;
         cpu.mode_changed();
         cpu.events |= event::CHECK;
     }
+    match result {
+        Ok(()) => {
+            // SDM 3A 18.3.1.4: TF as it was before the instruction counts, and what delivered an
+            // interrupt does not trap.
+            if cpu.single_step && cpu.shadow != Shadow::MovSs {
+                cpu.single_step_trap();
+            }
+        }
+        Err(Stop::Fault(f)) => cpu.deliver_fault(f, rip),
+        Err(Stop::Alone) => {}
+    }
 }
 
-/// DR6 bits of instruction breakpoints at CS:RIP (SDM 3A 17.2), unless RF is set.
+/// DR6 bits of instruction breakpoints at CS:RIP (SDM 3A 17.2), unless RF is set. RF lasts for
+/// one instruction (3A 18.3.1.1); a fault of that instruction sets it again.
 fn instruction_breakpoint(cpu: &mut Cpu) -> Option<u64> {
     if cpu.rflags & flags::RF != 0 {
         cpu.rflags &= !flags::RF;
+        cpu.mode_changed();
         return None;
     }
     if cpu.dr[7] & 0xff == 0 || cpu.shadow == Shadow::MovSs {

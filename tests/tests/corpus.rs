@@ -37,7 +37,7 @@ fn the_recorded_tests_can_be_read_and_cover_the_instruction_set() {
 }
 
 #[test]
-#[ignore = "the interpreter has no floating point and vectors yet"]
+
 fn the_interpreter_agrees_with_the_recorded_tests() {
     for (header, cases) in &corpora() {
         let r = check(header, cases, &mut Interpreter::new());

@@ -44,7 +44,7 @@ fn the_host_cpu_agrees_with_the_cases() {
 }
 
 #[test]
-#[ignore = "the interpreter has no floating point and vectors yet"]
+
 fn the_interpreter_agrees_with_the_cases() {
     let mut runner = tabvisor_tests::ins_guest::Guest;
     for (name, cases) in files() {

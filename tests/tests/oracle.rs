@@ -27,7 +27,7 @@ fn the_host_gives_the_same_answer_twice() {
 }
 
 #[test]
-#[ignore = "the interpreter has no floating point and vectors yet"]
+
 fn the_interpreter_agrees_with_the_host() {
     for mode in [Mode::Long64, Mode::Prot32] {
         let mut subject = tabvisor_tests::oracle::subject::Interpreter::new();

@@ -74,7 +74,7 @@ impl Cpu {
         self.rip = rip;
         self.stats.exceptions += 1;
         let code = f.vector.has_code().then_some(f.code);
-        // SDM 3A 6.8.3: RF is set in the pushed image for faults (not for #DB traps).
+        // SDM 3A 18.3.1.1: RF is set in the pushed image for faults, not for instruction breakpoints.
         let rf = f.vector != Vector::DB;
         if rf {
             self.rflags |= flags::RF;
@@ -130,6 +130,7 @@ impl Cpu {
         self.alone = alone;
         if r.is_ok() {
             self.shadow = Shadow::None;
+            self.single_step = false;
             self.events &= !event::HALTED;
             self.rflags_changed();
         }

@@ -282,6 +282,8 @@ pub struct Cpu {
     pub shadow: Shadow,
     /// Debug conditions (DR6 bits) found while the instruction ran.
     pub pending_db: u64,
+    /// TF was set when the running instruction began, and it has not delivered an interrupt since.
+    pub single_step: bool,
     /// Addresses that MONITOR armed are not modelled: MWAIT is a hint and halts.
     pub model: Model,
     /// Translations.
@@ -373,6 +375,7 @@ impl Cpu {
             ferr: false,
             shadow: Shadow::None,
             pending_db: 0,
+            single_step: false,
             model,
             tlb: Tlb::default(),
             ram: ram.clone(),
@@ -441,6 +444,13 @@ impl Cpu {
     pub fn rflags_changed(&mut self) {
         self.events |= event::CHECK;
         self.mode_changed();
+    }
+
+    /// A single-step trap (DR6.BS) comes before the next instruction.
+    pub(crate) fn single_step_trap(&mut self) {
+        self.single_step = false;
+        self.pending_db |= 1 << 14;
+        self.events |= event::CHECK;
     }
 
     /// Is bit `f` of RFLAGS (not an arithmetic one) set?

@@ -200,7 +200,7 @@ fn translate(x: &Instruction, bytes: &[u8], mode: u8, off: u16) -> Option<Insn> 
         i.size = s;
     }
     i.size2 = if i.a == opnd::MEM { sizes[0] } else { sizes[1] } as u8;
-    string_segment(x, &mut i);
+    string_segment(x, &mut i, long);
     if !special(x, &mut i, osize, p, long) {
         return None;
     }
@@ -281,6 +281,11 @@ fn operand(x: &Instruction, n: u32, i: &mut Insn, mode: u8) -> Option<u8> {
 fn memory(x: &Instruction, i: &mut Insn, mode: u8) -> Option<()> {
     let long = mode & key::CODE == key::CODE64;
     i.seg = register(x.memory_segment())? & 7;
+    if long && i.seg < 4 {
+        // Overrides other than FS and GS count for nothing (SDM 1 3.3.7.1), not even for which fault it is.
+        let stack = matches!(x.memory_base(), Register::RSP | Register::ESP | Register::RBP | Register::EBP);
+        i.seg = if stack { 2 } else { 3 };
+    }
     if i.seg == 2 {
         i.prefix |= prefix::STACK_EA;
     }
@@ -327,7 +332,7 @@ fn memory(x: &Instruction, i: &mut Insn, mode: u8) -> Option<()> {
 }
 
 /// String instructions name their source segment in an implied operand.
-fn string_segment(x: &Instruction, i: &mut Insn) {
+fn string_segment(x: &Instruction, i: &mut Insn, long: bool) {
     for n in 0..x.op_count() {
         if matches!(
             x.op_kind(n),
@@ -339,6 +344,9 @@ fn string_segment(x: &Instruction, i: &mut Insn) {
                 | OpKind::MemorySegRDI
         ) {
             i.seg = register(x.memory_segment()).map_or(3, |s| s & 7);
+            if long && i.seg < 4 {
+                i.seg = 3;
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::operand::*;
 use crate::cpu::{Cpu, Done, gp};
-use crate::decode::insn::Insn;
+use crate::decode::insn::{Insn, opnd};
 use crate::emit::{Bin, Emit, Linear, Slot};
 use crate::flags::{self, FlagOp};
 use crate::size::Size;
@@ -51,17 +51,31 @@ pub fn xadd<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 }
 
 /// CMPXCHG: if rAX == dst, dst = src, else rAX = dst.  OSZAPC as CMP rAX, dst.
-/// The destination is written in both cases.
+/// A destination in memory is written in both cases; a register that is not equal keeps even the
+/// upper half that a 32-bit write clears.
 pub fn cmpxchg<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
     let acc = reg(e, 0, s, false);
     let new = reg(e, f.b, s, f.high());
-    let old = modify_a(e, f, |e, a| {
-        let same = e.bin(Bin::Eq, acc, a);
-        e.select(same, new, a)
-    })?;
+    let old = if f.a_mem() {
+        modify_a(e, f, |e, a| {
+            let same = e.bin(Bin::Eq, acc, a);
+            e.select(same, new, a)
+        })?
+    } else {
+        reg(e, f.a, s, f.high())
+    };
     let r = e.sub(acc, old);
     let r = e.zx(s, r);
+    if !f.a_mem() {
+        // rAX itself as the destination is always equal.
+        let whole = Slot::Gpr(f.a & if f.high() && f.a & opnd::HIGH != 0 { 3 } else { 15 });
+        let before = e.get(whole);
+        set_reg(e, f.a, s, f.high(), new);
+        let after = e.get(whole);
+        let kept = e.select(r, before, after);
+        e.set(whole, kept);
+    }
     e.flags(FlagOp::Sub, s, acc, old, r);
     // The accumulator is left alone if equal: a 32-bit write would clear its upper half.
     let rax = e.get(Slot::Gpr(0));

@@ -6,7 +6,7 @@ use crate::cpu::exception::{Frame, Source};
 use crate::cpu::memory::canonical;
 use crate::cpu::segment::{Descriptor, Segment, attr, sys};
 use crate::cpu::task::Reason;
-use crate::cpu::{Cpu, Done, Shadow, Stop, Vector, efer, event, fault, gp, reg};
+use crate::cpu::{Cpu, Done, Stop, Vector, efer, event, fault, gp, reg};
 use crate::decode::insn::{Insn, opnd};
 use crate::flags;
 use crate::size::Size;
@@ -34,11 +34,8 @@ pub fn load_far(cpu: &mut Cpu, i: &Insn) -> Done {
     let dst = i.a;
     let (sel, off) = load_pointer(cpu, &Insn { a: opnd::MEM, ..*i })?;
     cpu.load_segment(i.sub, sel)?;
+    // LSS holds nothing off: SDM 3A 6.8.3 recommends it for its being one instruction.
     set_reg(cpu, dst, i.size, false, off);
-    if i.sub == reg::SS {
-        cpu.shadow = Shadow::MovSs;
-        cpu.events |= event::STEP;
-    }
     Ok(())
 }
 
@@ -87,10 +84,13 @@ pub fn call_far(cpu: &mut Cpu, i: &Insn) -> Done {
 
 /// Pushes two values onto the current stack; all or nothing.
 fn push_pair(cpu: &mut Cpu, i: &Insn, first: u64, second: u64) -> Done {
-    let mut f = current_frame(cpu);
-    f.push(cpu, i.size, first)?;
-    f.push(cpu, i.size, second)?;
-    cpu.set_sp(f.sp);
+    let mut sp = stack_ptr(cpu, Any(i));
+    for v in [first, second] {
+        sp = stack_add(cpu, Any(i), sp, -(i.size as i64));
+        let at = stack_linear(cpu, Any(i), sp, i.size, true)?;
+        cpu.write(at, i.size, v)?;
+    }
+    set_stack_ptr(cpu, Any(i), sp);
     Ok(())
 }
 
@@ -541,6 +541,8 @@ pub fn syscall(cpu: &mut Cpu, _: &Insn) -> Done {
     set_cs(cpu, flat(sel, true, 0, true), 0, target);
     let masked = rf & !cpu.msr.fmask;
     cpu.set_rflags_image(masked & !flags::RF);
+    // A system call is stepped over or into as FMASK says, not as TF was before.
+    cpu.single_step = cpu.flag(flags::TF);
     Ok(())
 }
 
@@ -563,6 +565,10 @@ pub fn sysret(cpu: &mut Cpu, i: &Insn) -> Done {
     cpu.seg[reg::SS as usize] = flat(base.wrapping_add(8) | 3, false, 3, true);
     set_cs(cpu, flat(cs, true, 3, to64), 3, if to64 { rip } else { Size::B4.zx(rip) });
     cpu.set_rflags_image(fl);
+    // Unlike IRET's, a TF that SYSRET sets traps right behind it.
+    if cpu.flag(flags::TF) {
+        cpu.single_step_trap();
+    }
     Ok(())
 }
 

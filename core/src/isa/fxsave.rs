@@ -82,7 +82,7 @@ pub fn fxsave(cpu: &mut Cpu, i: &Insn) -> Done {
     let n = if cpu.cr4 & cr4::OSFXSR != 0 { xmm_count(i) } else { 0 };
     put_xmm(cpu, &mut image, n);
     let len = XMM + 16 * n;
-    area.probe(cpu, 0, len)?;
+    area.probe(cpu, 0, len, Size::B1)?;
     area.write(cpu, 0, &image[..len], Size::B8)
 }
 
@@ -141,10 +141,10 @@ pub fn xsave(cpu: &mut Cpu, i: &Insn) -> Done {
     let parts = [(X87, 0, 24), (SSE, 24, 8), (X87, 32, 128), (SSE, XMM, xmm)];
     for (component, at, len) in parts {
         if rfbm & component != 0 {
-            area.probe(cpu, at, len)?;
+            area.probe(cpu, at, len, Size::B1)?;
         }
     }
-    area.probe(cpu, HEADER, 8)?;
+    area.probe(cpu, HEADER, 8, Size::B1)?;
     for (component, at, len) in parts {
         if rfbm & component != 0 {
             area.write(cpu, at, &image[at..at + len], Size::B8)?;

@@ -63,7 +63,9 @@ fn repeat(
     if !i.repeated() {
         return element(cpu);
     }
-    let mut budget = PIECE;
+    // SDM 3A 18.3.1.4: a single-step trap comes after every iteration.
+    let piece = if cpu.flag(flags::TF) { 1 } else { PIECE };
+    let mut budget = piece;
     loop {
         let count = get(cpu, i, reg::RCX);
         if count == 0 {
@@ -73,6 +75,9 @@ fn repeat(
             // Not finished: come back to this instruction.
             let rip = cpu.regs[slot::BLOCK as usize].wrapping_add(u64::from(i.off));
             cpu.rip = cpu.rip_mask(rip);
+            // SDM 3A 18.3.1.1: whatever comes in between pushes RF as 1.
+            cpu.rflags |= flags::RF;
+            cpu.rflags_changed();
             break;
         }
         let n = bulk(cpu, count.min(budget));
@@ -88,7 +93,7 @@ fn repeat(
             break;
         }
     }
-    cpu.charge((PIECE - budget) * i.size.bytes() / BYTES_PER_COUNT);
+    cpu.charge((piece - budget) * i.size.bytes() / BYTES_PER_COUNT);
     Ok(())
 }
 
@@ -101,10 +106,12 @@ fn in_page(la: u64, size: Size) -> u64 {
     (PAGE_SIZE - (la & (PAGE_SIZE - 1))) / size.bytes()
 }
 
-/// Can several elements be done with host pointers? Only upward, without segments, and
+/// Can several elements be done with host pointers? Only upward, without a segment's limit, and
 /// without the offset wrapping.
 fn plain(cpu: &Cpu, i: &Insn, r: u8, n: u64) -> bool {
-    let flat = cpu.mode & crate::cpu::mode::key::FLAT != 0;
+    // FS and GS are not among the segments the mode key speaks of.
+    let other = r == reg::RSI && i.seg >= reg::FS && !cpu.long;
+    let flat = cpu.mode & crate::cpu::mode::key::FLAT != 0 && (!other || cpu.seg[i.seg as usize].is_flat());
     let off = get(cpu, i, r);
     flat && !cpu.flag(flags::DF) && off.checked_add(n * i.size.bytes()).is_some_and(|end| end - 1 <= mask(i))
 }

@@ -288,6 +288,7 @@ fn debug_register(cpu: &mut Cpu, o: u8) -> Result<usize, Stop> {
     if cpu.dr[7] & 1 << 13 != 0 {
         cpu.dr[7] &= !(1 << 13);
         cpu.dr[6] |= 1 << 13;
+        cpu.rflags |= flags::RF;
         return Err(fault(Vector::DB));
     }
     Ok(if matches!(n, 4 | 5) { n + 2 } else { n })

@@ -6,7 +6,7 @@
 use super::compare;
 use super::state::*;
 use super::vendor;
-use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
+use iced_x86::{Code, Instruction, Mnemonic as M, OpKind, Register};
 
 /// CF, PF, AF, ZF, SF, OF.
 pub const CF: u64 = 1;
@@ -52,8 +52,8 @@ pub struct Mask {
     pub pointers: bool,
     /// Error code bits.
     pub err: u32,
-    /// CR2.
-    pub cr2: bool,
+    /// CR2 bits.
+    pub cr2: u64,
     /// Which of #SS, #GP, #PF and #AC it is, as long as both sides raise one.
     pub any_fault: bool,
     /// Ignored bytes of the data window: (first byte, length), offsets from `DATA_BASE`.
@@ -92,22 +92,29 @@ impl Mask {
     }
 }
 
+/// The base of a segment register before the test.
+pub fn segment_base(t: &Test, seg: Register) -> u64 {
+    if !seg.is_segment_register() {
+        return 0;
+    }
+    match (t.mode, seg.number()) {
+        (Mode::Long64, FS) => t.fs_base,
+        (Mode::Long64, GS) => t.gs_base,
+        (Mode::Long64, _) => 0,
+        (Mode::Prot32, n) => match t.sel[n] {
+            SEL_UP | SEL_DOWN => DATA_BASE,
+            SEL_READ => DATA_BASE + 0x1000,
+            _ => 0,
+        },
+    }
+}
+
 /// The linear address of the memory operand before the instruction ran.
 pub fn linear(t: &Test, ins: &Instruction) -> Option<u64> {
     let memory = (0..ins.op_count()).find(|&i| ins.op_kind(i) == OpKind::Memory)?;
     ins.virtual_address(memory, 0, |reg, _, _| {
         if reg.is_segment_register() {
-            let sel = t.sel[reg.number()];
-            return Some(match (t.mode, reg.number()) {
-                (Mode::Long64, FS) => t.fs_base,
-                (Mode::Long64, GS) => t.gs_base,
-                (Mode::Long64, _) => 0,
-                _ => match sel {
-                    SEL_UP | SEL_DOWN => DATA_BASE,
-                    SEL_READ => DATA_BASE + 0x1000,
-                    _ => 0,
-                },
-            });
+            return Some(segment_base(t, reg));
         }
         let v = *t.gpr.get(reg.full_register().number())?;
         Some(match reg.size() {
@@ -189,7 +196,18 @@ fn undefined(m: &mut Mask, t: &Test, ins: &Instruction, truth: &Out) {
         // With two bad operands it shows which is read first; that is not documented.
         Code::Cmpsb_m8_m8 | Code::Cmpsw_m16_m16 | Code::Cmpsd_m32_m32 | Code::Cmpsq_m64_m64 => m.any_fault = faulted,
         // The order in which the words of a frame are popped is not documented.
-        _ if matches!(ins.mnemonic(), M::Retf | M::Iret | M::Iretd | M::Iretq) => m.cr2 = faulted,
+        _ if matches!(ins.mnemonic(), M::Retf | M::Iret | M::Iretd | M::Iretq) && faulted => {
+            m.any_fault = truth.vector != 13;
+            m.cr2 = u64::MAX;
+        }
+        // Nor is the order in which the words of an x87 environment or an FXSAVE area are moved.
+        _ if matches!(
+            ins.mnemonic(),
+            M::Fnstenv | M::Fnsave | M::Fldenv | M::Frstor | M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64
+        ) && faulted =>
+        {
+            m.cr2 = u64::MAX;
+        }
         _ => {}
     }
     let selector = ins.op_count() == 1 && ins.op0_register().is_segment_register();
@@ -202,8 +220,10 @@ fn undefined(m: &mut Mask, t: &Test, ins: &Instruction, truth: &Out) {
         m.skip = Some("an invalid instruction across the end of the code");
     }
     // Accesses across the end of a segment of 4 GiB "may or may not" fault (SDM 3A 5.3).
-    let edge = |a: u64| (a as u32).wrapping_add(16) < 32;
-    let at_edge = linear(t, ins).is_some_and(edge) || t.gpr[4..8].iter().any(|&a| edge(a));
+    let size_of_it = ins.memory_size().size().max(16) as u32;
+    let edge = |a: u64| (a as u32).wrapping_add(size_of_it) < 2 * size_of_it;
+    let offset = |a: u64| a.wrapping_sub(segment_base(t, ins.memory_segment()));
+    let at_edge = linear(t, ins).is_some_and(|a| edge(a) || edge(offset(a))) || t.gpr[4..8].iter().any(|&a| edge(a));
     if t.mode == Mode::Prot32 && at_edge {
         m.any_fault = matches!(truth.vector, 12..=14 | 17);
     }

@@ -109,7 +109,6 @@ impl Report {
             self.different += 1;
             if got.vector == 6 && want.vector != 6 && got.rip == t.rip() {
                 *self.missing.entry((t.mode, ins.code())).or_default() += 1;
-                return;
             }
             let key = (t.mode, format!("{:?}", ins.code()), show::fields(&d));
             let g = self.groups.entry(key).or_insert_with(|| Group {

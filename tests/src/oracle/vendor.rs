@@ -3,9 +3,9 @@
 
 use super::compare;
 use super::encoding::{Shape, shape};
-use super::masks::{Mask, linear};
+use super::masks::{Mask, linear, segment_base};
 use super::state::*;
-use iced_x86::{Code, Instruction, Mnemonic as M, Register};
+use iced_x86::{Code, Instruction, Mnemonic as M, OpKind, Register};
 
 /// One difference.
 struct Difference {
@@ -86,6 +86,46 @@ const AMD: &[Difference] = &[
         when: |c| c.ins.code() == Code::Pause && c.shape.rex & 1 != 0,
         what: |m, _| m.skip = Some("F3 REX.B 90"),
         reason: "F3h with REX.B before 90h: PAUSE in Intel's tables, XCHG r8, rAX on AMD (SDM 2B NOP, PAUSE; measured)",
+    },
+    Difference {
+        when: |c| {
+            let far_off = |a: u64| (a << 16) as i64 >> 16 != a as i64;
+            c.t.mode == Mode::Long64
+                && linear(c.t, c.ins)
+                    .is_some_and(|a| far_off(a.wrapping_sub(segment_base(c.t, c.ins.memory_segment()))))
+                && matches!(c.truth.vector, 12 | 13)
+        },
+        what: |m, _| m.any_fault = true,
+        reason: "a non-canonical offset whose sum with the base of FS or GS is canonical: #GP on AMD (SDM 1 3.3.7.1; measured)",
+    },
+    Difference {
+        when: |c| c.ins.mnemonic() == M::Fxrstor64,
+        what: |m, _| m.pointers = true,
+        reason: "FXRSTOR64: AMD makes FIP and FDP canonical (SDM 2A FXRSTOR; measured)",
+    },
+    Difference {
+        when: |c| c.shape.lock && c.shape.map == 1 && matches!(c.shape.opcode, 0x20 | 0x22),
+        what: |m, _| m.skip = Some("LOCK MOV CR"),
+        reason: "LOCK before MOV CR0 names CR8 on AMD and is privileged, not invalid (APM 3 MOV CRn, AltMovCr8)",
+    },
+    Difference {
+        when: |c| match c.ins.mnemonic() {
+            M::Loope => c.shape.rep == 0xf2,
+            M::Loopne => c.shape.rep == 0xf3,
+            _ => false,
+        },
+        what: |m, _| m.skip = Some("LOOPE or LOOPNE with the other's prefix"),
+        reason: "F2h before LOOPE, F3h before LOOPNE: Intel ignores it, on AMD it says which it is (SDM 2A 2.1.1; measured)",
+    },
+    Difference {
+        when: |c| c.ins.code() == Code::Cvtpi2ps_xmm_mmm64 && c.ins.op1_kind() == OpKind::Memory,
+        what: |m, _| m.skip = Some("CVTPI2PS from memory"),
+        reason: "CVTPI2PS with a source in memory: Intel enters the MMX state, AMD does not (SDM 2A CVTPI2PS; measured)",
+    },
+    Difference {
+        when: |c| c.t.rflags & TF != 0 && c.ins.is_string_instruction() && c.truth.rip == c.t.rip(),
+        what: |m, _| m.rflags |= 1 << 16,
+        reason: "a trap between the iterations of a string instruction: Intel pushes RF as 1 (SDM 3A 18.3.1.1), AMD as it was (measured)",
     },
     Difference {
         when: |c| c.ins.mnemonic() == M::Retf && c.ins.op_count() == 1,

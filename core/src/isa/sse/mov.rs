@@ -251,6 +251,9 @@ pub fn maskmov(cpu: &mut Cpu, i: &Insn) -> Done {
         _ => rdi & 0xffff,
     };
     let at = cpu.linear(i.seg, off, n, true)?;
+    if n == 8 {
+        cpu.check_address(at, Size::B8)?;
+    }
     cpu.probe_write(at, u64::from(n))?;
     for k in 0..n {
         if cpu.vextract(mask, Size::B1, k) & 0x80 != 0 {

@@ -49,12 +49,13 @@ impl Area {
         Ok(())
     }
 
-    /// Checks that `len` bytes from byte `at` on can be written.
+    /// Checks that `len` bytes from byte `at` on can be written in steps of `unit`.
     ///
     /// # Errors
     /// Faults of the memory.
-    pub fn probe(self, cpu: &mut Cpu, at: usize, len: usize) -> Done {
+    pub fn probe(self, cpu: &mut Cpu, at: usize, len: usize, unit: Size) -> Done {
         let place = self.place(cpu, at);
+        cpu.check_address(place, unit)?;
         cpu.probe_write(place, len as u64)
     }
 

@@ -146,7 +146,7 @@ pub fn fnstenv(cpu: &mut Cpu, i: &Insn) -> Done {
     let n = layout.env_len();
     let area = Area::new(cpu, i, n as u64, true)?;
     let image = cpu.fpu.fnstenv(layout);
-    area.probe(cpu, 0, n)?;
+    area.probe(cpu, 0, n, unit)?;
     area.write(cpu, 0, &image[..n], unit)?;
     cpu.fpu.fnstenv_commit();
     after_clearing(cpu);
@@ -173,7 +173,7 @@ pub fn fnsave(cpu: &mut Cpu, i: &Insn) -> Done {
     let n = layout.state_len();
     let area = Area::new(cpu, i, n as u64, true)?;
     let image = cpu.fpu.fnsave(layout);
-    area.probe(cpu, 0, n)?;
+    area.probe(cpu, 0, n, unit)?;
     area.write(cpu, 0, &image[..n], unit)?;
     cpu.fpu.fninit();
     after_clearing(cpu);

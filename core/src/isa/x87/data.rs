@@ -99,7 +99,10 @@ fn integer_size(i: &Insn) -> Size {
 fn finish<T: Copy>(cpu: &mut Cpu, i: &Insn, at: Linear<u64>, size: Size, s: Store<T>, bits: impl Fn(T) -> u64) -> Done {
     match s.value {
         Some(v) => cpu.write(at, size, bits(v))?,
-        None => cpu.probe_write(at, size.bytes())?,
+        None => {
+            cpu.check_address(at, size)?;
+            cpu.probe_write(at, size.bytes())?;
+        }
     }
     note_memory(cpu, i);
     cpu.fpu.commit(s);
@@ -110,7 +113,10 @@ fn finish80<T: Copy>(cpu: &mut Cpu, i: &Insn, s: Store<T>, bytes: impl Fn(T) -> 
     let at = linear(cpu, i, 10, true)?;
     match s.value {
         Some(v) => write80(cpu, at, bytes(v))?,
-        None => cpu.probe_write(at, 10)?,
+        None => {
+            cpu.check_address(at, Size::B8)?;
+            cpu.probe_write(at, 10)?;
+        }
     }
     note_memory(cpu, i);
     cpu.fpu.commit(s);
