@@ -110,11 +110,7 @@ pub trait Emit: Sized {
     ///
     /// # Errors
     /// What `then` returns.
-    fn when(
-        &mut self,
-        c: Self::Val,
-        then: impl FnOnce(&mut Self) -> Result<(), Self::Stop>,
-    ) -> Result<(), Self::Stop>;
+    fn when(&mut self, c: Self::Val, then: impl FnOnce(&mut Self) -> Result<(), Self::Stop>) -> Result<(), Self::Stop>;
     /// Loads `size` bytes, zero-extended.
     ///
     /// # Errors
@@ -140,13 +136,8 @@ pub trait Emit: Sized {
     ///
     /// # Errors
     /// #GP or #SS.
-    fn segmented(
-        &mut self,
-        seg: u8,
-        offset: Self::Val,
-        size: u8,
-        write: bool,
-    ) -> Result<Linear<Self::Val>, Self::Stop>;
+    fn segmented(&mut self, seg: u8, offset: Self::Val, size: u8, write: bool)
+    -> Result<Linear<Self::Val>, Self::Stop>;
     /// A fault with error code 0 where the exception has one.
     fn raise(&mut self, v: crate::cpu::Vector) -> Self::Stop;
     /// Goes to `target`, a RIP, after checking it.

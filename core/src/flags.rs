@@ -46,7 +46,6 @@ pub const ID: u64 = 1 << 21;
 /// The six arithmetic flags.
 pub const OSZAPC: u64 = OF | SF | ZF | AF | PF | CF;
 
-
 /// What the flags are to be computed from: [`Slot::FlagA`], [`Slot::FlagB`], [`Slot::FlagR`] are
 /// the operands `a` and `b` and the result `r` of this operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

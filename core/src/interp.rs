@@ -52,8 +52,8 @@ impl Emit for Cpu {
             Bin::Add => a.wrapping_add(b),
             Bin::Sub => a.wrapping_sub(b),
             Bin::Mul => a.wrapping_mul(b),
-            Bin::MulHiU => (u128::from(a) * u128::from(b) >> 64) as u64,
-            Bin::MulHiS => (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64,
+            Bin::MulHiU => ((u128::from(a) * u128::from(b)) >> 64) as u64,
+            Bin::MulHiS => ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64,
             Bin::And => a & b,
             Bin::Or => a | b,
             Bin::Xor => a ^ b,
@@ -93,12 +93,7 @@ impl Emit for Cpu {
         self.write(at, size, v)
     }
     #[inline(always)]
-    fn modify(
-        &mut self,
-        at: Linear<u64>,
-        size: Size,
-        f: impl FnOnce(&mut Self, u64) -> u64,
-    ) -> Result<u64, Stop> {
+    fn modify(&mut self, at: Linear<u64>, size: Size, f: impl FnOnce(&mut Self, u64) -> u64) -> Result<u64, Stop> {
         if let Some(host) = self.rmw_host(at.at, size) {
             let old = host.load(size);
             let new = f(self, old);

@@ -4,10 +4,10 @@
 //! access through addresses that its TLB has already checked, and CPU and devices look at
 //! the same bytes, so RAM is raw memory behind a shared handle and every access is a copy.
 
-use alloc::alloc::{Layout, alloc_zeroed, dealloc};
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use crate::size::Size;
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 /// log2 of the size of a page.
@@ -63,7 +63,7 @@ impl Drop for Inner {
 
 /// A handle to a machine's RAM. Guest-physical address = offset.
 #[derive(Clone)]
-pub struct GuestRam(Arc<Inner>);
+pub struct GuestRam(Rc<Inner>);
 
 impl GuestRam {
     /// `len` bytes of zeroed RAM.
@@ -82,7 +82,7 @@ impl GuestRam {
             return Err(RamError::Memory(len));
         }
         let pages = (len >> PAGE_SHIFT) as usize;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Rc::new(Inner {
             base,
             len: size,
             flags: alloc::vec![Cell::new(0); pages],

@@ -9,7 +9,7 @@ use crate::bus::Bus;
 use crate::cpu::exception::Source;
 use crate::cpu::features::Model;
 use crate::cpu::mode::key;
-use crate::cpu::{Cpu, Shadow, Stop, event, fault, gp, reg, Vector};
+use crate::cpu::{Cpu, Shadow, Stop, Vector, event, fault, gp, reg};
 use crate::decode::cache::{self, CodeCache, MAX_BLOCK};
 use crate::decode::insn::{Insn, opnd, slot};
 use crate::decode::{self, Decoded, MAX_LEN};

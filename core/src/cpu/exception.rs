@@ -145,12 +145,7 @@ impl Cpu {
         let entry = self.sys_read(self.idtr.base + at, Size::B4)?;
         let flags = self.rflags_image() & !flags::RF;
         let cs = self.seg[reg::CS as usize];
-        let mut f = Frame {
-            seg: self.seg[reg::SS as usize],
-            sp: self.regs[reg::RSP as usize],
-            cpl: 0,
-            flat: false,
-        };
+        let mut f = Frame { seg: self.seg[reg::SS as usize], sp: self.regs[reg::RSP as usize], cpl: 0, flat: false };
         f.push(self, Size::B2, flags)?;
         f.push(self, Size::B2, u64::from(cs.sel))?;
         f.push(self, Size::B2, return_rip)?;

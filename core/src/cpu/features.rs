@@ -98,9 +98,7 @@ impl Model {
         match self {
             Self::Pentium => base,
             Self::X64V1 => v1,
-            Self::X64V2 => {
-                v1 | cr4::UMIP | cr4::FSGSBASE | cr4::PCIDE | cr4::OSXSAVE | cr4::SMEP | cr4::SMAP
-            }
+            Self::X64V2 => v1 | cr4::UMIP | cr4::FSGSBASE | cr4::PCIDE | cr4::OSXSAVE | cr4::SMEP | cr4::SMAP,
         }
     }
 
@@ -189,9 +187,8 @@ impl Model {
 
 /// Leaf 4: 32 KiB of L1 data and code, 256 KiB of L2, 64-byte lines, not shared.
 fn cache(sub: u32) -> [u32; 4] {
-    let level = |kind: u32, level: u32, ways: u32, sets: u32| {
-        [kind | level << 5 | 1 << 8, 63 | (ways - 1) << 22, sets - 1, 0]
-    };
+    let level =
+        |kind: u32, level: u32, ways: u32, sets: u32| [kind | level << 5 | 1 << 8, 63 | (ways - 1) << 22, sets - 1, 0];
     match sub {
         0 => level(1, 1, 8, 64),
         1 => level(2, 1, 8, 64),

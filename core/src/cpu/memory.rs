@@ -2,11 +2,11 @@
 //! (walks, page crossing, alignment checks, devices, stores into decoded code).
 
 use super::{Cpu, Done, Stop, Vector, cr4, event, fault, gp, mode::ctx, paging::Access, reg};
+use crate::cpu::tlb::{self, Fill, Kind};
 use crate::emit::Linear;
 use crate::flags;
 use crate::mem::{Host, PAGE_SHIFT, PAGE_SIZE, page};
 use crate::size::Size;
-use crate::cpu::tlb::{self, Fill, Kind};
 
 /// Where a checked access ends up.
 enum Place {

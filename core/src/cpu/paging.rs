@@ -106,8 +106,15 @@ impl Cpu {
         !(a.exec && rights & XD != 0)
     }
 
-    fn finish(&mut self, la: u64, a: Access, rights: u64, leaf: u64, base: u64, size: u64) -> Result<Translation, Stop> {
-        let _ = la;
+    fn finish(
+        &mut self,
+        la: u64,
+        a: Access,
+        rights: u64,
+        leaf: u64,
+        base: u64,
+        size: u64,
+    ) -> Result<Translation, Stop> {
         let write = Access { write: true, exec: false, ..a };
         let writable = leaf & D != 0 && self.allowed(rights, write);
         Ok(Translation {
@@ -194,7 +201,7 @@ impl Cpu {
             // PS in a PML4E, and address bits below a large page (except PAT, bit 12).
             let extra = match (leaf, level) {
                 (false, 4) => PS,
-                (true, 2 | 3) => (1 << shift) - 1 & !0x1fff,
+                (true, 2 | 3) => ((1 << shift) - 1) & !0x1fff,
                 _ => 0,
             };
             if self.reserved(entry, extra) {

@@ -169,4 +169,3 @@ impl Tlb {
 }
 
 const ALL: [Kind; 3] = [Kind::Read, Kind::Write, Kind::Exec];
-

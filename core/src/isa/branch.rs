@@ -43,7 +43,7 @@ pub fn jcc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 }
 
 /// The count register in the address size.
-fn counter<E: Emit, F: Form>(f: F) -> Size {
+fn counter<F: Form>(f: F) -> Size {
     match f.asize {
         8 => Size::B8,
         4 => Size::B4,
@@ -53,7 +53,7 @@ fn counter<E: Emit, F: Form>(f: F) -> Size {
 
 /// JCXZ, JECXZ, JRCXZ.
 pub fn jcxz<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
-    let n = reg(e, 1, counter::<E, F>(f), false);
+    let n = reg(e, 1, counter(f), false);
     let c = e.is_zero(n);
     let t = target(e, f);
     e.jump_if(c, t)
@@ -61,7 +61,7 @@ pub fn jcxz<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 
 /// LOOP, LOOPE, LOOPNE (variant in `sub`: 0, 1, 2).  Flags: none.
 pub fn loop_<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
-    let s = counter::<E, F>(f);
+    let s = counter(f);
     let n = reg(e, 1, s, false);
     let one = e.imm(1);
     let n = e.sub(n, one);

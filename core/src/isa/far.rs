@@ -95,7 +95,12 @@ fn push_pair(cpu: &mut Cpu, i: &Insn, first: u64, second: u64) -> Done {
 }
 
 fn current_frame(cpu: &Cpu) -> Frame {
-    Frame { seg: cpu.seg[reg::SS as usize], sp: cpu.regs[reg::RSP as usize] & cpu.stack_mask(), cpl: cpu.cpl, flat: cpu.long }
+    Frame {
+        seg: cpu.seg[reg::SS as usize],
+        sp: cpu.regs[reg::RSP as usize] & cpu.stack_mask(),
+        cpl: cpu.cpl,
+        flat: cpu.long,
+    }
 }
 
 /// JMP/CALL far in protected mode: code segment, call gate, task gate or TSS.

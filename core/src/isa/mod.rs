@@ -579,7 +579,12 @@ fn condition(m: Mnemonic) -> Option<(Op, u8)> {
 pub(crate) fn is_string(x: &Instruction) -> bool {
     matches!(
         x.op0_kind(),
-        OpKind::MemoryESDI | OpKind::MemoryESEDI | OpKind::MemoryESRDI | OpKind::MemorySegSI | OpKind::MemorySegESI | OpKind::MemorySegRSI
+        OpKind::MemoryESDI
+            | OpKind::MemoryESEDI
+            | OpKind::MemoryESRDI
+            | OpKind::MemorySegSI
+            | OpKind::MemorySegESI
+            | OpKind::MemorySegRSI
     )
 }
 
@@ -614,14 +619,38 @@ pub fn op_of(x: &Instruction) -> Option<(Op, u8)> {
                 Op::Mov
             }
         }
-        M::Push => if is(special(0), seg) { Op::PushSeg } else { Op::Push },
-        M::Pop => if is(special(0), seg) { Op::PopSeg } else { Op::Pop },
+        M::Push => {
+            if is(special(0), seg) {
+                Op::PushSeg
+            } else {
+                Op::Push
+            }
+        }
+        M::Pop => {
+            if is(special(0), seg) {
+                Op::PopSeg
+            } else {
+                Op::Pop
+            }
+        }
         M::Movsd if is_string(x) => Op::Movs,
         M::Cmpsd if is_string(x) => Op::Cmps,
         M::Movsd => Op::MovScalarD,
         M::Cmpsd => Op::CmpScalarD,
-        M::Jmp => if crate::decode::is_far(x) { Op::JmpFar } else { Op::Jmp },
-        M::Call => if crate::decode::is_far(x) { Op::CallFar } else { Op::Call },
+        M::Jmp => {
+            if crate::decode::is_far(x) {
+                Op::JmpFar
+            } else {
+                Op::Jmp
+            }
+        }
+        M::Call => {
+            if crate::decode::is_far(x) {
+                Op::CallFar
+            } else {
+                Op::Call
+            }
+        }
         M::Loop => return Some((Op::Loop, 0)),
         M::Loope => return Some((Op::Loop, 1)),
         M::Loopne => return Some((Op::Loop, 2)),

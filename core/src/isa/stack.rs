@@ -43,9 +43,7 @@ pub fn pop_op<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 #[inline(always)]
 pub fn leave<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let bp = e.get(Slot::Gpr(5));
-    let zero = e.imm(0);
     let sp = stack_add(e, f, bp, 0);
-    let _ = zero;
     let at = stack_linear(e, f, sp, f.size(), false)?;
     let v = e.load(at, f.size())?;
     let after = stack_add(e, f, sp, f.size() as i64);

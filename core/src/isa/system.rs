@@ -2,9 +2,9 @@
 //! FS/GS bases, time stamps, random numbers (SDM 2).
 
 use super::operand::*;
+use crate::cpu::memory::canonical;
 use crate::cpu::segment::{Segment, attr, sys};
 use crate::cpu::{Cpu, Done, Fault, Shadow, Stop, TableReg, Vector, cr0, cr4, efer, event, fault, gp, reg};
-use crate::cpu::memory::canonical;
 use crate::decode::insn::{Insn, opnd};
 use crate::emit::Linear;
 use crate::flags;
@@ -137,17 +137,8 @@ fn flush_all(cpu: &mut Cpu) {
 }
 
 fn set_cr0(cpu: &mut Cpu, v: u64) -> Done {
-    const KNOWN: u64 = cr0::PE
-        | cr0::MP
-        | cr0::EM
-        | cr0::TS
-        | cr0::ET
-        | cr0::NE
-        | cr0::WP
-        | cr0::AM
-        | cr0::NW
-        | cr0::CD
-        | cr0::PG;
+    const KNOWN: u64 =
+        cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::ET | cr0::NE | cr0::WP | cr0::AM | cr0::NW | cr0::CD | cr0::PG;
     if v >> 32 != 0 || v & cr0::PG != 0 && v & cr0::PE == 0 || v & cr0::NW != 0 && v & cr0::CD == 0 {
         return Err(gp(0));
     }
@@ -428,7 +419,8 @@ pub fn lar(cpu: &mut Cpu, i: &Insn) -> Done {
     let sel = load_16(cpu, i, i.b)?;
     let long = cpu.long_mode();
     let d = visible(cpu, sel)?.filter(|d| {
-        d.is_segment() || if long { matches!(d.kind(), 2 | 9 | 11 | 12) } else { matches!(d.kind(), 1..=5 | 9 | 11 | 12) }
+        d.is_segment()
+            || if long { matches!(d.kind(), 2 | 9 | 11 | 12) } else { matches!(d.kind(), 1..=5 | 9 | 11 | 12) }
     });
     if let Some(d) = d {
         let v = i.size.zx(d.raw >> 32 & 0x00ff_ff00);
