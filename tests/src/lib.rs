@@ -4,3 +4,4 @@ pub mod ins;
 pub mod ins_guest;
 pub mod ins_user;
 pub mod oracle;
+pub mod sst286;

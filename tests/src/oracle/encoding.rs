@@ -171,6 +171,10 @@ pub fn draw(r: &mut Rng, mode: Mode) -> [u8; 16] {
     for x in &mut b[n..] {
         *x = r.next() as u8;
     }
+    if map == 1 && r.chance(1) {
+        // One ModRM byte each of thousands: LFENCE, MFENCE and SFENCE in all spellings, the wide NOPs.
+        (b[n - 1], b[n]) = if r.chance(70) { (0xae, 0xe8 | r.below(24) as u8) } else { (0x1f, b[n] & 0xc7) };
+    }
     // Register operands are a quarter of random ModRM bytes; that is too few for MMX, SSE and x87.
     if map != 0 && r.chance(20) || map == 0 && r.chance(10) {
         b[n] |= 0xc0;

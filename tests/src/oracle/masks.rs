@@ -206,7 +206,7 @@ fn undefined(m: &mut Mask, t: &Test, ins: &Instruction, truth: &Out) {
             M::Fnstenv | M::Fnsave | M::Fldenv | M::Frstor | M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64
         ) && faulted =>
         {
-            m.cr2 = u64::MAX;
+            (m.cr2, m.err) = (u64::MAX, 1);
         }
         _ => {}
     }
