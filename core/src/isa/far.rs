@@ -291,12 +291,19 @@ pub fn ret_far(cpu: &mut Cpu, i: &Insn) -> Done {
         return Ok(());
     }
     let (cs, cpl) = return_segment(cpu, sel, rip)?;
-    p.sp = stack_add(cpu, Any(i), p.sp, release);
     if cpl == cpu.cpl {
-        set_cs(cpu, cs, cpl, rip);
         set_stack_ptr(cpu, Any(i), p.sp);
+        set_cs(cpu, cs, cpl, rip);
+        // The parameters are released with the stack pointer of the code that is returned to.
+        let sp = cpu.regs[reg::RSP as usize].wrapping_add(release as u64);
+        if cpu.long {
+            cpu.regs[reg::RSP as usize] = sp;
+        } else {
+            cpu.set_sp(sp);
+        }
         return Ok(());
     }
+    p.sp = stack_add(cpu, Any(i), p.sp, release);
     let sp = p.pop(cpu, i)?;
     let ss = p.pop(cpu, i)? as u16;
     let ss = return_stack(cpu, ss, &cs, cpl)?;

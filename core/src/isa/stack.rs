@@ -125,8 +125,9 @@ pub fn enter(cpu: &mut Cpu, i: &Insn) -> Done {
         Ok(sp)
     };
     let bp = cpu.regs[5];
-    let frame = push(cpu, bp)?;
-    let mut top = frame;
+    let mut top = push(cpu, bp)?;
+    // SDM 2 ENTER: a 32-bit frame pointer is all of ESP, even if only SP counts.
+    let frame = cpu.regs[4] & !cpu.stack_mask() | top;
     let mut link = bp;
     for _ in 1..level {
         link = stack_add(cpu, Any(i), link, -(s as i64));

@@ -29,7 +29,7 @@ oracle shrink SEED INDEX          a differing test, made simple
 oracle stats [N]                  histogram of encodings, and those never drawn
 oracle record N FILE              a corpus of N tests per mode, all of them compared in full
 oracle check FILE                 replay a corpus against the subject
-options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups G  --subject interp|host";
+options: --mode 64|32|16|both|all  --count N  --seed S  --from I  --threads T  --groups G  --subject interp|host";
 
     struct Options {
         modes: Vec<Mode>,
@@ -66,6 +66,8 @@ options: --mode 64|32|both  --count N  --seed S  --from I  --threads T  --groups
                     o.modes = match v.as_str() {
                         "64" => vec![Mode::Long64],
                         "32" => vec![Mode::Prot32],
+                        "16" => vec![Mode::Prot16],
+                        "all" => vec![Mode::Long64, Mode::Prot32, Mode::Prot16],
                         "both" => vec![Mode::Long64, Mode::Prot32],
                         _ => bail!("no mode {v}"),
                     }

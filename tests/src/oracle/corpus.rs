@@ -206,6 +206,7 @@ fn take_case(r: &mut Reader) -> Result<(Test, Out)> {
     let mode = match r.bytes(1)?[0] {
         0 => Mode::Long64,
         1 => Mode::Prot32,
+        2 => Mode::Prot16,
         m => bail!("mode {m} is unknown"),
     };
     let mut t = Test::background(mode, u64::from_le_bytes(r.bytes(8)?.try_into()?));

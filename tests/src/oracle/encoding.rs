@@ -274,6 +274,7 @@ pub fn all_wanted(mode: Mode) -> Vec<Code> {
             let there = match mode {
                 Mode::Long64 => o.mode64() && o.intel_decoder64(),
                 Mode::Prot32 => o.mode32() && o.intel_decoder32(),
+                Mode::Prot16 => o.mode16() && o.intel_decoder16(),
             };
             there
                 && o.is_instruction()

@@ -52,7 +52,7 @@ pub fn generate(mode: Mode, seed: u64, index: u64) -> Test {
 }
 
 fn segments(r: &mut Rng, t: &mut Test) {
-    if t.mode == Mode::Prot32 {
+    if t.mode != Mode::Long64 {
         let any = [0, SEL_DATA, SEL_UP, SEL_DOWN, SEL_READ];
         for i in [FS, GS] {
             t.sel[i] = r.pick(&any);
@@ -61,6 +61,9 @@ fn segments(r: &mut Rng, t: &mut Test) {
             if r.chance(8) {
                 t.sel[i] = r.pick(&any);
             }
+        }
+        if t.mode == Mode::Prot16 && r.chance(20) {
+            t.sel[SS] = SEL_DATA;
         }
     } else {
         for base in [&mut t.fs_base, &mut t.gs_base] {
@@ -83,11 +86,15 @@ fn stack(r: &mut Rng, t: &mut Test, ins: &Instruction) {
         3 => DATA_BASE + 0x1000 - r.below(16),
         _ => DATA_BASE + 0x800 + 8 * r.below(0x100),
     };
+    let small = t.sel[SS] == SEL_DATA16;
+    // A 16-bit stack uses SP alone, whatever the rest of ESP is.
+    let offset = |old: u64, at: u64| if small { old & 0xffff_0000 | (at - DATA_BASE) & 0xffff } else { at };
     if !r.chance(2) {
-        t.gpr[4] = at;
+        t.gpr[4] = offset(t.gpr[4], at);
     }
     if matches!(ins.mnemonic(), M::Leave | M::Enter) || r.chance(20) {
-        t.gpr[5] = if r.chance(90) { DATA_BASE + 0x800 + 4 * r.below(0x200) } else { at };
+        let at = if r.chance(90) { DATA_BASE + 0x800 + 4 * r.below(0x200) } else { at };
+        t.gpr[5] = offset(t.gpr[5], at);
     }
 }
 
@@ -112,16 +119,7 @@ fn target(r: &mut Rng, size: u64, whole: bool) -> Option<u64> {
 
 /// The base the test gives segment register `seg`.
 fn segment_base(t: &Test, seg: Register) -> u64 {
-    match (t.mode, seg) {
-        (Mode::Long64, Register::FS) => t.fs_base,
-        (Mode::Long64, Register::GS) => t.gs_base,
-        (Mode::Long64, _) => 0,
-        (Mode::Prot32, _) => match t.sel[seg.number()] {
-            SEL_UP | SEL_DOWN => DATA_BASE,
-            SEL_READ => DATA_BASE + 0x1000,
-            _ => 0,
-        },
-    }
+    if seg.is_segment_register() { t.segment_base(seg.number()) } else { 0 }
 }
 
 /// Points the memory operands somewhere interesting; returns where the first explicit one lies.

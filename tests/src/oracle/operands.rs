@@ -41,22 +41,23 @@ fn put(t: &mut Test, at: u64, bytes: &[u8]) {
 /// A selector that is likely to load: the usable ones, some that fault, any.
 fn selector(r: &mut Rng) -> u16 {
     match r.below(8) {
-        0..=3 => r.pick(&[SEL_DATA, SEL_UP, SEL_DOWN, SEL_READ, 0, 3]),
-        4 | 5 => r.pick(&[SEL_CODE32, SEL_CODE64, 0x08, 0x10, 0x18, 0x20, 0x28, 0x30, 0x38]),
+        0..=3 => r.pick(&[SEL_DATA, SEL_UP, SEL_DOWN, SEL_READ, SEL_DATA16, 0, 3]),
+        4 | 5 => r.pick(&[SEL_CODE32, SEL_CODE64, SEL_CODE16, 0x08, 0x10, 0x18, 0x20, 0x28, 0x30, 0x38]),
         6 => (r.below(32) * 8 + r.below(8)) as u16,
         _ => r.next() as u16,
     }
 }
 
 /// An address to jump to: mostly inside the code page.
-fn code_address(r: &mut Rng) -> u64 {
-    match r.below(10) {
+fn code_address(r: &mut Rng, mode: Mode) -> u64 {
+    let at = match r.below(10) {
         0 => r.next(),
         1 => DATA_BASE + r.below(DATA_SIZE),
         2 => CODE_BASE + CODE_SIZE - r.below(2),
         3 => 1 << (46 + r.below(4)),
         _ => CODE_BASE + r.below(0x7f0),
-    }
+    };
+    at.wrapping_sub(mode.code_base())
 }
 
 /// Content for memory operands and special registers, by instruction.
@@ -76,8 +77,8 @@ pub fn operands(r: &mut Rng, t: &mut Test, ins: &Instruction, target: Option<u64
             _ => {}
         }
     }
-    let sp = t.gpr[4] & t.mode.mask();
-    let wide = if t.mode == Mode::Long64 { 8usize } else { 4 };
+    let sp = t.stack_top();
+    let wide = t.mode.bits() as usize / 8;
     // Fields of a stack frame or far pointer: (value, field size).
     let field = |b: &mut Vec<u8>, v: u64, n: usize| b.extend_from_slice(&v.to_le_bytes()[..n]);
     match ins.mnemonic() {
@@ -94,7 +95,7 @@ pub fn operands(r: &mut Rng, t: &mut Test, ins: &Instruction, target: Option<u64
                 _ => n.min(8),
             };
             let mut b = Vec::new();
-            field(&mut b, code_address(r), n);
+            field(&mut b, code_address(r, t.mode), n);
             if ins.mnemonic() != M::Ret {
                 let cs = if r.chance(60) { t.mode.cs() } else { selector(r) };
                 field(&mut b, u64::from(cs), n);
@@ -109,7 +110,7 @@ pub fn operands(r: &mut Rng, t: &mut Test, ins: &Instruction, target: Option<u64
             put(t, sp, &b);
         }
         M::Jmp | M::Call => {
-            let v = code_address(r);
+            let v = code_address(r, t.mode);
             if let Some(at) = target {
                 let far = matches!(ins.op0_kind(), OpKind::Memory) && is_far(ins);
                 let n = ins.memory_size().size().min(10);
@@ -130,6 +131,8 @@ pub fn operands(r: &mut Rng, t: &mut Test, ins: &Instruction, target: Option<u64
                 t.code[at..at + 2].copy_from_slice(&cs.to_le_bytes());
                 if ins.op0_kind() == OpKind::FarBranch32 {
                     t.code[at - 4..at].copy_from_slice(&(v as u32).to_le_bytes());
+                } else if t.mode == Mode::Prot16 {
+                    t.code[at - 2..at].copy_from_slice(&(v as u16).to_le_bytes());
                 }
             }
         }

@@ -115,7 +115,7 @@ impl Out {
         let own = |rip: u64| (t.rip()..t.rip() + u64::from(t.len)).contains(&rip);
         match self.vector {
             3 => !own(self.rip.wrapping_sub(1)),
-            14 => self.err & 0x10 != 0 && self.rip == self.cr2 && !own(self.rip),
+            14 => self.err & 0x10 != 0 && self.rip.wrapping_add(t.mode.code_base()) == self.cr2 && !own(self.rip),
             _ => false,
         }
     }

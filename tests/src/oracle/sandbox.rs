@@ -179,6 +179,17 @@ pub unsafe fn enter(child: *mut Child) -> &'static str {
                 return "set_thread_area\n";
             }
         }
+        for (entry, base, limit, flags) in [
+            // seg_32bit clear, contents 2 (code) or 0 (data), useable
+            (0u32, CODE_BASE as u32, 0xffffu32, 2 << 1 | 0x40u32),
+            (1, DATA_BASE as u32, 0x1fff, 0x40),
+        ] {
+            let user_desc = [entry, base, limit, flags];
+            // Function 11h: write an entry.
+            if libc::syscall(libc::SYS_modify_ldt, 0x11, user_desc.as_ptr(), size_of_val(&user_desc)) != 0 {
+                return "modify_ldt";
+            }
+        }
         let stack =
             libc::stack_t { ss_sp: child.cast::<u8>().add(0x1000).cast(), ss_flags: 0, ss_size: REGION - 0x1000 };
         if libc::sigaltstack(&stack, std::ptr::null_mut()) != 0 {

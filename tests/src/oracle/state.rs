@@ -39,6 +39,15 @@ pub const SEL_DOWN: u16 = 0x6b;
 /// Read-only data, base `DATA_BASE + 1000h`, byte limit FFFh.
 pub const SEL_READ: u16 = 0x73;
 
+/// 16-bit code in the local table, base `CODE_BASE`, limit FFFFh.
+pub const SEL_CODE16: u16 = 0x07;
+/// A 16-bit stack (or data) in the local table, base `DATA_BASE`, limit 1FFFh.
+pub const SEL_DATA16: u16 = 0x0f;
+
+/// The local descriptor table every runner provides.
+pub const LDT: [u64; 2] =
+    [segment(CODE_BASE as u32, 0xffff, 0xfb) & !(0x4 << 52), segment(DATA_BASE as u32, 0x1fff, 0xf3) & !(0x4 << 52)];
+
 /// The descriptor table every runner provides; entry 1 to 15, the rest is beyond the limit.
 /// Linux's table (arch/x86/include/asm/segment.h) with three thread-local segments of ours. The system
 /// entries 8 to 11 and entry 15 differ per machine in base and limit only, which user code cannot see
@@ -81,6 +90,8 @@ pub enum Mode {
     Long64 = 0,
     /// 32-bit code in a flat segment (compatibility mode on a 64-bit host), CS = 23h.
     Prot32 = 1,
+    /// 16-bit code in a segment of its own (compatibility mode on a 64-bit host), CS = 07h.
+    Prot16 = 2,
 }
 
 impl Mode {
@@ -89,6 +100,7 @@ impl Mode {
         match self {
             Mode::Long64 => 64,
             Mode::Prot32 => 32,
+            Mode::Prot16 => 16,
         }
     }
 
@@ -97,14 +109,20 @@ impl Mode {
         match self {
             Mode::Long64 => SEL_CODE64,
             Mode::Prot32 => SEL_CODE32,
+            Mode::Prot16 => SEL_CODE16,
         }
+    }
+
+    /// The base of this mode's code segment.
+    pub fn code_base(self) -> u64 {
+        if self == Mode::Prot16 { CODE_BASE } else { 0 }
     }
 
     /// The mask of an address or a full-width register.
     pub fn mask(self) -> u64 {
         match self {
             Mode::Long64 => u64::MAX,
-            Mode::Prot32 => u64::from(u32::MAX),
+            Mode::Prot32 | Mode::Prot16 => u64::from(u32::MAX),
         }
     }
 }
@@ -261,7 +279,11 @@ impl Test {
             gs_base: 0,
             fx: Fx([0; 512]),
             patch: [Patch::default(); 4],
-            sel: [SEL_DATA, mode.cs(), SEL_DATA, SEL_DATA, 0, 0],
+            sel: if mode == Mode::Prot16 {
+                [SEL_UP, mode.cs(), SEL_DATA16, SEL_UP, 0, 0]
+            } else {
+                [SEL_DATA, mode.cs(), SEL_DATA, SEL_DATA, 0, 0]
+            },
             code: [0; 32],
             len: 0,
             mode,
@@ -299,7 +321,10 @@ impl Test {
                 self.sel[i] = if i < FS { SEL_DATA } else { 0 };
             }
         }
-        (self.sel[CS], self.sel[SS]) = (self.mode.cs(), SEL_DATA);
+        self.sel[CS] = self.mode.cs();
+        if self.mode != Mode::Prot16 || self.sel[SS] != SEL_DATA16 {
+            self.sel[SS] = SEL_DATA;
+        }
         if self.mode == Mode::Long64 {
             // A base must be canonical and below the kernel's half.
             self.fs_base &= 0x7fff_ffff_ffff;
@@ -312,9 +337,29 @@ impl Test {
         }
     }
 
-    /// The address of the first instruction.
+    /// RIP at the first instruction: an offset in CS.
     pub fn rip(&self) -> u64 {
-        CODE_BASE + u64::from(self.entry)
+        CODE_BASE + u64::from(self.entry) - self.mode.code_base()
+    }
+
+    /// The base of segment register `n`.
+    pub fn segment_base(&self, n: usize) -> u64 {
+        match (self.mode, n) {
+            (Mode::Long64, FS) => self.fs_base,
+            (Mode::Long64, GS) => self.gs_base,
+            (Mode::Long64, _) => 0,
+            _ => match self.sel[n] {
+                SEL_UP | SEL_DOWN | SEL_DATA16 => DATA_BASE,
+                SEL_READ => DATA_BASE + 0x1000,
+                SEL_CODE16 => CODE_BASE,
+                _ => 0,
+            },
+        }
+    }
+
+    /// The linear address the stack pointer stands for.
+    pub fn stack_top(&self) -> u64 {
+        if self.sel[SS] == SEL_DATA16 { DATA_BASE + (self.gpr[4] & 0xffff) } else { self.gpr[4] & self.mode.mask() }
     }
 
     /// The code bytes.

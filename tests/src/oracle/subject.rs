@@ -23,6 +23,7 @@ const PD_SYSTEM: u64 = 0x7000;
 const IDT: u64 = 0x8000;
 const GDT_AT: u64 = 0x9000;
 const TSS: u64 = 0x9800;
+const LDT_AT: u64 = 0x9c00;
 const HANDLERS: u64 = 0xa000;
 const STACK_TOP: u64 = 0xc000;
 const CODE: u64 = 0x1_0000;
@@ -131,6 +132,9 @@ impl Interpreter {
         for (i, d) in gdt.iter().enumerate() {
             put(GDT_AT + 8 * i as u64, *d);
         }
+        for (i, d) in LDT.iter().enumerate() {
+            put(LDT_AT + 8 * i as u64, *d);
+        }
         put(TSS + 4, SYSTEM + STACK_TOP);
         ram.write(TSS + 0x66, &0x68u16.to_le_bytes()); // no I/O permission map
         ram.write(CODE, &[FILLER; 4096]);
@@ -144,7 +148,8 @@ impl Interpreter {
         cpu.cr0 = cr0::PE | cr0::MP | cr0::ET | cr0::NE | cr0::WP | cr0::AM | cr0::PG;
         cpu.gdtr = TableReg { base: SYSTEM + GDT_AT, limit: 16 * 8 - 1 };
         cpu.idtr = TableReg { base: SYSTEM + IDT, limit: 256 * 16 - 1 };
-        cpu.seg[6] = Segment::null(0);
+        let limit = 8 * LDT.len() as u32 - 1;
+        cpu.seg[6] = Segment { sel: 0x50, base: SYSTEM + LDT_AT, limit, attr: 0x82 };
         cpu.seg[7] = Descriptor { raw: gdt[8], high: gdt[9] }.segment(0x40);
         cpu.mode_changed();
         cpu.tlb.flush_all();
@@ -174,7 +179,10 @@ impl Interpreter {
         for (i, &sel) in t.sel.iter().enumerate() {
             cpu.seg[i] = match sel {
                 0 => Segment::null(0),
-                s => Descriptor { raw: GDT[usize::from(s >> 3)], high: 0 }.segment(s),
+                s => {
+                    let table: &[u64] = if s & 4 == 0 { &GDT } else { &LDT };
+                    Descriptor { raw: table[usize::from(s >> 3)], high: 0 }.segment(s)
+                }
             };
         }
         if t.mode == Mode::Long64 {

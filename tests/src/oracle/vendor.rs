@@ -99,6 +99,18 @@ const AMD: &[Difference] = &[
         reason: "a non-canonical offset whose sum with the base of FS or GS is canonical: #GP on AMD (SDM 1 3.3.7.1; measured)",
     },
     Difference {
+        when: |c| {
+            c.ins.mnemonic() == M::Call && c.ins.is_call_far() | c.ins.is_call_far_indirect() && c.truth.vector == 13
+        },
+        what: |m, c| m.forget(c.t.stack_top().wrapping_sub(16), 16),
+        reason: "far CALL beyond the limit of its target: Intel raises #GP before it pushes, AMD pushes first (SDM 2A CALL; measured)",
+    },
+    Difference {
+        when: |c| matches!(c.ins.mnemonic(), M::Popa | M::Popad) && !c.truth.completed(c.t),
+        what: |m, _| m.gpr = [u64::MAX; 16],
+        reason: "a faulting POPA: AMD keeps what was popped before the fault (SDM 2B POPA; measured)",
+    },
+    Difference {
         when: |c| c.ins.mnemonic() == M::Fxrstor64,
         what: |m, _| m.pointers = true,
         reason: "FXRSTOR64: AMD makes FIP and FDP canonical (SDM 2A FXRSTOR; measured)",
@@ -135,12 +147,11 @@ const AMD: &[Difference] = &[
     Difference {
         when: |c| {
             c.ins.mnemonic() == M::Call
-                && c.t.mode == Mode::Long64
-                && near_branch(c)
+                && (near_branch(c) || c.ins.is_call_near() || c.ins.is_call_near_indirect())
                 && matches!(c.truth.vector, 12 | 14 | 17)
         },
         what: |m, _| m.any_fault = true,
-        reason: "near CALL to a non-canonical address: Intel raises #GP before it pushes, AMD pushes first (SDM 2A CALL; measured)",
+        reason: "near CALL to a non-canonical address or beyond the limit: Intel raises #GP before it pushes, AMD pushes first (SDM 2A CALL; measured)",
     },
     Difference {
         when: |c| {
