@@ -149,17 +149,18 @@ pub trait Emit: Sized {
     ///
     /// # Errors
     /// As [`Emit::jump`].
+    #[inline(always)]
     fn jump_if(&mut self, c: Self::Val, target: Self::Val) -> Result<(), Self::Stop> {
         self.when(c, |e| e.jump(target))
     }
 
     /// Says what operation the flag slots belong to.
     fn set_flag_op(&mut self, op: FlagOp);
-    /// Does `f` for the operation the flag slots belong to. Whoever knows it at compile time
-    /// emits one case.
-    fn by_flag_op<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T;
+    /// Does `f` with `x` for the operation the flag slots belong to. Whoever knows it at compile
+    /// time emits one case.
+    fn by_flag_op<T, X: Copy>(&mut self, f: impl Fn(&mut Self, FlagOp, X) -> T, x: X) -> T;
     /// As [`Emit::by_flag_op`], where `f` treats all operations but [`FlagOp::Image`] alike.
-    fn by_flag_image<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T;
+    fn by_flag_image<T, X: Copy>(&mut self, f: impl Fn(&mut Self, FlagOp, X) -> T, x: X) -> T;
 
     /// Records what the flags of `r = a op b` in this size would be. `a`, `b` and `r` are
     /// zero-extended.

@@ -93,12 +93,15 @@ pub fn record<E: Emit>(e: &mut E, op: FlagOp, size: Size, a: E::Val, b: E::Val, 
     e.set_flag_op(op);
 }
 
+#[inline(always)]
 fn a<E: Emit>(e: &mut E) -> E::Val {
     e.get(Slot::FlagA)
 }
+#[inline(always)]
 fn b<E: Emit>(e: &mut E) -> E::Val {
     e.get(Slot::FlagB)
 }
+#[inline(always)]
 fn r<E: Emit>(e: &mut E) -> E::Val {
     e.get(Slot::FlagR)
 }
@@ -115,7 +118,7 @@ fn sign<E: Emit>(e: &mut E, v: E::Val) -> E::Val {
 }
 
 #[inline(always)]
-fn cf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+fn cf_of_op<E: Emit>(e: &mut E, op: FlagOp, (): ()) -> E::Val {
     match op {
         FlagOp::Image => image(e, 0),
         FlagOp::Given => a(e),
@@ -142,7 +145,7 @@ fn cf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
 }
 
 #[inline(always)]
-fn of_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+fn of_of_op<E: Emit>(e: &mut E, op: FlagOp, (): ()) -> E::Val {
     let (x, y) = match op {
         FlagOp::Image => return image(e, 11),
         FlagOp::Given => {
@@ -172,7 +175,7 @@ fn of_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
 }
 
 #[inline(always)]
-fn af_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+fn af_of_op<E: Emit>(e: &mut E, op: FlagOp, (): ()) -> E::Val {
     let v = match op {
         FlagOp::Image => return image(e, 4),
         FlagOp::Given => {
@@ -195,7 +198,7 @@ fn af_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
 }
 
 #[inline(always)]
-fn zf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+fn zf_of_op<E: Emit>(e: &mut E, op: FlagOp, (): ()) -> E::Val {
     if op == FlagOp::Image {
         return image(e, 6);
     }
@@ -203,7 +206,7 @@ fn zf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
     e.is_zero(r)
 }
 #[inline(always)]
-fn sf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+fn sf_of_op<E: Emit>(e: &mut E, op: FlagOp, (): ()) -> E::Val {
     if op == FlagOp::Image {
         return image(e, 7);
     }
@@ -211,7 +214,7 @@ fn sf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
     sign(e, r)
 }
 #[inline(always)]
-fn pf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
+fn pf_of_op<E: Emit>(e: &mut E, op: FlagOp, (): ()) -> E::Val {
     if op == FlagOp::Image {
         return image(e, 2);
     }
@@ -222,26 +225,26 @@ fn pf_of_op<E: Emit>(e: &mut E, op: FlagOp) -> E::Val {
 /// CF as 0 or 1.
 #[inline(always)]
 pub fn cf<E: Emit>(e: &mut E) -> E::Val {
-    e.by_flag_op(cf_of_op)
+    e.by_flag_op(cf_of_op, ())
 }
 /// OF as 0 or 1.
 #[inline(always)]
 pub fn of<E: Emit>(e: &mut E) -> E::Val {
-    e.by_flag_op(of_of_op)
+    e.by_flag_op(of_of_op, ())
 }
 /// ZF as 0 or 1.
 #[inline(always)]
 pub fn zf<E: Emit>(e: &mut E) -> E::Val {
-    e.by_flag_image(zf_of_op)
+    e.by_flag_image(zf_of_op, ())
 }
 
 /// The condition with this number (SDM 1 appendix B.1: 0 O, 1 NO, 2 B, ... 15 NLE), as 0 or 1.
 #[inline(always)]
 pub fn cond<E: Emit>(e: &mut E, cc: u8) -> E::Val {
     match cc {
-        0..=3 | 6 | 7 | 12.. => e.by_flag_op(|e, op| cond_of_op(e, op, cc)),
+        0..=3 | 6 | 7 | 12.. => e.by_flag_op(cond_of_op, cc),
         // Z, S and P need no more than the result.
-        _ => e.by_flag_image(|e, op| cond_of_op(e, op, cc)),
+        _ => e.by_flag_image(cond_of_op, cc),
     }
 }
 
@@ -249,9 +252,9 @@ pub fn cond<E: Emit>(e: &mut E, cc: u8) -> E::Val {
 #[inline(always)]
 pub fn cond_of_op<E: Emit>(e: &mut E, op: FlagOp, cc: u8) -> E::Val {
     let c = match (cc >> 1 & 7, op) {
-        (0, _) => of_of_op(e, op),
-        (1, _) => cf_of_op(e, op),
-        (2, _) => zf_of_op(e, op),
+        (0, _) => of_of_op(e, op, ()),
+        (1, _) => cf_of_op(e, op, ()),
+        (2, _) => zf_of_op(e, op, ()),
         // a <= b is !(b < a).
         (3, FlagOp::Sub) => {
             let (a, b) = (a(e), b(e));
@@ -259,11 +262,11 @@ pub fn cond_of_op<E: Emit>(e: &mut E, op: FlagOp, cc: u8) -> E::Val {
             e.xori(above, 1)
         }
         (3, _) => {
-            let (c, z) = (cf_of_op(e, op), zf_of_op(e, op));
+            let (c, z) = (cf_of_op(e, op, ()), zf_of_op(e, op, ()));
             e.or(c, z)
         }
-        (4, _) => sf_of_op(e, op),
-        (5, _) => pf_of_op(e, op),
+        (4, _) => sf_of_op(e, op, ()),
+        (5, _) => pf_of_op(e, op, ()),
         (6, FlagOp::Sub) => {
             let (a, b) = (a(e), b(e));
             e.bin(Bin::LtS, a, b)
@@ -274,12 +277,12 @@ pub fn cond_of_op<E: Emit>(e: &mut E, op: FlagOp, cc: u8) -> E::Val {
             e.xori(greater, 1)
         }
         (n, _) => {
-            let (s, o) = (sf_of_op(e, op), of_of_op(e, op));
+            let (s, o) = (sf_of_op(e, op, ()), of_of_op(e, op, ()));
             let l = e.xor(s, o);
             if n == 6 {
                 l
             } else {
-                let z = zf_of_op(e, op);
+                let z = zf_of_op(e, op, ());
                 e.or(l, z)
             }
         }
@@ -289,24 +292,26 @@ pub fn cond_of_op<E: Emit>(e: &mut E, op: FlagOp, cc: u8) -> E::Val {
 
 /// The six flags at their places in RFLAGS.
 pub fn read<E: Emit>(e: &mut E) -> E::Val {
-    e.by_flag_op(|e, op| {
-        if op == FlagOp::Image {
-            return r(e);
-        }
-        let mut v = cf_of_op(e, op);
-        let rest = [
-            (pf_of_op(e, op), 2),
-            (af_of_op(e, op), 4),
-            (zf_of_op(e, op), 6),
-            (sf_of_op(e, op), 7),
-            (of_of_op(e, op), 11),
-        ];
-        for (f, n) in rest {
-            let f = e.shli(f, n);
-            v = e.or(v, f);
-        }
-        v
-    })
+    e.by_flag_op(read_of_op, ())
+}
+
+fn read_of_op<E: Emit>(e: &mut E, op: FlagOp, (): ()) -> E::Val {
+    if op == FlagOp::Image {
+        return r(e);
+    }
+    let mut v = cf_of_op(e, op, ());
+    let rest = [
+        (pf_of_op(e, op, ()), 2),
+        (af_of_op(e, op, ()), 4),
+        (zf_of_op(e, op, ()), 6),
+        (sf_of_op(e, op, ()), 7),
+        (of_of_op(e, op, ()), 11),
+    ];
+    for (f, n) in rest {
+        let f = e.shli(f, n);
+        v = e.or(v, f);
+    }
+    v
 }
 
 /// Sets the six flags from an RFLAGS image.
@@ -319,23 +324,26 @@ pub fn write<E: Emit>(e: &mut E, v: E::Val) {
 /// Sets CF and OF (each 0 or 1), keeps the others.
 #[inline(always)]
 pub fn set_cf_of<E: Emit>(e: &mut E, c: E::Val, o: E::Val) {
-    e.by_flag_op(|e, op| {
-        if op == FlagOp::Image {
-            let v = r(e);
-            let v = e.andi(v, !(CF | OF));
-            let o = e.shli(o, 11);
-            let v = e.or(v, c);
-            let v = e.or(v, o);
-            e.set(Slot::FlagR, v);
-            return;
-        }
-        let af = af_of_op(e, op);
-        let af = e.shli(af, 1);
-        let b = e.or(o, af);
-        e.set(Slot::FlagA, c);
-        e.set(Slot::FlagB, b);
-        e.set_flag_op(FlagOp::Given);
-    });
+    e.by_flag_op(set_cf_of_op, (c, o));
+}
+
+#[inline(always)]
+fn set_cf_of_op<E: Emit>(e: &mut E, op: FlagOp, (c, o): (E::Val, E::Val)) {
+    if op == FlagOp::Image {
+        let v = r(e);
+        let v = e.andi(v, !(CF | OF));
+        let o = e.shli(o, 11);
+        let v = e.or(v, c);
+        let v = e.or(v, o);
+        e.set(Slot::FlagR, v);
+        return;
+    }
+    let af = af_of_op(e, op, ());
+    let af = e.shli(af, 1);
+    let b = e.or(o, af);
+    e.set(Slot::FlagA, c);
+    e.set(Slot::FlagB, b);
+    e.set_flag_op(FlagOp::Given);
 }
 
 /// Sets CF (0 or 1), keeps the others.

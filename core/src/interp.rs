@@ -110,23 +110,23 @@ impl Emit for Cpu {
         self.flag_op = op;
     }
     #[inline(always)]
-    fn by_flag_op<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T {
+    fn by_flag_op<T, X: Copy>(&mut self, f: impl Fn(&mut Self, FlagOp, X) -> T, x: X) -> T {
         // One arm per operation, so that each is compiled with the operation known.
         match self.flag_op {
-            FlagOp::Image => f(self, FlagOp::Image),
-            FlagOp::Given => f(self, FlagOp::Given),
-            FlagOp::Add => f(self, FlagOp::Add),
-            FlagOp::Adc => f(self, FlagOp::Adc),
-            FlagOp::Sub => f(self, FlagOp::Sub),
-            FlagOp::Sbb => f(self, FlagOp::Sbb),
-            FlagOp::Inc => f(self, FlagOp::Inc),
-            FlagOp::Dec => f(self, FlagOp::Dec),
-            FlagOp::Logic => f(self, FlagOp::Logic),
+            FlagOp::Image => f(self, FlagOp::Image, x),
+            FlagOp::Given => f(self, FlagOp::Given, x),
+            FlagOp::Add => f(self, FlagOp::Add, x),
+            FlagOp::Adc => f(self, FlagOp::Adc, x),
+            FlagOp::Sub => f(self, FlagOp::Sub, x),
+            FlagOp::Sbb => f(self, FlagOp::Sbb, x),
+            FlagOp::Inc => f(self, FlagOp::Inc, x),
+            FlagOp::Dec => f(self, FlagOp::Dec, x),
+            FlagOp::Logic => f(self, FlagOp::Logic, x),
         }
     }
     #[inline(always)]
-    fn by_flag_image<T>(&mut self, f: impl Fn(&mut Self, FlagOp) -> T) -> T {
-        if self.flag_op == FlagOp::Image { f(self, FlagOp::Image) } else { f(self, FlagOp::Sub) }
+    fn by_flag_image<T, X: Copy>(&mut self, f: impl Fn(&mut Self, FlagOp, X) -> T, x: X) -> T {
+        if self.flag_op == FlagOp::Image { f(self, FlagOp::Image, x) } else { f(self, FlagOp::Sub, x) }
     }
     fn segmented(&mut self, seg: u8, offset: u64, size: u8, write: bool) -> Result<Linear<u64>, Stop> {
         self.linear(seg, offset, size, write)

@@ -80,6 +80,7 @@ fn drop_all(cpu: &mut Cpu, code: &mut CodeCache) {
 
 /// A page has no decoded code any more.
 fn unmark(cpu: &mut Cpu, p: u32) {
+    cpu.tlb.generation = cpu.tlb.generation.wrapping_add(1);
     if let Some(g) = cpu.code_granules.get_mut(p as usize) {
         *g = 0;
     }
@@ -175,6 +176,10 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache) -> Option<CpuExit> {
 #[inline]
 fn lookup(cpu: &mut Cpu, code: &mut CodeCache) -> Result<Option<u32>, Stop> {
     let la = if cpu.long { cpu.rip } else { cpu.seg[reg::CS as usize].base.wrapping_add(cpu.rip) & 0xffff_ffff };
+    let jump = CodeCache::jump_key(la, cpu.mode, cpu.cpl);
+    if let Some(b) = code.jump(jump, cpu.tlb.generation) {
+        return Ok(Some(b));
+    }
     let pa = cpu.fetch_page(la)?;
     let found = match code.find(cache::key(pa, cpu.mode)) {
         Some(b) => Some(b),
@@ -191,6 +196,10 @@ fn lookup(cpu: &mut Cpu, code: &mut CodeCache) -> Result<Option<u32>, Stop> {
     }
     if !cpu.long && cpu.rip + u64::from(b.bytes) - 1 > u64::from(cpu.seg[reg::CS as usize].limit) {
         return Ok(None);
+    }
+    // What was checked above stays true in flat code within a page until the TLB changes.
+    if b.second == 0 && cpu.mode & key::FLAT != 0 {
+        code.set_jump(jump, cpu.tlb.generation, n);
     }
     Ok(found)
 }

@@ -316,6 +316,7 @@ impl Cpu {
     ///
     /// # Errors
     /// #PF, #GP(0) for a non-canonical address.
+    #[inline]
     pub(crate) fn fetch_page(&mut self, la: u64) -> Result<u64, Stop> {
         let c = if self.cpl == 3 { ctx::USER } else { ctx::SUPER } << tlb::CTX_SHIFT;
         let e = &self.tlb.exec[tlb::index(c, la)];

@@ -8,6 +8,7 @@
 use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use alloc::boxed::Box;
 use alloc::vec;
+use alloc::vec::Vec;
 
 /// log2 of the entries per context.
 pub const CTX_SHIFT: u32 = 12;
@@ -68,6 +69,10 @@ pub struct Tlb {
     /// Fetch translations.
     pub exec: Box<[Entry; LEN]>,
     groups: [[Group; LEN / 64]; 3],
+    /// Which GiBs (linear address >> 30) large pages were filled from; `None`: too many to list.
+    large: Option<Vec<u64>>,
+    /// Counts what may have made a fetch lead elsewhere.
+    pub generation: u32,
 }
 
 const EMPTY: Entry = Entry { tag: INVALID, add: 0 };
@@ -76,7 +81,7 @@ impl Default for Tlb {
     fn default() -> Self {
         // Through a Vec: an array this large must not pass over the stack.
         let table = || vec![EMPTY; LEN].into_boxed_slice().try_into().expect("LEN entries");
-        Self { read: table(), write: table(), exec: table(), groups: [[Group::default(); LEN / 64]; 3] }
+        Self { read: table(), write: table(), exec: table(), groups: [[Group::default(); LEN / 64]; 3], large: Some(Vec::new()), generation: 0 }
     }
 }
 
@@ -108,26 +113,45 @@ impl Tlb {
         let (g, bit) = (&mut self.groups[kind as usize][i / 64], 1u64 << (i % 64));
         g.used |= bit;
         g.global = if how.global { g.global | bit } else { g.global & !bit };
+        if how.large {
+            self.note_large(la >> 30);
+        }
+        let g = &mut self.groups[kind as usize][i / 64];
         g.large = if how.large { g.large | bit } else { g.large & !bit };
     }
 
-    /// Drops the entries `pick` chooses among the used ones of each group.
+    fn note_large(&mut self, gib: u64) {
+        if let Some(list) = &mut self.large {
+            if !list.contains(&gib) {
+                if list.len() == MAX_LARGE {
+                    self.large = None;
+                } else {
+                    list.push(gib);
+                }
+            }
+        }
+    }
+
+    /// Drops the entries `pick` chooses among the used ones of each group, if `also` agrees.
+    #[inline(always)]
     fn drop_where(&mut self, kinds: &[Kind], pick: impl Fn(&Group) -> u64, also: impl Fn(&Entry) -> bool) {
         for &kind in kinds {
-            for g in 0..LEN / 64 {
-                let group = self.groups[kind as usize][g];
-                let mut bits = pick(&group) & group.used;
-                let mut dropped = 0u64;
+            let table = match kind {
+                Kind::Read => &mut self.read,
+                Kind::Write => &mut self.write,
+                Kind::Exec => &mut self.exec,
+            };
+            for (group, entries) in self.groups[kind as usize].iter_mut().zip(table.chunks_exact_mut(64)) {
+                let mut bits = pick(group) & group.used;
                 while bits != 0 {
                     let b = bits.trailing_zeros();
                     bits &= bits - 1;
-                    let entry = &mut self.table(kind)[g * 64 + b as usize];
+                    let entry = &mut entries[b as usize];
                     if also(entry) {
                         *entry = EMPTY;
-                        dropped |= 1 << b;
+                        group.used &= !(1 << b);
                     }
                 }
-                self.groups[kind as usize][g].used &= !dropped;
             }
         }
     }
@@ -135,11 +159,14 @@ impl Tlb {
     /// Drops everything.
     pub fn flush_all(&mut self) {
         self.drop_where(&ALL, |g| g.used, |_| true);
+        self.large = Some(Vec::new());
+        self.generation = self.generation.wrapping_add(1);
     }
 
     /// Drops everything that is not global (MOV to CR3).
     pub fn flush_local(&mut self) {
         self.drop_where(&ALL, |g| g.used & !g.global, |_| true);
+        self.generation = self.generation.wrapping_add(1);
     }
 
     /// Drops the page of `la` in all contexts, and the whole large page it lies in (SDM 3A 4.10.4.1).
@@ -153,8 +180,11 @@ impl Tlb {
                 }
             }
         }
+        self.generation = self.generation.wrapping_add(1);
         // No page is larger than 1 GiB; flushing too much is allowed.
-        self.drop_where(&ALL, |g| g.large, |e| (e.tag ^ la) >> 30 == 0);
+        if self.large.as_ref().is_none_or(|list| list.contains(&(la >> 30))) {
+            self.drop_where(&ALL, |g| g.large, |e| (e.tag ^ la) >> 30 == 0);
+        }
     }
 
     /// Drops store entries that lead to the host page at `host` (it now holds decoded code).
@@ -168,4 +198,6 @@ impl Tlb {
     }
 }
 
+/// Most GiBs listed in `Tlb::large`.
+const MAX_LARGE: usize = 32;
 const ALL: [Kind; 3] = [Kind::Read, Kind::Write, Kind::Exec];

@@ -40,9 +40,24 @@ pub struct Block {
 }
 
 /// Guest-physical address and mode in one number.
+#[inline(always)]
 pub fn key(pa: u64, mode: u8) -> u64 {
     pa << 8 | u64::from(mode)
 }
+
+/// Where a jump to a linear address led the last time.
+#[derive(Clone, Copy)]
+struct Jump {
+    /// Linear address, mode and privilege ([`CodeCache::jump_key`]).
+    key: u64,
+    /// [`crate::cpu::tlb::Tlb::generation`] at that time.
+    generation: u32,
+    /// The block.
+    block: u32,
+}
+
+/// Entries of the jump cache.
+const JUMPS: usize = 4096;
 
 /// All decoded code.
 pub struct CodeCache {
@@ -51,20 +66,47 @@ pub struct CodeCache {
     /// The blocks; dead ones have key `u64::MAX`.
     pub blocks: Vec<Block>,
     heads: Vec<u32>,
+    jumps: Vec<Jump>,
     pages: BTreeMap<u32, Vec<u32>>,
 }
 
 impl Default for CodeCache {
     fn default() -> Self {
-        Self { insns: Vec::new(), blocks: Vec::new(), heads: alloc::vec![0; BUCKETS], pages: BTreeMap::new() }
+        Self { insns: Vec::new(), blocks: Vec::new(), heads: alloc::vec![0; BUCKETS], jumps: alloc::vec![NO_JUMP; JUMPS], pages: BTreeMap::new() }
     }
 }
 
+#[inline(always)]
 fn bucket(key: u64) -> usize {
     (key ^ key >> 17).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> (usize::BITS - 15)
 }
 
+/// A key that no jump has: not canonical, no such mode.
+const NO_JUMP: Jump = Jump { key: 0x5555 << 48, generation: 0, block: 0 };
+
 impl CodeCache {
+    /// Key of a linear address in the jump cache. The bits above a canonical address are copies
+    /// of bit 47, so mode and privilege can be mixed in there.
+    #[inline(always)]
+    pub fn jump_key(la: u64, mode: u8, cpl: u8) -> u64 {
+        la ^ u64::from(mode | cpl << 4) << 48
+    }
+    /// The block a jump with this key led to, if nothing has changed since.
+    #[inline(always)]
+    pub fn jump(&self, key: u64, generation: u32) -> Option<u32> {
+        let j = &self.jumps[Self::slot(key)];
+        (j.key == key && j.generation == generation).then_some(j.block)
+    }
+    /// Remembers where a jump led.
+    #[inline(always)]
+    pub fn set_jump(&mut self, key: u64, generation: u32, block: u32) {
+        self.jumps[Self::slot(key)] = Jump { key, generation, block };
+    }
+    #[inline(always)]
+    fn slot(key: u64) -> usize {
+        (key ^ key >> 12) as usize & (JUMPS - 1)
+    }
+
     /// The block with this key.
     #[inline]
     pub fn find(&self, key: u64) -> Option<u32> {

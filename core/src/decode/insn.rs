@@ -131,18 +131,22 @@ const _: () = assert!(size_of::<Insn>() == 32);
 
 impl Insn {
     /// Has the LOCK prefix?
+    #[inline(always)]
     pub fn locked(&self) -> bool {
         self.prefix & prefix::LOCK != 0
     }
     /// REP or REPNE?
+    #[inline(always)]
     pub fn repeated(&self) -> bool {
         self.prefix & (prefix::REP | prefix::REPNE) != 0
     }
     /// Decoded in 64-bit mode?
+    #[inline(always)]
     pub fn long(&self) -> bool {
         self.prefix & prefix::LONG != 0
     }
     /// Do faults of the memory operand count as stack faults?
+    #[inline(always)]
     pub fn stack_ea(&self) -> bool {
         self.prefix & prefix::STACK_EA != 0
     }

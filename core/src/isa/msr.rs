@@ -33,6 +33,7 @@ pub mod number {
     pub const MTRR_FIX4K_F8000: u32 = 0x26f;
     pub const PAT: u32 = 0x277;
     pub const MTRR_DEF_TYPE: u32 = 0x2ff;
+    pub const TSC_DEADLINE: u32 = 0x6e0;
     pub const EFER: u32 = 0xc000_0080;
     pub const STAR: u32 = 0xc000_0081;
     pub const LSTAR: u32 = 0xc000_0082;
@@ -96,6 +97,12 @@ impl Cpu {
             GS_BASE => self.seg[reg::GS as usize].base,
             KERNEL_GS_BASE => m.kernel_gs_base,
             TSC_AUX => m.tsc_aux,
+            // The board compares with its own counter; 0 means disarmed and stays 0.
+            TSC_DEADLINE => {
+                let adjust = m.tsc_adjust;
+                let v = self.bus().msr_read(n)?;
+                if v == 0 { 0 } else { v.wrapping_add(adjust) }
+            }
             _ => match fixed_mtrr(n) {
                 Some(k) => m.mtrr_fix[k],
                 None => return self.bus().msr_read(n),
@@ -138,6 +145,10 @@ impl Cpu {
             SPEC_CTRL | PRED_CMD | SYSENTER_ESP | SYSENTER_EIP | PAT | LSTAR | CSTAR | FS_BASE | GS_BASE
             | KERNEL_GS_BASE | TSC_AUX | MTRRCAP | MCG_CAP | ARCH_CAPABILITIES | PLATFORM_INFO | FEATURE_CONTROL => {
                 return false;
+            }
+            TSC_DEADLINE => {
+                let v = if v == 0 { 0 } else { v.wrapping_sub(self.msr.tsc_adjust).max(1) };
+                return self.bus().msr_write(n, v);
             }
             _ => match fixed_mtrr(n) {
                 Some(k) => self.msr.mtrr_fix[k] = v,
