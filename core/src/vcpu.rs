@@ -13,7 +13,7 @@ use crate::cpu::{Cpu, Shadow, Stop, Vector, event, fault, gp, reg};
 use crate::decode::cache::{self, CodeCache, MAX_BLOCK};
 use crate::decode::insn::{Insn, opnd, slot};
 use crate::decode::{self, Decoded, MAX_LEN};
-use crate::flags;
+use crate::flags::{self, FlagOp};
 use crate::isa::{self, Op, hot};
 use crate::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE, page};
 use crate::size::Size;
@@ -254,6 +254,7 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<u3
     if count == 0 {
         return None;
     }
+    know_flags(&mut insns[..count]);
     cpu.stats.blocks += 1;
     mark(cpu, pa, at.min(room));
     if let Some(p) = second {
@@ -293,6 +294,22 @@ fn ends(i: &Insn) -> bool {
         return hot::ends(i.op);
     }
     i.repeated() || isa::ends_at(i.op - hot::COUNT)
+}
+
+/// Lets conditional jumps know which operation set the flags they read.
+fn know_flags(block: &mut [Insn]) {
+    let mut last = FlagOp::Image;
+    for i in block {
+        match hot::op(i.op) {
+            Some(Op::Cmp | Op::Sub | Op::Neg) => last = FlagOp::Sub,
+            Some(Op::Test | Op::And | Op::Or | Op::Xor) => last = FlagOp::Logic,
+            Some(Op::Jcc) => i.op = hot::after_flags(i.op, last),
+            // These leave the flags alone.
+            Some(Op::Mov | Op::Movzx | Op::Movsx | Op::Lea | Op::Push | Op::Pop | Op::Cmovcc | Op::Setcc | Op::Not) => {
+            }
+            _ => last = FlagOp::Image,
+        }
+    }
 }
 
 /// Is this a branch to a fixed target?
