@@ -13,7 +13,7 @@ fn host() -> Host {
 #[test]
 fn the_host_gives_the_same_answer_twice() {
     let (mut a, mut b) = (host(), host());
-    for mode in [Mode::Long64, Mode::Prot32] {
+    for mode in [Mode::Long64, Mode::Prot32, Mode::Prot16] {
         let r = run(Stretch { mode, seed: 3, first: 0, count: 5000 }, &mut a, &mut b, vendor());
         assert_eq!(r.different, 0, "{}", r.differences(10));
         let done: u64 = r.hits.values().map(|h| h.completed).sum();
@@ -29,7 +29,7 @@ fn the_host_gives_the_same_answer_twice() {
 #[test]
 
 fn the_interpreter_agrees_with_the_host() {
-    for mode in [Mode::Long64, Mode::Prot32] {
+    for mode in [Mode::Long64, Mode::Prot32, Mode::Prot16] {
         let mut subject = tabvisor_tests::oracle::subject::Interpreter::new();
         let r = run(Stretch { mode, seed: 4, first: 0, count: 20_000 }, &mut host(), &mut subject, vendor());
         assert_eq!(r.different, 0, "{}", r.differences(10));
