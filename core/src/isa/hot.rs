@@ -186,6 +186,9 @@ hot! {
     CmpMi1 Cmp arith::cmp, 1 M I;
     CmpMi4 Cmp arith::cmp, 4 M I;
     CmpMi8 Cmp arith::cmp, 8 M I;
+    CmpRm1 Cmp arith::cmp, 1 R M;
+    CmpMr2 Cmp arith::cmp, 2 M R;
+    AdcRi8 Adc arith::adc, 8 R I;
     IncR4 Inc arith::inc, 4 R N;
     IncM4 Inc arith::inc, 4 M N;
     DecR4 Dec arith::dec, 4 R N;
@@ -193,6 +196,11 @@ hot! {
     NegR4 Neg arith::neg, 4 R N;
     NegR8 Neg arith::neg, 8 R N;
     NotR4 Not logic::not, 4 R N;
+    NotR8 Not logic::not, 8 R N;
+    OrRr1 Or logic::or, 1 R R;
+    Cbw8 Cbw mov::cbw, 8 N N;
+    NopM2 Nop mov::nop, 2 M N;
+    NopM4 Nop mov::nop, 4 M N;
     AndRr4 And logic::and, 4 R R;
     AndRr8 And logic::and, 8 R R;
     AndRi1 And logic::and, 1 R I;
@@ -222,6 +230,8 @@ hot! {
     ShrRi4 Shr shift::shr, 4 R I;
     ShrRi8 Shr shift::shr, 8 R I;
     ShrRr4 Shr shift::shr, 4 R R;
+    ShlRr8 Shl shift::shl, 8 R R;
+    ShrRr8 Shr shift::shr, 8 R R;
     SarRi4 Sar shift::sar, 4 R I;
     SarRi8 Sar shift::sar, 8 R I;
     RolRi4 Rol shift::rol, 4 R I;
