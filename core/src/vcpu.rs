@@ -13,7 +13,7 @@ use crate::cpu::{Cpu, Shadow, Stop, Vector, event, fault, gp, reg};
 use crate::decode::cache::{self, CodeCache, MAX_BLOCK};
 use crate::decode::insn::{Insn, opnd, slot};
 use crate::decode::{self, Decoded, MAX_LEN};
-use crate::flags;
+use crate::flags::{self, FlagOp};
 use crate::isa::{self, Op, hot};
 use crate::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE, page};
 use crate::size::Size;
@@ -103,8 +103,15 @@ fn run(cpu: &mut Cpu, code: &mut CodeCache) -> CpuExit {
         }
         match lookup(cpu, code) {
             Ok(Some(block)) => {
-                if stretch(cpu, code, block) {
-                    step(cpu, code);
+                match stretch(cpu, code, block) {
+                    Next::Look => {}
+                    Next::Alone => step(cpu, code),
+                    // Blocks that begin in the middle of others are not worth keeping.
+                    Next::Short => {
+                        while cpu.left > 0 && cpu.events == 0 {
+                            step(cpu, code);
+                        }
+                    }
                 }
             }
             Ok(None) => step(cpu, code),
@@ -254,6 +261,7 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<u3
     if count == 0 {
         return None;
     }
+    know_flags(&mut insns[..count]);
     cpu.stats.blocks += 1;
     mark(cpu, pa, at.min(room));
     if let Some(p) = second {
@@ -295,6 +303,22 @@ fn ends(i: &Insn) -> bool {
     i.repeated() || isa::ends_at(i.op - hot::COUNT)
 }
 
+/// Lets conditional jumps know which operation set the flags they read.
+fn know_flags(block: &mut [Insn]) {
+    let mut last = FlagOp::Image;
+    for i in block {
+        match hot::op(i.op) {
+            Some(Op::Cmp | Op::Sub | Op::Neg) => last = FlagOp::Sub,
+            Some(Op::Test | Op::And | Op::Or | Op::Xor) => last = FlagOp::Logic,
+            Some(Op::Jcc) => i.op = hot::after_flags(i.op, last),
+            // These leave the flags alone.
+            Some(Op::Mov | Op::Movzx | Op::Movsx | Op::Lea | Op::Push | Op::Pop | Op::Cmovcc | Op::Setcc | Op::Not) => {
+            }
+            _ => last = FlagOp::Image,
+        }
+    }
+}
+
 /// Is this a branch to a fixed target?
 fn direct(i: &Insn) -> bool {
     let op = hot::op(i.op);
@@ -318,14 +342,23 @@ fn mark(cpu: &mut Cpu, pa: u64, n: usize) {
     }
 }
 
-/// Runs blocks from `block` on for a while. `true`: the instruction at RIP wants to be run
-/// alone.
-fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut block: u32) -> bool {
+/// What the run loop does after a stretch.
+enum Next {
+    /// Looks at events and for the next block.
+    Look,
+    /// Runs the instruction at RIP alone.
+    Alone,
+    /// The budget does not cover the block at RIP.
+    Short,
+}
+
+/// Runs blocks from `block` on for a while.
+fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut block: u32) -> Next {
     for _ in 0..STRETCH {
         let b = &code.blocks[block as usize];
         let count = u64::from(b.count);
         if cpu.left < count {
-            return cpu.left > 0;
+            return Next::Short;
         }
         cpu.left -= count;
         let entry = cpu.rip;
@@ -337,7 +370,7 @@ fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut block: u32) -> bool {
             return stopped(cpu, stop, entry, i, insns);
         }
         if cpu.events != 0 {
-            return false;
+            return Next::Look;
         }
         let side = usize::from(cpu.rip == through);
         let link = code.blocks[block as usize].links[side];
@@ -354,29 +387,29 @@ fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut block: u32) -> bool {
                 block = next;
             }
             // The outer loop meets the same and handles it.
-            _ => return false,
+            _ => return Next::Look,
         }
     }
-    false
+    Next::Look
 }
 
 /// The instruction `i` of `block` did not complete; neither it nor those behind it count.
 #[cold]
 #[inline(never)]
-fn stopped(cpu: &mut Cpu, stop: Stop, entry: u64, i: &Insn, block: &[Insn]) -> bool {
+fn stopped(cpu: &mut Cpu, stop: Stop, entry: u64, i: &Insn, block: &[Insn]) -> Next {
     let done = block.iter().take_while(|b| b.off != i.off).count();
     cpu.left += (block.len() - done) as u64;
     let rip = cpu.rip_mask(entry.wrapping_add(u64::from(i.off)));
     match stop {
         Stop::Alone => {
             cpu.rip = rip;
-            true
+            Next::Alone
         }
         Stop::Fault(f) => {
             // A fault counts as an instruction, so that even a loop of faults uses the budget.
             cpu.left -= 1;
             cpu.deliver_fault(f, rip);
-            false
+            Next::Look
         }
     }
 }

@@ -72,7 +72,7 @@ pub struct Tlb {
     /// Which GiBs (linear address >> 30) large pages were filled from; `None`: too many to list.
     large: Option<Vec<u64>>,
     /// Counts what may have made a fetch lead elsewhere.
-    pub generation: u32,
+    pub generation: u64,
 }
 
 const EMPTY: Entry = Entry { tag: INVALID, add: 0 };
@@ -81,7 +81,14 @@ impl Default for Tlb {
     fn default() -> Self {
         // Through a Vec: an array this large must not pass over the stack.
         let table = || vec![EMPTY; LEN].into_boxed_slice().try_into().expect("LEN entries");
-        Self { read: table(), write: table(), exec: table(), groups: [[Group::default(); LEN / 64]; 3], large: Some(Vec::new()), generation: 0 }
+        Self {
+            read: table(),
+            write: table(),
+            exec: table(),
+            groups: [[Group::default(); LEN / 64]; 3],
+            large: Some(Vec::new()),
+            generation: 0,
+        }
     }
 }
 

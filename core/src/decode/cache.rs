@@ -51,7 +51,7 @@ struct Jump {
     /// Linear address, mode and privilege ([`CodeCache::jump_key`]).
     key: u64,
     /// [`crate::cpu::tlb::Tlb::generation`] at that time.
-    generation: u32,
+    generation: u64,
     /// The block.
     block: u32,
 }
@@ -72,7 +72,13 @@ pub struct CodeCache {
 
 impl Default for CodeCache {
     fn default() -> Self {
-        Self { insns: Vec::new(), blocks: Vec::new(), heads: alloc::vec![0; BUCKETS], jumps: alloc::vec![NO_JUMP; JUMPS], pages: BTreeMap::new() }
+        Self {
+            insns: Vec::new(),
+            blocks: Vec::new(),
+            heads: alloc::vec![0; BUCKETS],
+            jumps: alloc::vec![NO_JUMP; JUMPS],
+            pages: BTreeMap::new(),
+        }
     }
 }
 
@@ -93,13 +99,13 @@ impl CodeCache {
     }
     /// The block a jump with this key led to, if nothing has changed since.
     #[inline(always)]
-    pub fn jump(&self, key: u64, generation: u32) -> Option<u32> {
+    pub fn jump(&self, key: u64, generation: u64) -> Option<u32> {
         let j = &self.jumps[Self::slot(key)];
         (j.key == key && j.generation == generation).then_some(j.block)
     }
     /// Remembers where a jump led.
     #[inline(always)]
-    pub fn set_jump(&mut self, key: u64, generation: u32, block: u32) {
+    pub fn set_jump(&mut self, key: u64, generation: u64, block: u32) {
         self.jumps[Self::slot(key)] = Jump { key, generation, block };
     }
     #[inline(always)]

@@ -37,7 +37,10 @@ pub fn jmp<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 /// Jcc.
 #[inline(always)]
 pub fn jcc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
-    let c = flags::cond(e, f.cc());
+    let c = match f.flag_op() {
+        Some(op) => flags::cond_of_op(e, op, f.cc()),
+        None => flags::cond(e, f.cc()),
+    };
     let t = target(e, f);
     e.jump_if(c, t)
 }

@@ -3,10 +3,11 @@
 //! boots and benchmarks; both run the same semantics.
 #![allow(non_upper_case_globals, reason = "one name serves the enum, the constant and the profile")]
 
-use super::operand::{Hot, NO_CC, kind::*};
+use super::operand::{Hot, NO_CC, after, kind::*};
 use super::{Op, arith, branch, logic, mov, muldiv, shift, stack};
 use crate::cpu::{Cpu, Done, Stop};
 use crate::decode::insn::{Ea, Insn, opnd};
+use crate::flags::FlagOp;
 
 macro_rules! cc {
     () => {
@@ -14,6 +15,18 @@ macro_rules! cc {
     };
     ($cc:literal) => {
         $cc
+    };
+    // Variants are chosen by `after_flags`, never by the instruction alone.
+    ($cc:literal $after:ident) => {
+        NEVER
+    };
+}
+macro_rules! after {
+    () => {
+        after::ANY
+    };
+    ($after:ident) => {
+        after::$after
     };
 }
 macro_rules! known {
@@ -25,7 +38,7 @@ macro_rules! known {
     };
 }
 macro_rules! hot {
-    ($($name:ident $op:ident $f:path, $s:literal $a:ident $b:ident $($cc:literal)?;)*) => {
+    ($($name:ident $op:ident $f:path, $s:literal $a:ident $b:ident $($cc:literal $($after:ident)?)?;)*) => {
         #[repr(u16)]
         enum Number { $($name,)* }
         $(const $name: u16 = Number::$name as u16;)*
@@ -43,8 +56,9 @@ macro_rules! hot {
             if (a == M || b == M) && !flat {
                 return None;
             }
+            #[allow(unreachable_patterns, reason = "the variants of jumps are never chosen here")]
             Some(match (op, i.size as u8, a, b, i.sub) {
-                $((Op::$op, $s, $a, $b, cc!($($cc)?)) => $name,)*
+                $((Op::$op, $s, $a, $b, cc!($($cc $($after)?)?)) => $name,)*
                 _ => return None,
             })
         }
@@ -55,7 +69,7 @@ macro_rules! hot {
             for i in insns {
                 // Every arm returns for itself, so that success goes straight to the next.
                 match i.op {
-                    $($name => if let Err(stop) = $f(cpu, Hot::<$s, $a, $b, { known!($($cc)?) }>(i)) {
+                    $($name => if let Err(stop) = $f(cpu, Hot::<$s, $a, $b, { known!($($cc)?) }, { after!($($($after)?)?) }>(i)) {
                         return Some((i, stop));
                     },)*
                     n => if let Err(stop) = cold(cpu, i, n) {
@@ -84,6 +98,23 @@ fn cold(cpu: &mut Cpu, i: &Insn, n: u16) -> Done {
     match super::HANDLERS.get(usize::from(n - COUNT)) {
         Some(h) => h(cpu, i),
         None => Ok(()),
+    }
+}
+
+/// A condition that no instruction has.
+const NEVER: u8 = 0xff;
+
+/// The number of conditional jumps that know nothing of what set the flags.
+const JUMPS: u16 = 32;
+
+/// The form of a conditional jump that reads flags which `op` set earlier in the block.
+pub fn after_flags(n: u16, op: FlagOp) -> u16 {
+    // The list below has the jumps three times, in the same order.
+    let is_jump = (Jo8..Jo8 + JUMPS).contains(&n);
+    match op {
+        FlagOp::Sub if is_jump => n + (Jo8AfterSub - Jo8),
+        FlagOp::Logic if is_jump => n + (Jo8AfterLogic - Jo8),
+        _ => n,
     }
 }
 
@@ -155,6 +186,9 @@ hot! {
     CmpMi1 Cmp arith::cmp, 1 M I;
     CmpMi4 Cmp arith::cmp, 4 M I;
     CmpMi8 Cmp arith::cmp, 8 M I;
+    CmpRm1 Cmp arith::cmp, 1 R M;
+    CmpMr2 Cmp arith::cmp, 2 M R;
+    AdcRi8 Adc arith::adc, 8 R I;
     IncR4 Inc arith::inc, 4 R N;
     IncM4 Inc arith::inc, 4 M N;
     DecR4 Dec arith::dec, 4 R N;
@@ -162,6 +196,11 @@ hot! {
     NegR4 Neg arith::neg, 4 R N;
     NegR8 Neg arith::neg, 8 R N;
     NotR4 Not logic::not, 4 R N;
+    NotR8 Not logic::not, 8 R N;
+    OrRr1 Or logic::or, 1 R R;
+    Cbw8 Cbw mov::cbw, 8 N N;
+    NopM2 Nop mov::nop, 2 M N;
+    NopM4 Nop mov::nop, 4 M N;
     AndRr4 And logic::and, 4 R R;
     AndRr8 And logic::and, 8 R R;
     AndRi1 And logic::and, 1 R I;
@@ -191,6 +230,8 @@ hot! {
     ShrRi4 Shr shift::shr, 4 R I;
     ShrRi8 Shr shift::shr, 8 R I;
     ShrRr4 Shr shift::shr, 4 R R;
+    ShlRr8 Shl shift::shl, 8 R R;
+    ShrRr8 Shr shift::shr, 8 R R;
     SarRi4 Sar shift::sar, 4 R I;
     SarRi8 Sar shift::sar, 8 R I;
     RolRi4 Rol shift::rol, 4 R I;
@@ -238,6 +279,70 @@ hot! {
     Jle4 Jcc branch::jcc, 4 I N 14;
     Jg8 Jcc branch::jcc, 8 I N 15;
     Jg4 Jcc branch::jcc, 4 I N 15;
+    Jo8AfterSub Jcc branch::jcc, 8 I N 0 SUB;
+    Jo4AfterSub Jcc branch::jcc, 4 I N 0 SUB;
+    Jno8AfterSub Jcc branch::jcc, 8 I N 1 SUB;
+    Jno4AfterSub Jcc branch::jcc, 4 I N 1 SUB;
+    Jb8AfterSub Jcc branch::jcc, 8 I N 2 SUB;
+    Jb4AfterSub Jcc branch::jcc, 4 I N 2 SUB;
+    Jae8AfterSub Jcc branch::jcc, 8 I N 3 SUB;
+    Jae4AfterSub Jcc branch::jcc, 4 I N 3 SUB;
+    Je8AfterSub Jcc branch::jcc, 8 I N 4 SUB;
+    Je4AfterSub Jcc branch::jcc, 4 I N 4 SUB;
+    Jne8AfterSub Jcc branch::jcc, 8 I N 5 SUB;
+    Jne4AfterSub Jcc branch::jcc, 4 I N 5 SUB;
+    Jbe8AfterSub Jcc branch::jcc, 8 I N 6 SUB;
+    Jbe4AfterSub Jcc branch::jcc, 4 I N 6 SUB;
+    Ja8AfterSub Jcc branch::jcc, 8 I N 7 SUB;
+    Ja4AfterSub Jcc branch::jcc, 4 I N 7 SUB;
+    Js8AfterSub Jcc branch::jcc, 8 I N 8 SUB;
+    Js4AfterSub Jcc branch::jcc, 4 I N 8 SUB;
+    Jns8AfterSub Jcc branch::jcc, 8 I N 9 SUB;
+    Jns4AfterSub Jcc branch::jcc, 4 I N 9 SUB;
+    Jp8AfterSub Jcc branch::jcc, 8 I N 10 SUB;
+    Jp4AfterSub Jcc branch::jcc, 4 I N 10 SUB;
+    Jnp8AfterSub Jcc branch::jcc, 8 I N 11 SUB;
+    Jnp4AfterSub Jcc branch::jcc, 4 I N 11 SUB;
+    Jl8AfterSub Jcc branch::jcc, 8 I N 12 SUB;
+    Jl4AfterSub Jcc branch::jcc, 4 I N 12 SUB;
+    Jge8AfterSub Jcc branch::jcc, 8 I N 13 SUB;
+    Jge4AfterSub Jcc branch::jcc, 4 I N 13 SUB;
+    Jle8AfterSub Jcc branch::jcc, 8 I N 14 SUB;
+    Jle4AfterSub Jcc branch::jcc, 4 I N 14 SUB;
+    Jg8AfterSub Jcc branch::jcc, 8 I N 15 SUB;
+    Jg4AfterSub Jcc branch::jcc, 4 I N 15 SUB;
+    Jo8AfterLogic Jcc branch::jcc, 8 I N 0 LOGIC;
+    Jo4AfterLogic Jcc branch::jcc, 4 I N 0 LOGIC;
+    Jno8AfterLogic Jcc branch::jcc, 8 I N 1 LOGIC;
+    Jno4AfterLogic Jcc branch::jcc, 4 I N 1 LOGIC;
+    Jb8AfterLogic Jcc branch::jcc, 8 I N 2 LOGIC;
+    Jb4AfterLogic Jcc branch::jcc, 4 I N 2 LOGIC;
+    Jae8AfterLogic Jcc branch::jcc, 8 I N 3 LOGIC;
+    Jae4AfterLogic Jcc branch::jcc, 4 I N 3 LOGIC;
+    Je8AfterLogic Jcc branch::jcc, 8 I N 4 LOGIC;
+    Je4AfterLogic Jcc branch::jcc, 4 I N 4 LOGIC;
+    Jne8AfterLogic Jcc branch::jcc, 8 I N 5 LOGIC;
+    Jne4AfterLogic Jcc branch::jcc, 4 I N 5 LOGIC;
+    Jbe8AfterLogic Jcc branch::jcc, 8 I N 6 LOGIC;
+    Jbe4AfterLogic Jcc branch::jcc, 4 I N 6 LOGIC;
+    Ja8AfterLogic Jcc branch::jcc, 8 I N 7 LOGIC;
+    Ja4AfterLogic Jcc branch::jcc, 4 I N 7 LOGIC;
+    Js8AfterLogic Jcc branch::jcc, 8 I N 8 LOGIC;
+    Js4AfterLogic Jcc branch::jcc, 4 I N 8 LOGIC;
+    Jns8AfterLogic Jcc branch::jcc, 8 I N 9 LOGIC;
+    Jns4AfterLogic Jcc branch::jcc, 4 I N 9 LOGIC;
+    Jp8AfterLogic Jcc branch::jcc, 8 I N 10 LOGIC;
+    Jp4AfterLogic Jcc branch::jcc, 4 I N 10 LOGIC;
+    Jnp8AfterLogic Jcc branch::jcc, 8 I N 11 LOGIC;
+    Jnp4AfterLogic Jcc branch::jcc, 4 I N 11 LOGIC;
+    Jl8AfterLogic Jcc branch::jcc, 8 I N 12 LOGIC;
+    Jl4AfterLogic Jcc branch::jcc, 4 I N 12 LOGIC;
+    Jge8AfterLogic Jcc branch::jcc, 8 I N 13 LOGIC;
+    Jge4AfterLogic Jcc branch::jcc, 4 I N 13 LOGIC;
+    Jle8AfterLogic Jcc branch::jcc, 8 I N 14 LOGIC;
+    Jle4AfterLogic Jcc branch::jcc, 4 I N 14 LOGIC;
+    Jg8AfterLogic Jcc branch::jcc, 8 I N 15 LOGIC;
+    Jg4AfterLogic Jcc branch::jcc, 4 I N 15 LOGIC;
     Jmp8 Jmp branch::jmp, 8 I N;
     Jmp4 Jmp branch::jmp, 4 I N;
     JmpR8 Jmp branch::jmp, 8 R N;

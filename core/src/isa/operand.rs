@@ -3,6 +3,7 @@
 
 use crate::decode::insn::{Ea, Insn, Stack, opnd};
 use crate::emit::{Emit, Linear, Slot};
+use crate::flags::FlagOp;
 use crate::size::Size;
 use core::ops::Deref;
 
@@ -25,6 +26,8 @@ pub trait Form: Copy + Deref<Target = Insn> {
     fn stack(self) -> Stack;
     /// The condition code.
     fn cc(self) -> u8;
+    /// The operation that set the flags, if the block says so.
+    fn flag_op(self) -> Option<FlagOp>;
 }
 
 /// Nothing is known.
@@ -71,6 +74,10 @@ impl Form for Any<'_> {
     fn cc(self) -> u8 {
         self.0.sub
     }
+    #[inline(always)]
+    fn flag_op(self) -> Option<FlagOp> {
+        None
+    }
 }
 
 /// Kinds of operands of a hot form.
@@ -85,22 +92,32 @@ pub mod kind {
     pub const N: u8 = 3;
 }
 
+/// What set the flags a conditional branch reads, where the block tells.
+pub mod after {
+    /// Unknown.
+    pub const ANY: u8 = 0;
+    /// CMP, SUB or NEG.
+    pub const SUB: u8 = 1;
+    /// TEST, AND, OR or XOR.
+    pub const LOGIC: u8 = 2;
+}
+
 /// No condition code is known.
 pub const NO_CC: u8 = 16;
 
 /// Size, kinds of the first two operands and perhaps the condition are known. Memory is
 /// addressed without a segment, and with 64-bit operands with 64-bit addresses.
 #[derive(Clone, Copy)]
-pub struct Hot<'a, const SIZE: u8, const A: u8, const B: u8, const CC: u8>(pub &'a Insn);
+pub struct Hot<'a, const SIZE: u8, const A: u8, const B: u8, const CC: u8, const AFTER: u8>(pub &'a Insn);
 
-impl<const SIZE: u8, const A: u8, const B: u8, const CC: u8> Deref for Hot<'_, SIZE, A, B, CC> {
+impl<const SIZE: u8, const A: u8, const B: u8, const CC: u8, const AFTER: u8> Deref for Hot<'_, SIZE, A, B, CC, AFTER> {
     type Target = Insn;
     #[inline(always)]
     fn deref(&self) -> &Insn {
         self.0
     }
 }
-impl<const SIZE: u8, const A: u8, const B: u8, const CC: u8> Form for Hot<'_, SIZE, A, B, CC> {
+impl<const SIZE: u8, const A: u8, const B: u8, const CC: u8, const AFTER: u8> Form for Hot<'_, SIZE, A, B, CC, AFTER> {
     #[inline(always)]
     fn size(self) -> Size {
         match SIZE {
@@ -139,6 +156,14 @@ impl<const SIZE: u8, const A: u8, const B: u8, const CC: u8> Form for Hot<'_, SI
     #[inline(always)]
     fn cc(self) -> u8 {
         if CC < NO_CC { CC } else { self.0.sub }
+    }
+    #[inline(always)]
+    fn flag_op(self) -> Option<FlagOp> {
+        match AFTER {
+            after::SUB => Some(FlagOp::Sub),
+            after::LOGIC => Some(FlagOp::Logic),
+            _ => None,
+        }
     }
 }
 
