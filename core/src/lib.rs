@@ -15,6 +15,8 @@ pub mod isa;
 pub mod vcpu;
 pub mod float;
 pub mod mem;
+#[cfg(feature = "profile")]
+pub mod profile;
 pub mod size;
 pub mod time;
 pub mod vector;
