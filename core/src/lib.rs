@@ -14,6 +14,8 @@ pub mod float;
 pub mod interp;
 pub mod isa;
 pub mod mem;
+#[cfg(feature = "profile")]
+pub mod profile;
 pub mod size;
 pub mod time;
 pub mod vcpu;

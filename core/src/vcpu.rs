@@ -366,6 +366,8 @@ fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut block: u32) -> Next {
         cpu.regs[slot::BLOCK as usize] = entry;
         cpu.rip = through;
         let insns = &code.insns[b.start as usize..b.start as usize + b.count as usize];
+        #[cfg(feature = "profile")]
+        crate::profile::sample(insns);
         if let Some((i, stop)) = hot::run(cpu, insns) {
             return stopped(cpu, stop, entry, i, insns);
         }
@@ -429,6 +431,8 @@ fn step(cpu: &mut Cpu, code: &mut CodeCache) {
             Err(fault(Vector::DB))
         }
         None => fetch(cpu).and_then(|i| {
+            #[cfg(feature = "profile")]
+            crate::profile::alone(&i);
             cpu.regs[slot::BLOCK as usize] = rip;
             cpu.rip = cpu.rip_mask(rip.wrapping_add(u64::from(i.len)));
             hot::run(cpu, core::slice::from_ref(&i)).map_or(Ok(()), |(_, stop)| Err(stop))

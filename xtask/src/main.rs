@@ -3,6 +3,9 @@
 //! This file only reads the command line. Each command is one module; `need` is the list of what the
 //! machine must have, `fix` installs it, `project` knows where everything lies.
 
+mod bench;
+mod bench_guest;
+mod bench_report;
 mod count;
 mod doctor;
 mod fix;
@@ -31,6 +34,7 @@ cargo xtask COMMAND
   setup                              install what is missing
   web                                build the page's WebAssembly into www/pkg
   image [NAME ...]                   build guest images into images/out (no name: list them)
+  bench [options]                    our machine beside v86 and QEMU on the same programs (`bench --help`)
   run IMAGE [options]                boot an image here, its serial console in this terminal
   help                               this text";
 
@@ -63,6 +67,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
         "serve" => serve::command(rest).map(done),
         "test" => suite::command(rest),
         "ci" => no_args(command, rest).and_then(|()| suite::command(&[])),
+        "bench" => bench::command(rest).map(done),
         "run" => run::command(rest),
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     }

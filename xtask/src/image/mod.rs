@@ -6,7 +6,7 @@ mod cpio;
 mod deb;
 mod debian;
 mod hello;
-mod kernel;
+pub(crate) mod kernel;
 mod lock;
 mod lz4;
 mod manifest;

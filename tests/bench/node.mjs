@@ -1,0 +1,61 @@
+// Runs the benchmark guest in node: the WebAssembly module and the class `Vm` that the page uses.
+//   node tests/bench/node.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE]
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
+import { VM_STAT, VM_STATE } from '../../www/wasm.js';
+import { Marks, options } from './marks.mjs';
+
+/** A slice: the markers are seen that late at most. */
+const SLICE_MS = 1;
+/** The event loop gets its turn this often. */
+const TURN_MS = 20;
+
+const o = options(process.argv.slice(2));
+const pkg = new URL(o.pkg ? `file://${o.pkg}/` : '../../www/pkg/', import.meta.url);
+const engine = await import(new URL('tabvisor_web.js', pkg).href);
+engine.initSync({ module: new WebAssembly.Module(readFileSync(new URL('tabvisor_web_bg.wasm', pkg))) });
+
+const start = performance.now();
+const seconds = () => (performance.now() - start) / 1000;
+const cpu = () => {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+};
+const vm = new engine.Vm(Number(o.mem ?? 512), 'x86-64-v2', o.cmdline ?? '', false, Date.now());
+vm.load('kernel', readFileSync(o.kernel));
+vm.load('initrd', readFileSync(o.initrd));
+vm.boot();
+
+const marks = new Marks();
+const limit = Number(o.timeout ?? 1800);
+let turned = performance.now();
+while (!marks.done && seconds() < limit) {
+  const wait = vm.run(SLICE_MS);
+  const bytes = vm.takeSerial();
+  if (bytes.length > 0) {
+    if (o.verbose) process.stderr.write(bytes);
+    const known = marks.results.length;
+    marks.take(bytes, { wall: seconds(), cpu: cpu(), instructions: vm.stats()[VM_STAT.instructions] });
+    if (o.out && marks.results.length > known) write();
+  }
+  const state = vm.state();
+  if (state === VM_STATE.off || state === VM_STATE.crashed || wait === Infinity) {
+    marks.errors.push(`the machine stopped: ${vm.report()}`);
+    break;
+  }
+  if (wait > 0) await sleep(Math.min(wait, 500));
+  else if (performance.now() - turned > TURN_MS) {
+    await turn();
+    turned = performance.now();
+  }
+}
+if (!marks.done && marks.errors.length === 0) marks.errors.push(`not done after ${limit} s`);
+write();
+process.exit(marks.done ? 0 : 2);
+
+function write() {
+  const text = `${JSON.stringify(marks.summary('node'), null, 1)}\n`;
+  if (o.out) writeFileSync(o.out, text);
+  else process.stdout.write(text);
+}
