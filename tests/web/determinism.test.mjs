@@ -1,0 +1,63 @@
+// The same machine, run for the same number of instructions, is the same bit for bit: in node, in
+// Chromium and natively. The hash covers CPU, devices and RAM.
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { visit } from './harness.mjs';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const image = `${root}images/out/linux64/`;
+/** @type {{memory: number, cmdline: string, files: {role: string, path: string}[]}} */
+const manifest = JSON.parse(readFileSync(`${image}manifest.json`, 'utf8'));
+/** Early kernel with interrupts, timers and user space still to come: a second or two. */
+const INSTRUCTIONS = 150_000_000;
+
+/** Runs in node and in the page: boots and hashes. @param {any} web @param {any} setup */
+async function hashOf(web, { memory, cmdline, files, instructions }) {
+  const vm = new web.Vm(memory, 'x86-64-v2', cmdline, true, 0);
+  for (const { role, bytes } of files) vm.load(role, bytes);
+  vm.boot();
+  vm.runInstructions(instructions);
+  return vm.stateHash();
+}
+
+const wanted = manifest.files.filter(({ role }) => role === 'kernel' || role === 'initrd');
+const setup = { memory: manifest.memory, cmdline: manifest.cmdline, instructions: INSTRUCTIONS };
+
+test('node, Chromium and the native runner agree on the state of a booting Linux', async (t) => {
+  const web = await import('../../www/pkg/tabvisor_web.js');
+  web.initSync({ module: readFileSync(`${root}www/pkg/tabvisor_web_bg.wasm`) });
+  const files = wanted.map(({ role, path }) => ({ role, bytes: readFileSync(image + path) }));
+  const cpu = process.cpuUsage();
+  const inNode = await hashOf(web, { ...setup, files });
+  const { user } = process.cpuUsage(cpu);
+  t.diagnostic(`node: ${(INSTRUCTIONS / user).toFixed(0)} MIPS of CPU time while booting`);
+  assert.equal(await hashOf(web, { ...setup, files }), inNode, 'a second run in node');
+
+  const visitor = await visit(t);
+  const inChromium = await visitor.page.evaluate(
+    async ({ setup, wanted, code }) => {
+      const web = await import(new URL('pkg/tabvisor_web.js', document.baseURI).href);
+      await web.default();
+      const files = [];
+      for (const { role, path } of wanted) {
+        const response = await fetch(new URL(`images/linux64/${path}`, document.baseURI));
+        files.push({ role, bytes: new Uint8Array(await response.arrayBuffer()) });
+      }
+      const run = new Function(`return ${code}`)();
+      return run(web, { ...setup, files });
+    },
+    { setup, wanted, code: hashOf.toString() },
+  );
+  assert.equal(inChromium, inNode, 'Chromium');
+
+  const runner = spawnSync('cargo', [
+    'xtask', 'run', 'linux64', '--mem', String(manifest.memory), '--deterministic',
+    '--hash-at', String(INSTRUCTIONS), '--max-insns', String(INSTRUCTIONS),
+  ], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  const [, native] = /: ([0-9a-f]{32})\b/.exec(runner.stdout + runner.stderr) ?? [];
+  assert.equal(native, inNode, `the native runner; it said:\n${runner.stderr}`);
+});
