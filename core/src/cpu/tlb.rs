@@ -7,7 +7,6 @@
 
 use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 
 /// log2 of the entries per context.
@@ -18,14 +17,12 @@ const ENTRIES: usize = 1 << CTX_SHIFT;
 const CONTEXTS: usize = 4;
 /// Entries per kind.
 pub const LEN: usize = ENTRIES * CONTEXTS;
-/// A tag that no access matches (bit 62 of a canonical address equals bit 63).
-const INVALID: u64 = 1 << 62;
 
 /// One translation.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Entry {
-    /// Linear address of the page, or a value nothing matches.
+    /// Linear address of the page, or of one that this slot never serves.
     pub tag: u64,
     /// Add to the linear address: the host's address (loads, stores) or the guest-physical
     /// one (fetches).
@@ -75,12 +72,19 @@ pub struct Tlb {
     pub generation: u64,
 }
 
-const EMPTY: Entry = Entry { tag: INVALID, add: 0 };
+/// What slot `i` holds while it has no translation: the tag of a page that is looked up in other slots only, so that
+/// no address matches, canonical or not (a hit skips that check).
+const fn empty(i: usize) -> Entry {
+    Entry { tag: ((i & 1) as u64 ^ 1) << PAGE_SHIFT, add: 0 }
+}
 
 impl Default for Tlb {
     fn default() -> Self {
         // Through a Vec: an array this large must not pass over the stack.
-        let table = || vec![EMPTY; LEN].into_boxed_slice().try_into().expect("LEN entries");
+        let table = || {
+            let entries: Vec<Entry> = (0..LEN).map(empty).collect();
+            entries.into_boxed_slice().try_into().expect("LEN entries")
+        };
         Self {
             read: table(),
             write: table(),
@@ -155,7 +159,8 @@ impl Tlb {
                     bits &= bits - 1;
                     let entry = &mut entries[b as usize];
                     if also(entry) {
-                        *entry = EMPTY;
+                        // 64 is even: the slot's parity is the bit's.
+                        *entry = empty(b as usize);
                         group.used &= !(1 << b);
                     }
                 }
@@ -182,7 +187,7 @@ impl Tlb {
             for c in 0..CONTEXTS as u32 {
                 let i = index(c << CTX_SHIFT, la);
                 if hit(&self.table(kind)[i], la, 1) {
-                    self.table(kind)[i] = EMPTY;
+                    self.table(kind)[i] = empty(i);
                     self.groups[kind as usize][i / 64].used &= !(1 << (i % 64));
                 }
             }
@@ -208,3 +213,37 @@ impl Tlb {
 /// Most GiBs listed in `Tlb::large`.
 const MAX_LARGE: usize = 32;
 const ALL: [Kind; 3] = [Kind::Read, Kind::Write, Kind::Exec];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_slot_serves_no_address() {
+        let tlb = Tlb::default();
+        for high in [0, 1 << 47, 1 << 62, 1 << 63, u64::MAX << 24] {
+            for page in 0..2 * ENTRIES as u64 {
+                for low in [0, 1, 0x7ff, 0xfff] {
+                    let la = high | page << PAGE_SHIFT | low;
+                    for ctx in 0..CONTEXTS as u32 {
+                        assert!(!hit(&tlb.read[index(ctx << CTX_SHIFT, la)], la, 1), "{la:x}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_dropped_slot_is_as_empty_as_a_fresh_one() {
+        let mut tlb = Tlb::default();
+        for la in [0x1000u64, 0x2000] {
+            tlb.fill(Kind::Write, 0, la, 0, Fill::default());
+            assert!(hit(&tlb.write[index(0, la)], la, 1));
+            tlb.flush_page(la);
+            assert_eq!(tlb.write[index(0, la)].tag, empty(index(0, la)).tag);
+            tlb.fill(Kind::Write, 0, la, 0, Fill::default());
+            tlb.flush_all();
+            assert_eq!(tlb.write[index(0, la)].tag, empty(index(0, la)).tag);
+        }
+    }
+}
