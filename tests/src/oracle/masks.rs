@@ -186,8 +186,9 @@ fn undefined(m: &mut Mask, t: &Test, ins: &Instruction, truth: &Out) {
     match ins.code() {
         // With two bad operands it shows which is read first; that is not documented.
         Code::Cmpsb_m8_m8 | Code::Cmpsw_m16_m16 | Code::Cmpsd_m32_m32 | Code::Cmpsq_m64_m64 => m.any_fault = faulted,
-        // Neither is whether all of a far pointer is within its segment before its first part is read.
+        // Neither is whether all of a far pointer or a pair of bounds is within its segment before its first part is read.
         _ if matches!(ins.mnemonic(), M::Lds | M::Les | M::Lss | M::Lfs | M::Lgs)
+            || ins.mnemonic() == M::Bound
             || ins.is_jmp_far_indirect()
             || ins.is_call_far_indirect() =>
         {
