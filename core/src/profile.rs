@@ -101,6 +101,6 @@ pub fn take() -> Vec<Line> {
         let alone = shape & ALONE != 0;
         lines.push(Line { form: format!("{name} {size}{second} {a} {b}{ea}"), hot, alone, count });
     }
-    lines.sort_by(|x, y| y.count.cmp(&x.count));
+    lines.sort_by_key(|line| core::cmp::Reverse(line.count));
     lines
 }

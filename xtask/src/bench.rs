@@ -218,14 +218,22 @@ pub fn command(args: &[String]) -> Result<()> {
             }
             runs.extend(run);
         }
+        // A measurement that is broken off leaves what it has.
+        write_report(&dir, &runs, &options, &load)?;
     }
-    let notes = [format!("load average before {load}, after {}", self::load())];
-    let report = bench_report::make(&runs, &options.only, &notes);
-    println!("\n{}", report.text);
-    fs::write(dir.join("report.md"), &report.text).context("cannot write the report")?;
-    fs::write(dir.join("report.json"), format!("{:#}\n", report.json)).context("cannot write the report")?;
+    let report = write_report(&dir, &runs, &options, &load)?;
+    println!("\n{report}");
     println!("\nin {}: report.md, report.json and what each run wrote", dir.display());
     Ok(())
+}
+
+/// Writes `report.md` and `report.json`; the text of the first.
+fn write_report(dir: &Path, runs: &[Run], options: &Options, before: &str) -> Result<String> {
+    let notes = [format!("load average before {before}, after {}", load())];
+    let report = bench_report::make(runs, &options.only, &notes);
+    fs::write(dir.join("report.md"), &report.text).context("cannot write the report")?;
+    fs::write(dir.join("report.json"), format!("{:#}\n", report.json)).context("cannot write the report")?;
+    Ok(report.text)
 }
 
 /// Compiles the native runner; with the profile it is a program of its own folder.
