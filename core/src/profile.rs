@@ -78,7 +78,8 @@ fn add(i: &Insn, alone: usize, by: u32) {
         Ea::Segmented => 3,
     };
     let size2 = if i.size2 == 0 { 3 } else { log2(i.size2) };
-    let shape = log2(i.size as u8) | size2 << 2 | kind(i.a) << 4 | kind(i.b) << 7 | if memory { ea << 10 } else { 0 } | alone;
+    let shape =
+        log2(i.size as u8) | size2 << 2 | kind(i.a) << 4 | kind(i.b) << 7 | if memory { ea << 10 } else { 0 } | alone;
     if let Some(n) = COUNTS.get((usize::from(i.op) << SHAPE_BITS) + shape) {
         n.store(n.load(Ordering::Relaxed) + u64::from(by), Ordering::Relaxed);
     }
