@@ -135,7 +135,9 @@ hot! {
     MovRi4 Mov mov::mov, 4 R I;
     MovRi8 Mov mov::mov, 8 R I;
     MovRm1 Mov mov::mov, 1 R M;
+    MovRm2 Mov mov::mov, 2 R M;
     MovRm4 Mov mov::mov, 4 R M;
+    Bswap4 Bswap mov::bswap, 4 R N;
     MovRm8 Mov mov::mov, 8 R M;
     MovMr1 Mov mov::mov, 1 M R;
     MovMr2 Mov mov::mov, 2 M R;
@@ -187,8 +189,13 @@ hot! {
     CmpMi4 Cmp arith::cmp, 4 M I;
     CmpMi8 Cmp arith::cmp, 8 M I;
     CmpRm1 Cmp arith::cmp, 1 R M;
+    CmpMr1 Cmp arith::cmp, 1 M R;
     CmpMr2 Cmp arith::cmp, 2 M R;
+    CmpRr2 Cmp arith::cmp, 2 R R;
     AdcRi8 Adc arith::adc, 8 R I;
+    AddRi2 Add arith::add, 2 R I;
+    IncR8 Inc arith::inc, 8 R N;
+    DecR8 Dec arith::dec, 8 R N;
     IncR4 Inc arith::inc, 4 R N;
     IncM4 Inc arith::inc, 4 M N;
     DecR4 Dec arith::dec, 4 R N;
@@ -205,6 +212,7 @@ hot! {
     AndRr8 And logic::and, 8 R R;
     AndRi1 And logic::and, 1 R I;
     AndRi4 And logic::and, 4 R I;
+    AndRi2 And logic::and, 2 R I;
     AndRi8 And logic::and, 8 R I;
     AndRm4 And logic::and, 4 R M;
     AndRm8 And logic::and, 8 R M;
