@@ -58,8 +58,6 @@ pub enum Slot {
     FlagR,
     /// The base of a segment, by number.
     SegBase(u8),
-    /// DF as +1 or -1 (as a wrapping 64-bit number).
-    Direction,
 }
 
 /// A unit of the CPU that may be switched off (CR0.EM, CR0.TS, CR4.OSFXSR).

@@ -4,7 +4,7 @@ use crate::cpu::mode::{ctx, simd_off};
 use crate::cpu::tlb::CTX_SHIFT;
 use crate::cpu::{Cpu, Stop, Vector, fault, gp, memory::canonical};
 use crate::emit::{Bin, Emit, Linear, Slot, Un, Unit};
-use crate::flags::{self, FlagOp};
+use crate::flags::FlagOp;
 use crate::isa::x87::pending_error;
 use crate::size::Size;
 use crate::vector::{self, V128, VecImm, VecOp, VecShift};
@@ -26,13 +26,6 @@ impl Emit for Cpu {
             Slot::FlagB => self.flag_b,
             Slot::FlagR => self.flag_r,
             Slot::SegBase(s) => self.seg[(s & 7) as usize].base,
-            Slot::Direction => {
-                if self.rflags & flags::DF != 0 {
-                    u64::MAX
-                } else {
-                    1
-                }
-            }
         }
     }
     #[inline(always)]
@@ -43,7 +36,6 @@ impl Emit for Cpu {
             Slot::FlagB => self.flag_b = v,
             Slot::FlagR => self.flag_r = v,
             Slot::SegBase(s) => self.seg[(s & 7) as usize].base = v,
-            Slot::Direction => {}
         }
     }
     #[inline(always)]

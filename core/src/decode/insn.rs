@@ -150,8 +150,4 @@ impl Insn {
     pub fn stack_ea(&self) -> bool {
         self.prefix & prefix::STACK_EA != 0
     }
-    /// Is operand `o` memory?
-    pub fn is_mem(o: u8) -> bool {
-        o == opnd::MEM
-    }
 }

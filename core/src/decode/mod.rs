@@ -201,9 +201,7 @@ fn translate(x: &Instruction, bytes: &[u8], mode: u8, off: u16) -> Option<Insn> 
     }
     i.size2 = if i.a == opnd::MEM { sizes[0] } else { sizes[1] } as u8;
     string_segment(x, &mut i, long);
-    if !special(x, &mut i, osize, p, long) {
-        return None;
-    }
+    special(x, &mut i, osize, p, long);
     // x87: the opcode as FOP has it (SDM 1, 8.1.9), which also names ST(i).
     if let Some(&[first @ 0xd8..=0xdf, modrm]) = bytes.get(p.opcode..p.opcode + 2) {
         i.imm = u64::from(first & 7) << 8 | u64::from(modrm);
@@ -351,8 +349,8 @@ fn string_segment(x: &Instruction, i: &mut Insn, long: bool) {
     }
 }
 
-/// Operand sizes and details that the operands do not tell. `false`: undefined.
-fn special(x: &Instruction, i: &mut Insn, osize: Size, p: Prefixes, long: bool) -> bool {
+/// Operand sizes and details that the operands do not tell.
+fn special(x: &Instruction, i: &mut Insn, osize: Size, p: Prefixes, long: bool) {
     use Mnemonic as M;
     // 64-bit mode: pushes, pops and near branches are 64 bits wide (SDM 2 table 2-?: D64, F64).
     let stack_size = match (long, osize) {
@@ -391,11 +389,8 @@ fn special(x: &Instruction, i: &mut Insn, osize: Size, p: Prefixes, long: bool) 
         M::Sysret | M::Sysexit => i.size = Size::B4,
         M::Sysretq | M::Sysexitq => i.size = Size::B8,
         M::Lds | M::Les | M::Lss | M::Lfs | M::Lgs | M::Bound => i.size = osize,
-        M::Lea => {}
-        M::Mov if i.bytes == 0xff => {}
         _ => {}
     }
-    true
 }
 
 /// Is a memory-indirect CALL or JMP far?
