@@ -158,11 +158,14 @@ impl Cpu {
         Ok(())
     }
 
-    /// Writes the stack pointer with the width of the stack segment.
+    /// Writes the stack pointer with the width of the stack segment: SP keeps the rest of ESP,
+    /// ESP clears the upper half of RSP as every 32-bit write does (IRET out of a 64-bit kernel
+    /// must not leave the kernel's upper half in it).
     pub(crate) fn set_sp(&mut self, sp: u64) {
         let m = self.stack_mask();
         let r = &mut self.regs[reg::RSP as usize];
-        *r = *r & !m | sp & m;
+        let keep = if m == 0xffff { 0xffff_0000 } else { 0 };
+        *r = *r & keep | sp & m;
     }
 
     /// The gate of `vector`, checked for presence, type and privilege.
