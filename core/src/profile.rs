@@ -13,7 +13,7 @@ const SHAPE_BITS: u32 = 2 + 2 + 3 + 3 + 2 + 1;
 const ALONE: usize = 1 << (SHAPE_BITS - 1);
 /// One block in so many is counted, on average.
 const EVERY: u32 = 64;
-const OPS: usize = hot::COUNT as usize + isa::COUNT;
+const OPS: usize = hot::COLD as usize + isa::COUNT;
 
 static COUNTS: [AtomicU64; OPS << SHAPE_BITS] = [const { AtomicU64::new(0) }; OPS << SHAPE_BITS];
 
@@ -95,7 +95,7 @@ pub fn take() -> Vec<Line> {
         }
         let (op, shape) = (at >> SHAPE_BITS, at & ((1 << SHAPE_BITS) - 1));
         let hot = op < usize::from(hot::COUNT);
-        let name = if hot { hot::NAMES[op] } else { isa::NAMES[op - usize::from(hot::COUNT)] };
+        let name = if hot { hot::NAMES[op] } else { isa::NAMES[op - usize::from(hot::COLD)] };
         let (size, size2) = (8 << (shape & 3), shape >> 2 & 3);
         let second = if size2 == 3 { String::new() } else { format!("/{}", 8 << size2) };
         let (a, b, ea) = (KINDS[shape >> 4 & 7], KINDS[shape >> 7 & 7], EAS[shape >> 10 & 3]);

@@ -10,11 +10,13 @@ use crate::cpu::exception::Source;
 use crate::cpu::features::Model;
 use crate::cpu::mode::key;
 use crate::cpu::{Cpu, Shadow, Stop, Vector, event, fault, gp, reg};
-use crate::decode::cache::{self, CodeCache, MAX_BLOCK};
-use crate::decode::insn::{Insn, opnd, slot};
+use crate::decode::cache::{self, Block, CodeCache, MAX_BLOCK};
+use crate::decode::cursor::Sealed;
+use crate::decode::insn::{HEAD, Insn, NOTHING, link, opnd, slot};
 use crate::decode::{self, Decoded, MAX_LEN};
 use crate::flags::{self, FlagOp};
-use crate::isa::{self, Op, hot};
+use crate::isa::hot::{self, Left};
+use crate::isa::{self, Op};
 use crate::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE, page};
 use crate::size::Size;
 use alloc::boxed::Box;
@@ -37,8 +39,8 @@ pub struct Vcpu {
     code: CodeCache,
 }
 
-/// Blocks run before the loop function is left, so that the host may swap in optimized code.
-const STRETCH: u32 = 20_000;
+/// Instructions run before the loop function is left, so that the host may swap in optimized code.
+const STRETCH: u64 = 100_000;
 
 impl Vcpu {
     /// A CPU in its reset state.
@@ -98,30 +100,23 @@ fn run(cpu: &mut Cpu, code: &mut CodeCache) -> CpuExit {
             return CpuExit::Budget;
         }
         if cpu.events & event::STEP != 0 {
-            step(cpu, code);
+            step(cpu, code, None);
             continue;
         }
         match lookup(cpu, code) {
             Ok(Some(block)) => {
-                match stretch(cpu, code, block) {
-                    Next::Look => {}
-                    Next::Alone => step(cpu, code),
-                    // Blocks that begin in the middle of others are not worth keeping.
-                    Next::Short => {
-                        while cpu.left > 0 && cpu.events == 0 {
-                            step(cpu, code);
-                        }
-                    }
+                if let Some(alone) = stretch(cpu, code, block) {
+                    step(cpu, code, Some(alone));
                 }
             }
-            Ok(None) => step(cpu, code),
+            Ok(None) => step(cpu, code, None),
             Err(Stop::Fault(f)) => {
                 // The fetch of the first instruction faulted.
                 cpu.left -= 1;
                 let rip = cpu.rip;
                 cpu.deliver_fault(f, rip);
             }
-            Err(Stop::Alone) => step(cpu, code),
+            Err(Stop::Alone) => step(cpu, code, None),
         }
     }
 }
@@ -178,22 +173,18 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache) -> Option<CpuExit> {
     None
 }
 
-/// The block at CS:RIP, decoded if need be. `None`: there is none here (the instruction must
-/// be run alone).
+/// The head record of the block at CS:RIP, decoded if need be. `None`: there is none here (the
+/// instruction must be run alone).
 #[inline]
 fn lookup(cpu: &mut Cpu, code: &mut CodeCache) -> Result<Option<u32>, Stop> {
-    let la = if cpu.long { cpu.rip } else { cpu.seg[reg::CS as usize].base.wrapping_add(cpu.rip) & 0xffff_ffff };
-    let jump = CodeCache::jump_key(la, cpu.mode, cpu.cpl);
-    if let Some(b) = code.jump(jump, cpu.tlb.generation) {
-        return Ok(Some(b));
+    let jump = cpu.jump_key();
+    if let Some(head) = code.jump(jump, cpu.tlb.generation) {
+        return Ok(Some(head));
     }
+    let la = cpu.code_address();
     let pa = cpu.fetch_page(la)?;
-    let found = match code.find(cache::key(pa, cpu.mode)) {
-        Some(b) => Some(b),
-        None => translate(cpu, code, la, pa),
-    };
-    let Some(n) = found else { return Ok(None) };
-    let b = &code.blocks[n as usize];
+    let found = code.find(cache::key(pa, cpu.mode)).or_else(|| translate(cpu, code, la, pa));
+    let Some(b) = found else { return Ok(None) };
     if b.second != 0 {
         let next = (la | (PAGE_SIZE - 1)).wrapping_add(1);
         let next = if cpu.long { next } else { next & 0xffff_ffff };
@@ -201,18 +192,19 @@ fn lookup(cpu: &mut Cpu, code: &mut CodeCache) -> Result<Option<u32>, Stop> {
             return Ok(None);
         }
     }
-    if !cpu.long && cpu.rip + u64::from(b.bytes) - 1 > u64::from(cpu.seg[reg::CS as usize].limit) {
+    let (_, bytes) = code.extent(b.head);
+    if !cpu.long && cpu.rip + bytes - 1 > u64::from(cpu.seg[reg::CS as usize].limit) {
         return Ok(None);
     }
     // What was checked above stays true in flat code within a page until the TLB changes.
     if b.second == 0 && cpu.mode & key::FLAT != 0 {
-        code.set_jump(jump, cpu.tlb.generation, n);
+        code.set_jump(jump, cpu.tlb.generation, b.head);
     }
-    Ok(found)
+    Ok(Some(b.head))
 }
 
 /// Decodes the block at `pa`. `None` if its first instruction cannot be part of a block.
-fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<u32> {
+fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<Block> {
     if !cpu.ram.contains(pa, 1) || cpu.ram.flags(pa >> PAGE_SHIFT) & page::DEVICE != 0 {
         return None;
     }
@@ -272,35 +264,9 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<u3
     Some(code.add(cache::key(pa, cpu.mode), &insns[..count], at as u16, second, linkable))
 }
 
-const NOTHING: Insn = Insn {
-    op: u16::MAX,
-    off: 0,
-    len: 0,
-    size: Size::B1,
-    a: 0,
-    b: 0,
-    c: 0,
-    base: 0,
-    index: 0,
-    scale: 0,
-    ea: decode::insn::Ea::Flat64,
-    seg: 0,
-    prefix: 0,
-    sub: 0,
-    disp: 0,
-    size2: 0,
-    asize: 8,
-    stack: decode::insn::Stack::Flat64,
-    bytes: 0,
-    imm: 0,
-};
-
 /// Does a decoded instruction end its block?
 fn ends(i: &Insn) -> bool {
-    if i.op < hot::COUNT {
-        return hot::ends(i.op);
-    }
-    i.repeated() || isa::ends_at(i.op - hot::COUNT)
+    hot::op(i.op).is_none_or(|op| isa::ends(op) || i.repeated() && i.op >= hot::COLD)
 }
 
 /// Lets conditional jumps know which operation set the flags they read.
@@ -342,83 +308,88 @@ fn mark(cpu: &mut Cpu, pa: u64, n: usize) {
     }
 }
 
-/// What the run loop does after a stretch.
-enum Next {
-    /// Looks at events and for the next block.
-    Look,
-    /// Runs the instruction at RIP alone.
-    Alone,
-    /// The budget does not cover the block at RIP.
-    Short,
-}
-
-/// Runs blocks from `block` on for a while.
-fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut block: u32) -> Next {
-    for _ in 0..STRETCH {
-        let b = &code.blocks[block as usize];
-        let count = u64::from(b.count);
-        if cpu.left < count {
-            return Next::Short;
-        }
-        cpu.left -= count;
-        let entry = cpu.rip;
-        let through = cpu.rip_mask(entry.wrapping_add(u64::from(b.bytes)));
-        cpu.regs[slot::BLOCK as usize] = entry;
-        cpu.rip = through;
-        let insns = &code.insns[b.start as usize..b.start as usize + b.count as usize];
-        #[cfg(feature = "profile")]
-        crate::profile::sample(insns);
-        if let Some((i, stop)) = hot::run(cpu, insns) {
-            return stopped(cpu, stop, entry, i, insns);
-        }
-        if cpu.events != 0 {
-            return Next::Look;
-        }
-        let side = usize::from(cpu.rip == through);
-        let link = code.blocks[block as usize].links[side];
-        if link != 0 {
-            block = link - 1;
-            continue;
-        }
-        match lookup(cpu, code) {
-            Ok(Some(next)) => {
-                let same_page = cpu.rip >> PAGE_SHIFT == entry >> PAGE_SHIFT;
-                if same_page && code.blocks[next as usize].second == 0 && code.blocks[block as usize].linkable {
-                    code.blocks[block as usize].links[side] = next + 1;
-                }
-                block = next;
+/// Runs blocks from the one with this head record on for a while. Returns the instruction at RIP
+/// if it must be run alone.
+fn stretch(cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> Option<Insn> {
+    cpu.floor = cpu.left.saturating_sub(STRETCH);
+    let Some(mut at) = hot::enter(cpu, code.insns(), head) else { return part(cpu, code, head) };
+    loop {
+        match hot::run(cpu, code.insns(), code, at) {
+            Left::Look => return None,
+            Left::Short(head) => return part(cpu, code, head),
+            Left::Stopped(at, stop) => return stopped(cpu, code.insns(), at, stop),
+            Left::Unlinked(leave) => {
+                // The outer loop meets what goes wrong again, and handles it.
+                let Ok(Some(head)) = lookup(cpu, code) else { return None };
+                tie(cpu, code, leave, head);
+                at = hot::enter(cpu, code.insns(), head)?;
             }
-            // The outer loop meets the same and handles it.
-            _ => return Next::Look,
         }
     }
-    Next::Look
 }
 
-/// The instruction `i` of `block` did not complete; neither it nor those behind it count.
+/// Lets the block that is left through this record know that it led to `head`, for next time.
+fn tie(cpu: &Cpu, code: &mut CodeCache, leave: usize, head: u32) {
+    let entry = cpu.regs[slot::BLOCK as usize];
+    let Some(record) = code.insns().get(leave) else { return };
+    let side = cpu.rip == cpu.rip_mask(entry.wrapping_add(record.block_bytes()));
+    let same_page = cpu.rip >> PAGE_SHIFT == entry >> PAGE_SHIFT;
+    let within = (cpu.rip & (PAGE_SIZE - 1)) + code.extent(head).1 <= PAGE_SIZE;
+    code.tie(leave, side, if same_page && within { head } else { link::NEVER });
+}
+
+/// Runs what the budget covers of the block with this head record, which is less than all of it.
 #[cold]
 #[inline(never)]
-fn stopped(cpu: &mut Cpu, stop: Stop, entry: u64, i: &Insn, block: &[Insn]) -> Next {
-    let done = block.iter().take_while(|b| b.off != i.off).count();
-    cpu.left += (block.len() - done) as u64;
-    let rip = cpu.rip_mask(entry.wrapping_add(u64::from(i.off)));
+fn part(cpu: &mut Cpu, code: &CodeCache, head: u32) -> Option<Insn> {
+    let first = head as usize + 1;
+    let n = cpu.left as usize;
+    if n == 0 || cpu.left >= code.extent(head).0 {
+        // Either way the outer loop knows what to do.
+        return None;
+    }
+    let rest = code.insns().get(first + n)?;
+    let mut insns = [NOTHING; MAX_BLOCK + 2];
+    insns[0] = Insn::head(n, rest.off);
+    insns.get_mut(1..=n)?.copy_from_slice(code.insns().range(first, first + n));
+    insns[n + 1] = Insn::leave(rest.off, link::UNKNOWN);
+    let insns = Sealed::new(&insns[..n + 2])?;
+    cpu.floor = 0;
+    let at = hot::enter(cpu, insns, 0)?;
+    match hot::run(cpu, insns, code, at) {
+        Left::Stopped(at, stop) => stopped(cpu, insns, at, stop),
+        _ => None,
+    }
+}
+
+/// The instruction at this place did not complete; neither it nor those behind it count. Returns
+/// it if it must be run alone.
+#[cold]
+#[inline(never)]
+fn stopped(cpu: &mut Cpu, insns: Sealed<'_>, at: usize, stop: Stop) -> Option<Insn> {
+    let i = *insns.get(at)?;
+    let before = insns.range(at.saturating_sub(MAX_BLOCK), at);
+    let done = before.iter().rev().take_while(|i| i.op != HEAD).count();
+    let head = insns.get(at - done - 1)?;
+    cpu.left += head.block_count() - done as u64;
+    let rip = cpu.rip_mask(cpu.regs[slot::BLOCK as usize].wrapping_add(u64::from(i.off)));
     match stop {
         Stop::Alone => {
             cpu.rip = rip;
-            Next::Alone
+            Some(i)
         }
         Stop::Fault(f) => {
             // A fault counts as an instruction, so that even a loop of faults uses the budget.
             cpu.left -= 1;
             cpu.deliver_fault(f, rip);
-            Next::Look
+            None
         }
     }
 }
 
-/// Fetches, decodes and runs the one instruction at CS:RIP.
-fn step(cpu: &mut Cpu, code: &mut CodeCache) {
-    let _ = code;
+/// Runs the one instruction at CS:RIP; fetches and decodes it if it is not `known` from its block,
+/// which began at the address in [`slot::BLOCK`].
+fn step(cpu: &mut Cpu, code: &CodeCache, known: Option<Insn>) {
     cpu.stats.alone += 1;
     cpu.left -= 1;
     cpu.alone = true;
@@ -430,12 +401,16 @@ fn step(cpu: &mut Cpu, code: &mut CodeCache) {
             cpu.dr[6] |= bits;
             Err(fault(Vector::DB))
         }
-        None => fetch(cpu).and_then(|i| {
+        None => known.map_or_else(|| fetch(cpu), Ok).and_then(|i| {
             #[cfg(feature = "profile")]
             crate::profile::alone(&i);
-            cpu.regs[slot::BLOCK as usize] = rip;
+            cpu.regs[slot::BLOCK as usize] = cpu.rip_mask(rip.wrapping_sub(u64::from(i.off)));
             cpu.rip = cpu.rip_mask(rip.wrapping_add(u64::from(i.len)));
-            hot::run(cpu, core::slice::from_ref(&i)).map_or(Ok(()), |(_, stop)| Err(stop))
+            let insns = [i, Insn::leave(0, link::UNKNOWN)];
+            match Sealed::new(&insns).map(|insns| hot::run(cpu, insns, code, 0)) {
+                Some(Left::Stopped(_, stop)) => Err(stop),
+                _ => Ok(()),
+            }
         }),
     };
     cpu.alone = false;
@@ -454,7 +429,8 @@ fn step(cpu: &mut Cpu, code: &mut CodeCache) {
             }
         }
         Err(Stop::Fault(f)) => cpu.deliver_fault(f, rip),
-        Err(Stop::Alone) => {}
+        // It waits.
+        Err(Stop::Alone) => cpu.rip = rip,
     }
 }
 

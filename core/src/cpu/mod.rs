@@ -244,6 +244,8 @@ pub struct Cpu {
     pub tlb_ctx: u32,
     /// Instructions left of the budget of this run.
     pub left: u64,
+    /// What `left` may not fall below before the interpreter's loop is left.
+    pub floor: u64,
     /// `retired` plus `left` at the beginning of the run.
     pub retired_end: u64,
     /// ES, CS, SS, DS, FS, GS, LDTR, TR.
@@ -356,6 +358,7 @@ impl Cpu {
             simd_off: 0,
             tlb_ctx: 0,
             left: 0,
+            floor: 0,
             retired_end: 0,
             seg: [Segment::default(); 8],
             xmm: [[0; 2]; 16],

@@ -2,6 +2,7 @@
 //! change instead of at every instruction: the decoder's mode key, the TLB context.
 
 use super::{Cpu, cr0, cr4, event, reg, segment::attr};
+use crate::decode::cache::CodeCache;
 use crate::flags;
 use crate::size::Size;
 
@@ -98,6 +99,18 @@ impl Cpu {
     #[inline(always)]
     pub fn rip_mask(&self, v: u64) -> u64 {
         v & self.rip_bits
+    }
+
+    /// The linear address of CS:RIP.
+    #[inline(always)]
+    pub fn code_address(&self) -> u64 {
+        if self.long { self.rip } else { self.seg[reg::CS as usize].base.wrapping_add(self.rip) & 0xffff_ffff }
+    }
+
+    /// Key of CS:RIP in the jump cache.
+    #[inline(always)]
+    pub fn jump_key(&self) -> u64 {
+        CodeCache::jump_key(self.code_address(), self.mode, self.cpl)
     }
 
     /// The mask of offsets in the stack segment.

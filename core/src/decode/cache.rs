@@ -2,7 +2,8 @@
 //! mode, so that they survive every change of page tables. A block lies in one page; only the
 //! single instruction that crosses into the next page makes a block of two.
 
-use super::insn::Insn;
+use super::cursor::Sealed;
+use super::insn::{Insn, link};
 use crate::mem::PAGE_SHIFT;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -15,28 +16,22 @@ const MAX_INSNS: usize = 384 * 1024;
 const BUCKETS: usize = 1 << 15;
 
 /// A run of instructions.
+///
+/// The links between blocks are in its leave record ([`Insn::leave`]). Invariant: a link stays
+/// within the page. So the mapping and the mode cannot differ, the target of a direct branch is
+/// always the same block, and both die together.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
     /// Guest-physical address and mode ([`key`]).
     pub key: u64,
-    /// First instruction in the arena.
-    pub start: u32,
-    /// Number of instructions.
-    pub count: u16,
-    /// Bytes of code.
-    pub bytes: u16,
+    /// Its head record in the arena.
+    pub head: u32,
+    /// Its leave record.
+    leave: u32,
     /// Guest-physical page of the second page, plus one; 0 if there is none.
     pub second: u32,
     /// The next block of the same bucket, plus one.
     next: u32,
-    /// May the next block be remembered? It then ends with a direct branch or nowhere special,
-    /// in flat code, and does not cross a page.
-    pub linkable: bool,
-    /// The blocks reached by the taken branch and by falling through, plus one; 0 if unknown.
-    ///
-    /// Invariant: a link stays within the page. So the mapping and the mode cannot differ, the
-    /// target of a direct branch is always the same block, and both die together.
-    pub links: [u32; 2],
 }
 
 /// Guest-physical address and mode in one number.
@@ -52,8 +47,8 @@ struct Jump {
     key: u64,
     /// [`crate::cpu::tlb::Tlb::generation`] at that time.
     generation: u64,
-    /// The block.
-    block: u32,
+    /// The block's head record.
+    head: u32,
 }
 
 /// Entries of the jump cache.
@@ -61,10 +56,10 @@ const JUMPS: usize = 4096;
 
 /// All decoded code.
 pub struct CodeCache {
-    /// Instructions of all blocks.
-    pub insns: Vec<Insn>,
+    /// Instructions of all blocks, with their records; a leave record is the last.
+    insns: Vec<Insn>,
     /// The blocks; dead ones have key `u64::MAX`.
-    pub blocks: Vec<Block>,
+    blocks: Vec<Block>,
     heads: Vec<u32>,
     jumps: Vec<Jump>,
     pages: BTreeMap<u32, Vec<u32>>,
@@ -73,7 +68,8 @@ pub struct CodeCache {
 impl Default for CodeCache {
     fn default() -> Self {
         Self {
-            insns: Vec::new(),
+            // All of it at once: growing would leave holes in a WebAssembly heap. Place 0 is no block's.
+            insns: first(Vec::with_capacity(MAX_INSNS)),
             blocks: Vec::new(),
             heads: alloc::vec![0; BUCKETS],
             jumps: alloc::vec![NO_JUMP; JUMPS],
@@ -82,13 +78,19 @@ impl Default for CodeCache {
     }
 }
 
+fn first(mut arena: Vec<Insn>) -> Vec<Insn> {
+    arena.clear();
+    arena.push(Insn::leave(0, link::UNKNOWN));
+    arena
+}
+
 #[inline(always)]
 fn bucket(key: u64) -> usize {
     (key ^ key >> 17).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> (usize::BITS - 15)
 }
 
 /// A key that no jump has: not canonical, no such mode.
-const NO_JUMP: Jump = Jump { key: 0x5555 << 48, generation: 0, block: 0 };
+const NO_JUMP: Jump = Jump { key: 0x5555 << 48, generation: 0, head: 0 };
 
 impl CodeCache {
     /// Key of a linear address in the jump cache. The bits above a canonical address are copies
@@ -97,30 +99,48 @@ impl CodeCache {
     pub fn jump_key(la: u64, mode: u8, cpl: u8) -> u64 {
         la ^ u64::from(mode | cpl << 4) << 48
     }
-    /// The block a jump with this key led to, if nothing has changed since.
+    /// The head record of the block a jump with this key led to, if nothing has changed since.
     #[inline(always)]
     pub fn jump(&self, key: u64, generation: u64) -> Option<u32> {
         let j = &self.jumps[Self::slot(key)];
-        (j.key == key && j.generation == generation).then_some(j.block)
+        (j.key == key && j.generation == generation).then_some(j.head)
     }
     /// Remembers where a jump led.
     #[inline(always)]
-    pub fn set_jump(&mut self, key: u64, generation: u64, block: u32) {
-        self.jumps[Self::slot(key)] = Jump { key, generation, block };
+    pub fn set_jump(&mut self, key: u64, generation: u64, head: u32) {
+        self.jumps[Self::slot(key)] = Jump { key, generation, head };
     }
     #[inline(always)]
     fn slot(key: u64) -> usize {
         (key ^ key >> 12) as usize & (JUMPS - 1)
     }
 
+    /// All instructions and records.
+    #[inline]
+    pub fn insns(&self) -> Sealed<'_> {
+        Sealed::new(&self.insns).expect("blocks are added whole, with their leave records")
+    }
+    /// Instructions and bytes of the block with this head record.
+    pub fn extent(&self, head: u32) -> (u64, u64) {
+        self.insns.get(head as usize).map_or((0, 0), |head| (head.block_count(), head.block_bytes()))
+    }
+    /// Lets a leave record know where `side` leads.
+    pub fn tie(&mut self, leave: usize, side: bool, to: u32) {
+        if let Some(record) = self.insns.get_mut(leave) {
+            if record.link(side) == link::UNKNOWN {
+                record.set_link(side, to);
+            }
+        }
+    }
+
     /// The block with this key.
     #[inline]
-    pub fn find(&self, key: u64) -> Option<u32> {
+    pub fn find(&self, key: u64) -> Option<Block> {
         let mut b = self.heads[bucket(key)];
         while b != 0 {
             let block = &self.blocks[b as usize - 1];
             if block.key == key {
-                return Some(b - 1);
+                return Some(*block);
             }
             b = block.next;
         }
@@ -129,25 +149,28 @@ impl CodeCache {
 
     /// Is there no room for another block?
     pub fn full(&self) -> bool {
-        self.insns.len() + MAX_BLOCK > MAX_INSNS
+        self.insns.len() + MAX_BLOCK + 2 > MAX_INSNS
     }
 
-    /// Adds a block and returns its number.
-    pub fn add(&mut self, key: u64, insns: &[Insn], bytes: u16, second: Option<u64>, linkable: bool) -> u32 {
-        let start = self.insns.len() as u32;
+    /// Adds a block. `linkable`: it ends with a direct branch or nowhere special, in flat code.
+    pub fn add(&mut self, key: u64, insns: &[Insn], bytes: u16, second: Option<u64>, linkable: bool) -> Block {
+        let head = self.insns.len() as u32;
+        let leave = head + 1 + insns.len() as u32;
+        let linkable = linkable && second.is_none();
+        self.insns.push(Insn::head(insns.len(), bytes));
         self.insns.extend_from_slice(insns);
+        self.insns.push(Insn::leave(bytes, if linkable { link::UNKNOWN } else { link::NEVER }));
         let n = self.blocks.len() as u32;
-        let head = &mut self.heads[bucket(key)];
+        let bucket = &mut self.heads[bucket(key)];
         let second = second.map_or(0, |p| p as u32 + 1);
-        let count = insns.len() as u16;
-        let linkable = linkable && second == 0;
-        self.blocks.push(Block { key, start, count, bytes, second, next: *head, linkable, links: [0; 2] });
-        *head = n + 1;
+        let block = Block { key, head, leave, second, next: *bucket };
+        self.blocks.push(block);
+        *bucket = n + 1;
         self.pages.entry((key >> (8 + PAGE_SHIFT)) as u32).or_default().push(n);
         if second != 0 {
             self.pages.entry(second - 1).or_default().push(n);
         }
-        n
+        block
     }
 
     /// Forgets all blocks of a page.
@@ -177,14 +200,15 @@ impl CodeCache {
                 at = block.next;
             }
         }
-        self.blocks[n as usize].key = u64::MAX;
-        self.blocks[n as usize].links = [0; 2];
+        let block = &mut self.blocks[n as usize];
+        block.key = u64::MAX;
+        self.insns[block.leave as usize] = Insn::leave(0, link::NEVER);
     }
 
     /// Forgets everything; returns the pages that had code.
     pub fn clear(&mut self) -> Vec<u32> {
         let pages = core::mem::take(&mut self.pages).into_keys().collect();
-        self.insns.clear();
+        self.insns = first(core::mem::take(&mut self.insns));
         self.blocks.clear();
         self.heads.fill(0);
         pages

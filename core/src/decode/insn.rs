@@ -1,6 +1,7 @@
 //! The pre-decoded instruction: what the interpreter runs and the JIT compiles.
 //! 32 bytes, no pointers, position independent: `off` counts from the start of the block.
 
+use crate::isa::hot::LEAVE;
 use crate::size::Size;
 
 /// An operand of an instruction, in one byte: a register with its class, memory or immediate.
@@ -128,6 +129,74 @@ pub struct Insn {
 }
 
 const _: () = assert!(size_of::<Insn>() == 32);
+
+/// Ends of a block that lead elsewhere, as places of head records; see [`Insn::leave`].
+pub mod link {
+    /// Not looked for yet.
+    pub const UNKNOWN: u32 = 0;
+    /// May lead to a different block every time.
+    pub const NEVER: u32 = u32::MAX;
+}
+
+/// A block lies in the arena as a head record, its instructions, and a leave record. Records
+/// have the shape of instructions, so that the interpreter walks over one array.
+impl Insn {
+    /// The record in front of a block: number of instructions and bytes of code.
+    pub fn head(count: usize, bytes: u16) -> Self {
+        Self { op: HEAD, disp: i32::from(bytes), imm: count as u64, ..NOTHING }
+    }
+    /// Instructions of the block this is the head of.
+    #[inline(always)]
+    pub fn block_count(&self) -> u64 {
+        self.imm
+    }
+    /// Bytes of code of the block this is the head or the leave record of.
+    #[inline(always)]
+    pub fn block_bytes(&self) -> u64 {
+        u64::from(self.disp as u32)
+    }
+    /// The record behind a block: where a taken branch and falling through lead.
+    pub fn leave(bytes: u16, links: u32) -> Self {
+        Self { op: LEAVE, disp: i32::from(bytes), imm: u64::from(links) << 32 | u64::from(links), ..NOTHING }
+    }
+    /// The head record that `side` (0: branch taken, 1: fallen through) leads to, or a [`link`].
+    #[inline(always)]
+    pub fn link(&self, side: bool) -> u32 {
+        (self.imm >> (u32::from(side) * 32)) as u32
+    }
+    /// Remembers where `side` leads.
+    pub fn set_link(&mut self, side: bool, to: u32) {
+        let shift = u32::from(side) * 32;
+        self.imm = self.imm & !(0xffff_ffff << shift) | u64::from(to) << shift;
+    }
+}
+
+/// [`Insn::op`] of a head record; it is never run.
+pub const HEAD: u16 = u16::MAX;
+
+/// No instruction; what the records have in the fields they do not use.
+pub const NOTHING: Insn = Insn {
+    op: HEAD,
+    off: 0,
+    len: 0,
+    size: Size::B1,
+    a: opnd::NONE,
+    b: opnd::NONE,
+    c: opnd::NONE,
+    base: slot::ZERO,
+    index: slot::ZERO,
+    scale: 0,
+    ea: Ea::Flat64,
+    seg: 0,
+    prefix: 0,
+    sub: 0,
+    disp: 0,
+    size2: 0,
+    asize: 8,
+    stack: Stack::Flat64,
+    bytes: 0,
+    imm: 0,
+};
 
 impl Insn {
     /// Has the LOCK prefix?

@@ -1,6 +1,7 @@
 //! From bytes to [`Insn`]: iced-x86 decodes, this file translates operands.
 
 pub mod cache;
+pub mod cursor;
 pub mod insn;
 
 use crate::cpu::mode::key;

@@ -74,8 +74,10 @@ macro_rules! table {
 
         /// The interpreter's functions, by [`Op`].
         pub static HANDLERS: [Handler; COUNT] = [$(handler!($kind $f),)*];
-        /// Does the operation end a block?
-        static ENDS: [bool; COUNT] = [$(ends!($kind),)*];
+        /// Does the operation end its block?
+        pub const fn ends(op: Op) -> bool {
+            match op { $(Op::$op => ends!($kind),)* }
+        }
         /// All operations, in order.
         static OPS: [Op; COUNT] = [$(Op::$op,)*];
         /// Names, for people.
@@ -667,17 +669,12 @@ pub fn op_of(x: &Instruction) -> Option<(Op, u8)> {
 /// The dispatch number of an instruction: a hot form if there is one, else its operation.
 pub fn dispatch(op: Op, i: &Insn) -> u16 {
     if op == Op::Mov && i.bytes == 0xff && (i.a == opnd::MEM || i.b == opnd::MEM) {
-        return hot::COUNT + Op::MovMoffs as u16;
+        return hot::COLD + Op::MovMoffs as u16;
     }
-    hot::select(op, i).unwrap_or(hot::COUNT + op as u16)
+    hot::select(op, i).unwrap_or(hot::COLD + op as u16)
 }
 
 /// The operation with this number.
 pub fn op_at(n: u16) -> Option<Op> {
     OPS.get(usize::from(n)).copied()
-}
-
-/// Does the operation with this number end its block?
-pub fn ends_at(n: u16) -> bool {
-    ENDS.get(usize::from(n)).copied().unwrap_or(true)
 }

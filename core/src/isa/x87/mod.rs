@@ -71,9 +71,7 @@ pub(crate) fn pending_error(cpu: &mut Cpu) -> Done {
     if cpu.bus().fpu_error(true) {
         return Ok(());
     }
-    // Waits in front of this instruction, as HLT waits behind itself. Run alone, an instruction
-    // is its own block.
-    cpu.rip = cpu.regs[slot::BLOCK as usize];
+    // Waits in front of this instruction, as HLT waits behind itself.
     cpu.events |= event::HALTED | event::CHECK;
     Err(Stop::Alone)
 }
