@@ -3,8 +3,8 @@
 //! boots and benchmarks; both run the same semantics.
 #![allow(non_upper_case_globals, reason = "one name serves the enum, the constant and the profile")]
 
-use super::operand::{Hot, NO_CC, after, kind::*};
-use super::{Op, arith, branch, logic, mov, muldiv, shift, stack};
+use super::operand::{Hot, NO_CC, NO_SIZE, after, kind::*};
+use super::{Op, arith, branch, logic, mov, muldiv, shift, sse, stack};
 use crate::cpu::{Cpu, Done, Stop};
 use crate::decode::cache::CodeCache;
 use crate::decode::cursor::Sealed;
@@ -31,6 +31,14 @@ macro_rules! after {
         after::$after
     };
 }
+macro_rules! size {
+    (_) => {
+        NO_SIZE
+    };
+    ($s:literal) => {
+        $s
+    };
+}
 macro_rules! known {
     () => {
         NO_CC
@@ -40,7 +48,7 @@ macro_rules! known {
     };
 }
 macro_rules! hot {
-    ($($name:ident $op:ident $f:path, $s:literal $a:ident $b:ident $($cc:literal $($after:ident)?)?;)*) => {
+    ($($name:ident $op:ident $f:path, $s:tt $a:ident $b:ident $($cc:literal $($after:ident)?)?;)*) => {
         #[repr(u16)]
         enum Number { $($name,)* }
         $(const $name: u16 = Number::$name as u16;)*
@@ -77,7 +85,7 @@ macro_rules! hot {
                     // Every arm returns for itself, so that success goes straight on.
                     match i.op {
                         $($name => {
-                            if let Err(stop) = $f(cpu, Hot::<$s, $a, $b, { known!($($cc)?) }, { after!($($($after)?)?) }>(i)) {
+                            if let Err(stop) = $f(cpu, Hot::<{ size!($s) }, $a, $b, { known!($($cc)?) }, { after!($($($after)?)?) }>(i)) {
                                 return Left::Stopped(insns.place(at), stop);
                             }
                             if const { super::ends(Op::$op) } {
@@ -186,6 +194,7 @@ pub fn after_flags(n: u16, op: FlagOp) -> u16 {
 fn kind_of(o: u8) -> Option<u8> {
     match o {
         0..=15 => Some(R),
+        0x20..=0x2f => Some(X),
         opnd::MEM => Some(M),
         opnd::IMM => Some(I),
         opnd::NONE => Some(N),
@@ -427,4 +436,18 @@ hot! {
     Cmov4 Cmovcc mov::cmovcc, 4 R R;
     Cmov8 Cmovcc mov::cmovcc, 8 R R;
     Setcc1 Setcc mov::setcc, 1 R N;
+    MovapsXx Movaps sse::mov::movaps, _ X X;
+    MovapsXm Movaps sse::mov::movaps, _ X M;
+    MovapsMx Movaps sse::mov::movaps, _ M X;
+    MovupsXm Movups sse::mov::movups, _ X M;
+    MovupsMx Movups sse::mov::movups, _ M X;
+    MovqXm Movq sse::mov::movq, _ X M;
+    MovqMx Movq sse::mov::movq, _ M X;
+    MovdXr Movd sse::mov::movd, _ X R;
+    PadddXx Paddd sse::int::paddd, _ X X;
+    PxorXx Pxor sse::int::pxor, _ X X;
+    PorXx Por sse::int::por, _ X X;
+    PslldXi Pslld sse::int::pslld, _ X I;
+    PsrldXi Psrld sse::int::psrld, _ X I;
+    PshufdXx Pshufd sse::shuffle::pshufd, _ X X;
 }

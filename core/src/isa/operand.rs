@@ -20,6 +20,8 @@ pub trait Form: Copy + Deref<Target = Insn> {
     fn b_imm(self) -> bool;
     /// May registers be AH, CH, DH or BH?
     fn high(self) -> bool;
+    /// May registers of a vector instruction be MMX registers?
+    fn mmx(self) -> bool;
     /// How the memory operand is addressed.
     fn ea(self) -> Ea;
     /// How the stack is addressed.
@@ -63,6 +65,10 @@ impl Form for Any<'_> {
         true
     }
     #[inline(always)]
+    fn mmx(self) -> bool {
+        true
+    }
+    #[inline(always)]
     fn ea(self) -> Ea {
         self.0.ea
     }
@@ -90,6 +96,8 @@ pub mod kind {
     pub const I: u8 = 2;
     /// Whatever it is, the semantics do not ask.
     pub const N: u8 = 3;
+    /// An XMM register.
+    pub const X: u8 = 4;
 }
 
 /// What set the flags a conditional branch reads, where the block tells.
@@ -101,6 +109,9 @@ pub mod after {
     /// TEST, AND, OR or XOR.
     pub const LOGIC: u8 = 2;
 }
+
+/// The operand size is not known.
+pub const NO_SIZE: u8 = 0;
 
 /// No condition code is known.
 pub const NO_CC: u8 = 16;
@@ -124,7 +135,8 @@ impl<const SIZE: u8, const A: u8, const B: u8, const CC: u8, const AFTER: u8> Fo
             1 => Size::B1,
             2 => Size::B2,
             4 => Size::B4,
-            _ => Size::B8,
+            8 => Size::B8,
+            _ => self.0.size,
         }
     }
     #[inline(always)]
@@ -142,6 +154,10 @@ impl<const SIZE: u8, const A: u8, const B: u8, const CC: u8, const AFTER: u8> Fo
     #[inline(always)]
     fn high(self) -> bool {
         false
+    }
+    #[inline(always)]
+    fn mmx(self) -> bool {
+        A != kind::X && B != kind::X
     }
     #[inline(always)]
     fn ea(self) -> Ea {

@@ -79,6 +79,14 @@ pub(super) fn store_low<E: Emit>(e: &mut E, i: &Insn, size: Size, v: E::Val) -> 
 pub(super) fn xmm_or_mem<E: Emit>(e: &mut E, i: &Insn, o: u8) -> Result<E::Vec, E::Stop> {
     if o == opnd::MEM { load16(e, i, true) } else { Ok(e.vget(o & 15)) }
 }
+/// The second operand: an XMM register or 16 bytes of aligned memory.
+///
+/// # Errors
+/// Faults of the memory operand.
+#[inline(always)]
+fn xmm_b<E: Emit, F: Form>(e: &mut E, f: F) -> Result<E::Vec, E::Stop> {
+    if f.b_mem() { load16(e, &f, true) } else { Ok(e.vget(f.b & 15)) }
+}
 /// The low `size` bytes of an XMM, MMX or general register, or that much memory.
 ///
 /// # Errors
@@ -117,11 +125,11 @@ pub(super) fn widen<E: Emit>(e: &mut E, v: E::Val) -> E::Vec {
 /// dst = dst op src, for XMM registers and, in the low 64 bits, for MMX registers.
 #[inline(always)]
 pub(super) fn two<E: Emit, F: Form>(e: &mut E, f: F, op: VecOp) -> R<E> {
-    if is_mm(f.a) {
+    if f.mmx() && is_mm(f.a) {
         return two_mm(e, &f, op);
     }
     e.simd(Unit::Sse)?;
-    let b = xmm_or_mem(e, &f, f.b)?;
+    let b = xmm_b(e, f)?;
     let a = e.vget(f.a & 15);
     let r = e.vec(op, a, b);
     e.vset(f.a & 15, r);
@@ -168,7 +176,7 @@ pub(super) fn commit_mm<E: Emit>(e: &mut E, i: &Insn, v: E::Vec, half: u8) {
 #[inline(always)]
 pub(super) fn two_imm<E: Emit, F: Form>(e: &mut E, f: F, op: VecImm) -> R<E> {
     e.simd(Unit::Sse)?;
-    let b = xmm_or_mem(e, &f, f.b)?;
+    let b = xmm_b(e, f)?;
     let a = e.vget(f.a & 15);
     let r = e.vec_imm(op, a, b, f.imm as u8);
     e.vset(f.a & 15, r);
@@ -178,11 +186,11 @@ pub(super) fn two_imm<E: Emit, F: Form>(e: &mut E, f: F, op: VecImm) -> R<E> {
 /// dst = dst shifted by the source's low 64 bits, or an immediate.
 #[inline(always)]
 pub(super) fn shift<E: Emit, F: Form>(e: &mut E, f: F, op: VecShift) -> R<E> {
-    if is_mm(f.a) {
+    if f.mmx() && is_mm(f.a) {
         return shift_mm(e, &f, op);
     }
     e.simd(Unit::Sse)?;
-    let count = if f.b == opnd::IMM {
+    let count = if f.b_imm() {
         e.imm(f.imm & 0xff)
     } else {
         let v = xmm_or_mem(e, &f, f.b)?;

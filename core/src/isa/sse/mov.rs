@@ -8,11 +8,11 @@ use crate::emit::Linear;
 #[inline(always)]
 fn mov16<E: Emit, F: Form>(e: &mut E, f: F, aligned: bool) -> R<E> {
     e.simd(Unit::Sse)?;
-    if f.a == opnd::MEM {
+    if f.a_mem() {
         let v = e.vget(f.b & 15);
         return store16(e, &f, aligned, v);
     }
-    let v = if f.b == opnd::MEM { load16(e, &f, aligned)? } else { e.vget(f.b & 15) };
+    let v = if f.b_mem() { load16(e, &f, aligned)? } else { e.vget(f.b & 15) };
     e.vset(f.a & 15, v);
     Ok(())
 }
@@ -57,7 +57,7 @@ pub fn movsd<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 /// MOVD, MOVQ, MOVNTQ: `size` bytes between registers of all kinds and memory, zero-extended.
 #[inline(always)]
 fn movd_q<E: Emit, F: Form>(e: &mut E, f: F, size: Size) -> R<E> {
-    let mmx = is_mm(f.a) || is_mm(f.b);
+    let mmx = f.mmx() && (is_mm(f.a) || is_mm(f.b));
     e.simd(if mmx { Unit::Mmx } else { Unit::Sse })?;
     let v = low(e, &f, f.b, size)?;
     if f.a == opnd::MEM {
@@ -65,7 +65,7 @@ fn movd_q<E: Emit, F: Form>(e: &mut E, f: F, size: Size) -> R<E> {
     } else if is_xmm(f.a) {
         let v = widen(e, v);
         e.vset(f.a & 15, v);
-    } else if is_mm(f.a) {
+    } else if f.mmx() && is_mm(f.a) {
         e.mset(f.a & 7, v);
     } else {
         e.set(Slot::Gpr(f.a & 15), v);
