@@ -6,6 +6,7 @@
 //! same rule, so both see interrupts at the same instruction.
 
 use crate::bus::Bus;
+use crate::cpu::debug::dr6;
 use crate::cpu::exception::Source;
 use crate::cpu::features::Model;
 use crate::cpu::mode::key;
@@ -424,8 +425,9 @@ fn step(cpu: &mut Cpu, code: &mut CodeCache) {
     cpu.alone = true;
     let rip = cpu.rip;
     let shadow = cpu.shadow;
+    let pending = cpu.pending_db;
     cpu.single_step = cpu.flag(flags::TF);
-    let result = match instruction_breakpoint(cpu) {
+    let result = match cpu.code_breakpoint() {
         Some(bits) => {
             cpu.dr[6] |= bits;
             Err(fault(Vector::DB))
@@ -434,8 +436,11 @@ fn step(cpu: &mut Cpu, code: &mut CodeCache) {
             #[cfg(feature = "profile")]
             crate::profile::alone(&i);
             cpu.regs[slot::BLOCK as usize] = rip;
-            cpu.rip = cpu.rip_mask(rip.wrapping_add(u64::from(i.len)));
-            hot::run(cpu, core::slice::from_ref(&i)).map_or(Ok(()), |(_, stop)| Err(stop))
+            let next = cpu.rip_mask(rip.wrapping_add(u64::from(i.len)));
+            cpu.rip = next;
+            let stopped = hot::run(cpu, core::slice::from_ref(&i)).map_or(Ok(()), |(_, stop)| Err(stop));
+            cpu.skip_unless_branched(next, i.repeated());
+            stopped
         }),
     };
     cpu.alone = false;
@@ -452,34 +457,17 @@ fn step(cpu: &mut Cpu, code: &mut CodeCache) {
             if cpu.single_step && cpu.shadow != Shadow::MovSs {
                 cpu.single_step_trap();
             }
+            if cpu.pending_db != 0 {
+                cpu.events |= event::CHECK;
+            }
         }
-        Err(Stop::Fault(f)) => cpu.deliver_fault(f, rip),
+        Err(Stop::Fault(f)) => {
+            // An instruction that did not complete has met no breakpoint.
+            cpu.pending_db &= pending | dr6::BT;
+            cpu.deliver_fault(f, rip);
+        }
         Err(Stop::Alone) => {}
     }
-}
-
-/// DR6 bits of instruction breakpoints at CS:RIP (SDM 3A 17.2), unless RF is set. RF lasts for
-/// one instruction (3A 18.3.1.1); a fault of that instruction sets it again.
-fn instruction_breakpoint(cpu: &mut Cpu) -> Option<u64> {
-    if cpu.rflags & flags::RF != 0 {
-        cpu.rflags &= !flags::RF;
-        cpu.mode_changed();
-        return None;
-    }
-    if cpu.dr[7] & 0xff == 0 || cpu.shadow == Shadow::MovSs {
-        return None;
-    }
-    let base = if cpu.long { 0 } else { cpu.seg[reg::CS as usize].base };
-    let la = base.wrapping_add(cpu.rip);
-    let mut bits = 0;
-    for n in 0..4 {
-        let enabled = cpu.dr[7] >> (2 * n) & 3 != 0;
-        let kind = cpu.dr[7] >> (16 + 4 * n) & 0xf;
-        if enabled && kind == 0 && cpu.dr[n as usize] == la {
-            bits |= 1 << n;
-        }
-    }
-    (bits != 0).then_some(bits)
 }
 
 /// Fetches and decodes the instruction at CS:RIP, byte by byte if it must be.

@@ -1,5 +1,6 @@
 //! Interrupt and exception delivery (SDM 3A chapter 6), double and triple faults.
 
+use super::debug::{DEBUGCTL_BTF, dr7};
 use super::segment::{Descriptor, Segment, attr, sys};
 use super::{Cpu, Done, Fault, Shadow, Stop, Vector, event, fault, reg};
 use crate::cpu::memory::canonical;
@@ -132,6 +133,11 @@ impl Cpu {
             self.shadow = Shadow::None;
             self.single_step = false;
             self.events &= !event::HALTED;
+            if vector == Vector::DB as u8 && matches!(source, Source::Exception(_)) {
+                // SDM 3B 18.2.4, 18.4.4: the handler may use the debug registers, and does not step from branch to branch.
+                self.dr[7] &= !dr7::GD;
+                self.msr.debugctl &= !DEBUGCTL_BTF;
+            }
             self.rflags_changed();
         }
         r

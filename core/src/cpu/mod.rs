@@ -2,6 +2,7 @@
 //! segmentation, paging, exceptions, tasks, modes, CPUID models.
 
 pub mod board;
+pub mod debug;
 pub mod exception;
 pub mod features;
 pub mod fpu;
@@ -407,7 +408,7 @@ impl Cpu {
         (self.cr0, self.cr2, self.cr3, self.cr4, self.efer) = (cr0::CD | cr0::NW | cr0::ET, 0, 0, 0, 0);
         self.xcr0 = 1;
         self.pdpte = [0; 4];
-        self.dr = [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400];
+        self.dr = [0, 0, 0, 0, 0, 0, debug::dr6::ONES, debug::dr7::ONE];
         self.xmm = [[0; 2]; 16];
         self.mxcsr = 0x1f80;
         self.fpu = Default::default();
@@ -446,10 +447,10 @@ impl Cpu {
         self.mode_changed();
     }
 
-    /// A single-step trap (DR6.BS) comes before the next instruction.
+    /// A single-step trap comes before the next instruction.
     pub(crate) fn single_step_trap(&mut self) {
         self.single_step = false;
-        self.pending_db |= 1 << 14;
+        self.pending_db |= debug::dr6::BS;
         self.events |= event::CHECK;
     }
 

@@ -72,8 +72,9 @@ impl Cpu {
         self.simd_off = bit(em || self.cr4 & cr4::OSFXSR == 0, simd_off::SSE)
             | bit(em || self.model == super::features::Model::Pentium, simd_off::MMX)
             | bit(self.cr0 & cr0::TS != 0, simd_off::TASK);
-        let step =
-            self.rflags & (flags::TF | flags::RF) != 0 || self.dr[7] & 0xff != 0 || self.shadow != super::Shadow::None;
+        let step = self.rflags & (flags::TF | flags::RF) != 0
+            || self.shadow != super::Shadow::None
+            || self.has_code_breakpoints();
         if step {
             self.events |= event::STEP;
         } else {

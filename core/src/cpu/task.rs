@@ -1,5 +1,6 @@
 //! Hardware task switches (SDM 3A chapter 7), 16- and 32-bit TSS.
 
+use super::debug::{dr6, dr7};
 use super::segment::{Descriptor, Segment, attr, sys};
 use super::{Cpu, Done, Fault, Stop, Vector, cr0, cr4, reg};
 use crate::flags;
@@ -158,14 +159,14 @@ impl Cpu {
             fl |= flags::NT;
         }
         self.set_rflags_image(fl);
-        self.dr[7] &= !0x155;
+        self.dr[7] &= !dr7::LOCAL;
         for (s, &sel) in image.sel.iter().enumerate() {
             self.seg[s] = Segment::null(sel);
         }
         self.seg[6] = Segment::null(image.ldt);
         self.load_task_segments(&image)?;
         if image.trap {
-            self.pending_db |= 1 << 15;
+            self.pending_db |= dr6::BT;
         }
         self.mode_changed();
         if u64::from(image.eip) > u64::from(self.seg[reg::CS as usize].limit) {

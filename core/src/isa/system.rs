@@ -2,6 +2,7 @@
 //! FS/GS bases, time stamps, random numbers (SDM 2).
 
 use super::operand::*;
+use crate::cpu::debug::{dr6, dr7};
 use crate::cpu::memory::canonical;
 use crate::cpu::segment::{Segment, attr, sys};
 use crate::cpu::{Cpu, Done, Fault, Shadow, Stop, TableReg, Vector, cr0, cr4, efer, event, fault, gp, reg};
@@ -261,11 +262,11 @@ pub fn mov_to_dr(cpu: &mut Cpu, i: &Insn) -> Done {
         return Err(gp(0));
     }
     cpu.dr[n] = match n {
-        6 => v & 0xe00f | 0xffff_0ff0,
-        7 => v & 0xffff_2bff | 0x400,
+        6 => v & dr6::WRITABLE | dr6::ONES,
+        7 => v & dr7::WRITABLE | dr7::ONE,
         _ => v,
     };
-    cpu.mode_changed();
+    cpu.breakpoints_changed();
     Ok(())
 }
 
@@ -276,9 +277,8 @@ fn debug_register(cpu: &mut Cpu, o: u8) -> Result<usize, Stop> {
         return Err(fault(Vector::UD));
     }
     privileged(cpu)?;
-    if cpu.dr[7] & 1 << 13 != 0 {
-        cpu.dr[7] &= !(1 << 13);
-        cpu.dr[6] |= 1 << 13;
+    if cpu.dr[7] & dr7::GD != 0 {
+        cpu.dr[6] |= dr6::BD;
         cpu.rflags |= flags::RF;
         return Err(fault(Vector::DB));
     }
