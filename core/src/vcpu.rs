@@ -230,7 +230,7 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<u3
     let (mut count, mut at) = (0, 0);
     let mut second = None;
     while count < MAX_BLOCK && at < n {
-        let i = match decode::decode(&bytes[at..n], cpu.mode, at as u16) {
+        let i = match decode::decode(&bytes[at..n], cpu.mode, cpu.model, at as u16) {
             Decoded::Insn(i) => i,
             Decoded::More if count == 0 => {
                 // The instruction crosses the page: a block of its own, tied to both pages.
@@ -243,7 +243,7 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<u3
                 let mut both = [0u8; MAX_LEN];
                 both[..n].copy_from_slice(&bytes[..n]);
                 cpu.ram.read(pa2 & !(PAGE_SIZE - 1), &mut both[n..]);
-                let Decoded::Insn(i) = decode::decode(&both, cpu.mode, 0) else { return None };
+                let Decoded::Insn(i) = decode::decode(&both, cpu.mode, cpu.model, 0) else { return None };
                 second = Some(pa2 >> PAGE_SHIFT);
                 insns[0] = i;
                 count = 1;
@@ -504,11 +504,11 @@ fn fetch(cpu: &mut Cpu) -> Result<Insn, Stop> {
                 break;
             }
         }
-        if let Decoded::Insn(i) = decode::decode(&bytes[..n], cpu.mode, 0) {
+        if let Decoded::Insn(i) = decode::decode(&bytes[..n], cpu.mode, cpu.model, 0) {
             return Ok(i);
         }
     }
-    match decode::decode(&bytes[..n], cpu.mode, 0) {
+    match decode::decode(&bytes[..n], cpu.mode, cpu.model, 0) {
         Decoded::Insn(i) => Ok(i),
         Decoded::Undefined => Err(fault(Vector::UD)),
         Decoded::TooLong => Err(gp(0)),

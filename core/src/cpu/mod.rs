@@ -285,7 +285,7 @@ pub struct Cpu {
     pub pending_db: u64,
     /// TF was set when the running instruction began, and it has not delivered an interrupt since.
     pub single_step: bool,
-    /// Addresses that MONITOR armed are not modelled: MWAIT is a hint and halts.
+    /// What CPUID says, and with it which instructions there are.
     pub model: Model,
     /// Translations.
     pub tlb: Tlb,

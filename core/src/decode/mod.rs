@@ -2,7 +2,9 @@
 
 pub mod cache;
 pub mod insn;
+pub mod needs;
 
+use crate::cpu::features::Model;
 use crate::cpu::mode::key;
 use crate::isa::{self, Op};
 use crate::size::Size;
@@ -62,8 +64,8 @@ fn prefixes(bytes: &[u8], long: bool) -> Prefixes {
     p
 }
 
-/// Decodes one instruction at `off` bytes from the start of its block.
-pub fn decode(bytes: &[u8], mode: u8, off: u16) -> Decoded {
+/// Decodes one instruction at `off` bytes from the start of its block; what `model` lacks is undefined.
+pub fn decode(bytes: &[u8], mode: u8, model: Model, off: u16) -> Decoded {
     let bytes = &bytes[..bytes.len().min(MAX_LEN)];
     let bits = match mode & key::CODE {
         key::CODE64 => 64,
@@ -77,6 +79,9 @@ pub fn decode(bytes: &[u8], mode: u8, off: u16) -> Decoded {
         DecoderError::NoMoreBytes if bytes.len() < MAX_LEN => return Decoded::More,
         DecoderError::NoMoreBytes => return Decoded::TooLong,
         _ => return Decoded::Undefined,
+    }
+    if !model.has(needs::needs(&x, bits == 64)) {
+        return Decoded::Undefined;
     }
     translate(&x, bytes, mode, off).map_or(Decoded::Undefined, Decoded::Insn)
 }

@@ -228,8 +228,6 @@ table! {
     Invpcid Invpcid => last system::invpcid;
     Wbinvd Wbinvd Invd Wbnoinvd => last system::wbinvd;
     Hlt Hlt => last system::hlt;
-    Monitor Monitor => plain system::monitor;
-    Mwait Mwait => last system::mwait;
     Clflush Clflush Clflushopt Clwb => plain system::clflush;
     Swapgs Swapgs => last system::swapgs;
     Rdfsbase Rdfsbase => plain system::rdfsbase;

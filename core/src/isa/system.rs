@@ -485,9 +485,6 @@ pub fn invlpg(cpu: &mut Cpu, i: &Insn) -> Done {
 
 /// INVPCID: the TLB is not tagged, so every type flushes at least what it names.
 pub fn invpcid(cpu: &mut Cpu, i: &Insn) -> Done {
-    if cpu.model.cr4_mask() & cr4::PCIDE == 0 {
-        return Err(fault(Vector::UD));
-    }
     privileged(cpu)?;
     let kind = wide(cpu).zx(cpu.regs[(i.a & 15) as usize]);
     let at = linear(cpu, i, 16, false)?;
@@ -523,28 +520,6 @@ pub fn clflush(cpu: &mut Cpu, i: &Insn) -> Done {
 pub fn hlt(cpu: &mut Cpu, _: &Insn) -> Done {
     privileged(cpu)?;
     cpu.events |= event::HALTED | event::CHECK;
-    Ok(())
-}
-
-/// MONITOR: the address is checked as a load; nothing is armed.
-pub fn monitor(cpu: &mut Cpu, i: &Insn) -> Done {
-    privileged(cpu).map_err(|_| fault(Vector::UD))?;
-    let off = cpu.regs[0] & if i.asize == 8 { u64::MAX } else { 0xffff_ffff };
-    let at = cpu.linear(i.seg, off, 1, false)?;
-    cpu.read(at, Size::B1)?;
-    Ok(())
-}
-
-/// MWAIT: waits as HLT does. With ECX bit 0 an interrupt ends it even if IF is clear; waiting
-/// for one that cannot be seen would hang, so then it does not wait.
-pub fn mwait(cpu: &mut Cpu, _: &Insn) -> Done {
-    privileged(cpu).map_err(|_| fault(Vector::UD))?;
-    if cpu.regs[1] as u32 & !1 != 0 {
-        return Err(gp(0));
-    }
-    if cpu.flag(flags::IF) {
-        cpu.events |= event::HALTED | event::CHECK;
-    }
     Ok(())
 }
 
@@ -594,7 +569,7 @@ pub fn wrgsbase(cpu: &mut Cpu, i: &Insn) -> Done {
 }
 
 fn set_ac(cpu: &mut Cpu, on: bool) -> Done {
-    if cpu.model.cr4_mask() & cr4::SMAP == 0 || cpu.cpl != 0 {
+    if cpu.cpl != 0 {
         return Err(fault(Vector::UD));
     }
     cpu.rflags = if on { cpu.rflags | flags::AC } else { cpu.rflags & !flags::AC };
