@@ -52,6 +52,9 @@ pub enum Feature {
     Clwb,
     Fsgsbase,
     Xsave,
+    Pse36,
+    /// Pages of 1 GiB.
+    Page1Gb,
 }
 
 /// Bits of leaf 1 EDX.
@@ -161,6 +164,8 @@ impl Model {
             Feature::Clwb => leaf7(1, 24),
             Feature::Fsgsbase => leaf7(1, 0),
             Feature::Xsave => ecx(ecx1::XSAVE),
+            Feature::Pse36 => edx(edx1::PSE36),
+            Feature::Page1Gb => extended(3, 26),
         }
     }
 

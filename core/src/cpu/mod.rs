@@ -285,6 +285,8 @@ pub struct Cpu {
     pub pending_db: u64,
     /// TF was set when the running instruction began, and it has not delivered an interrupt since.
     pub single_step: bool,
+    /// A task switch failed behind the point of no return: the fault belongs to the new task, at its own RIP.
+    pub(crate) task_entered: bool,
     /// What CPUID says, and with it which instructions there are.
     pub model: Model,
     /// Translations.
@@ -377,6 +379,7 @@ impl Cpu {
             shadow: Shadow::None,
             pending_db: 0,
             single_step: false,
+            task_entered: false,
             model,
             tlb: Tlb::default(),
             ram: ram.clone(),
@@ -417,6 +420,7 @@ impl Cpu {
         self.msr = Msrs { pat: 0x0007_0406_0007_0406, misc_enable: 1, tsc_adjust: aux, ..Msrs::default() };
         self.shadow = Shadow::None;
         self.pending_db = 0;
+        self.task_entered = false;
         self.events = event::CHECK | event::FLUSH_CODE;
         self.mode_changed();
         self.tlb.flush_all();

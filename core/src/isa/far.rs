@@ -100,6 +100,7 @@ fn current_frame(cpu: &Cpu) -> Frame {
         sp: cpu.regs[reg::RSP as usize] & cpu.stack_mask(),
         cpl: cpu.cpl,
         flat: cpu.long,
+        error: 0,
     }
 }
 
@@ -181,13 +182,17 @@ fn gate(cpu: &mut Cpu, gate_sel: u16, g: &Descriptor, call: bool) -> Done {
     if !g.present() {
         return Err(Cpu::sel_fault(Vector::NP, gate_sel));
     }
+    let long = cpu.long_mode();
+    // SDM 3A 5.8.3.1: the type field of the upper half must be zero.
+    if long && g.high >> 40 & 0x1f != 0 {
+        return Err(Cpu::sel_fault(Vector::GP, gate_sel));
+    }
     let sel = g.gate_selector();
     if sel & !3 == 0 {
         return Err(gp(0));
     }
     let mut d = cpu.descriptor(sel, Vector::GP)?;
     let seg = d.segment(sel);
-    let long = cpu.long_mode();
     let conforming = seg.attr & attr::DC != 0;
     if !d.is_segment()
         || !seg.is_code()
@@ -224,10 +229,11 @@ fn gate(cpu: &mut Cpu, gate_sel: u16, g: &Descriptor, call: bool) -> Done {
         let sp_mask = cpu.stack_mask();
         f = if long {
             let sp = cpu.tss64(4 + 8 * u64::from(cpl))?;
-            Frame { seg: Segment { attr: u16::from(cpl) << 5, ..Segment::null(u16::from(cpl)) }, sp, cpl, flat: true }
+            let seg = Segment { attr: u16::from(cpl) << 5, ..Segment::null(u16::from(cpl)) };
+            Frame { seg, sp, cpl, flat: true, error: 0 }
         } else {
             let (ss, sp) = cpu.tss_stack(cpl)?;
-            Frame { seg: cpu.stack_segment(ss, cpl, Vector::TS)?, sp, cpl, flat: false }
+            Frame { seg: cpu.stack_segment(ss, cpl, Vector::TS)?, sp, cpl, flat: false, error: ss & !3 }
         };
         f.push(cpu, size, u64::from(old_ss.sel))?;
         f.push(cpu, size, old_sp)?;

@@ -489,7 +489,7 @@ pub fn invpcid(cpu: &mut Cpu, i: &Insn) -> Done {
     let kind = wide(cpu).zx(cpu.regs[(i.a & 15) as usize]);
     let at = linear(cpu, i, 16, false)?;
     let d = cpu.read128(at)?;
-    if kind > 3 || kind < 2 && d[0] >> 12 != 0 || kind == 0 && !canonical(d[1]) {
+    if kind > 3 || d[0] >> 12 != 0 || kind == 0 && !canonical(d[1]) {
         return Err(gp(0));
     }
     if kind < 2 && cpu.cr4 & cr4::PCIDE == 0 && d[0] != 0 {

@@ -240,6 +240,16 @@ impl Guest {
         self.vcpu.cpu.seg[s] = Descriptor { raw, high: 0 }.segment(sel);
     }
 
+    /// Goes on at CPL 0.
+    pub fn kernel(&mut self) {
+        for s in [0, 2, 3] {
+            self.set_seg(s, DATA0);
+        }
+        self.set_seg(1, CODE0);
+        self.vcpu.cpu.cpl = 0;
+        self.vcpu.cpu.mode_changed();
+    }
+
     /// Goes on at CPL 3, on the same stack.
     pub fn user(&mut self) {
         self.set_seg(1, CODE3);
