@@ -154,8 +154,8 @@ fn rights_error_codes_and_accessed_bits_in_all_modes() {
             let [wp, smep, smap, ac] = [0, 1, 2, 3].map(|k| setting >> k & 1 != 0);
             let c = &mut w.g.vcpu.cpu;
             c.cr0 = c.cr0 & !cr0::WP | if wp { cr0::WP } else { 0 };
-            c.cr4 = c.cr4 & !(cr4::SMEP | cr4::SMAP);
-            c.cr4 |= if smep { cr4::SMEP } else { 0 } | if smap { cr4::SMAP } else { 0 };
+            let new = if smep { cr4::SMEP } else { 0 } | if smap { cr4::SMAP } else { 0 };
+            c.cr4 = c.cr4 & !(cr4::SMEP | cr4::SMAP) | new;
             for rights in 0..16u64 {
                 let e = rights & 7 | if rights & 8 != 0 { NX } else { 0 };
                 if e & NX != 0 && !nx {
