@@ -232,10 +232,7 @@ fn stack(mode: u8) -> Stack {
 fn operand(x: &Instruction, n: u32, i: &mut Insn, mode: u8) -> Option<u8> {
     Some(match x.op_kind(n) {
         OpKind::Register => register(x.op_register(n))?,
-        OpKind::Memory => {
-            memory(x, i, mode)?;
-            opnd::MEM
-        }
+        OpKind::Memory => memory(x, i, mode)?,
         OpKind::NearBranch16 => {
             i.imm = u64::from(i.off).wrapping_add(Size::B2.sx(x.near_branch_target()));
             i.size = Size::B2;
@@ -281,7 +278,8 @@ fn operand(x: &Instruction, n: u32, i: &mut Insn, mode: u8) -> Option<u8> {
     })
 }
 
-fn memory(x: &Instruction, i: &mut Insn, mode: u8) -> Option<()> {
+/// Fills in the memory fields; the operand's byte.
+fn memory(x: &Instruction, i: &mut Insn, mode: u8) -> Option<u8> {
     let long = mode & key::CODE == key::CODE64;
     i.seg = register(x.memory_segment())? & 7;
     if long && i.seg < 4 {
@@ -309,12 +307,9 @@ fn memory(x: &Instruction, i: &mut Insn, mode: u8) -> Option<()> {
             // 32-bit displacements come zero-extended outside 64-bit addressing.
             Err(_) if i.asize != 8 => d as i32,
             Err(_) => {
-                // moffs64: a 64-bit displacement; MOV's own case.
+                // A 64-bit displacement, which only MOV with rAX has.
                 i.imm = d;
-                i.ea = Ea::Segmented;
-                i.base = slot::ZERO;
-                i.bytes = 0xff;
-                0
+                return Some(opnd::MOFFS);
             }
         };
     }
@@ -331,7 +326,7 @@ fn memory(x: &Instruction, i: &mut Insn, mode: u8) -> Option<()> {
     } else {
         Ea::Segmented
     };
-    Some(())
+    Some(opnd::MEM)
 }
 
 /// String instructions name their source segment in an implied operand.
