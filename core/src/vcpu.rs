@@ -6,6 +6,7 @@
 //! same rule, so both see interrupts at the same instruction.
 
 use crate::bus::Bus;
+use crate::cpu::debug::dr6;
 use crate::cpu::exception::Source;
 use crate::cpu::features::Model;
 use crate::cpu::mode::key;
@@ -221,7 +222,7 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<Bl
     let (mut count, mut at) = (0, 0);
     let mut second = None;
     while count < MAX_BLOCK && at < n {
-        let i = match decode::decode(&bytes[at..n], cpu.mode, at as u16) {
+        let i = match decode::decode(&bytes[at..n], cpu.mode, cpu.model, at as u16) {
             Decoded::Insn(i) => i,
             Decoded::More if count == 0 => {
                 // The instruction crosses the page: a block of its own, tied to both pages.
@@ -234,7 +235,7 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<Bl
                 let mut both = [0u8; MAX_LEN];
                 both[..n].copy_from_slice(&bytes[..n]);
                 cpu.ram.read(pa2 & !(PAGE_SIZE - 1), &mut both[n..]);
-                let Decoded::Insn(i) = decode::decode(&both, cpu.mode, 0) else { return None };
+                let Decoded::Insn(i) = decode::decode(&both, cpu.mode, cpu.model, 0) else { return None };
                 second = Some(pa2 >> PAGE_SHIFT);
                 insns[0] = i;
                 count = 1;
@@ -395,8 +396,9 @@ fn step(cpu: &mut Cpu, code: &CodeCache, known: Option<Insn>) {
     cpu.alone = true;
     let rip = cpu.rip;
     let shadow = cpu.shadow;
+    let pending = cpu.pending_db;
     cpu.single_step = cpu.flag(flags::TF);
-    let result = match instruction_breakpoint(cpu) {
+    let result = match cpu.code_breakpoint() {
         Some(bits) => {
             cpu.dr[6] |= bits;
             Err(fault(Vector::DB))
@@ -405,12 +407,15 @@ fn step(cpu: &mut Cpu, code: &CodeCache, known: Option<Insn>) {
             #[cfg(feature = "profile")]
             crate::profile::alone(&i);
             cpu.regs[slot::BLOCK as usize] = cpu.rip_mask(rip.wrapping_sub(u64::from(i.off)));
-            cpu.rip = cpu.rip_mask(rip.wrapping_add(u64::from(i.len)));
+            let next = cpu.rip_mask(rip.wrapping_add(u64::from(i.len)));
+            cpu.rip = next;
             let insns = [i, Insn::leave(0, link::UNKNOWN)];
-            match Sealed::new(&insns).map(|insns| hot::run(cpu, insns, code, 0)) {
+            let result = match Sealed::new(&insns).map(|insns| hot::run(cpu, insns, code, 0)) {
                 Some(Left::Stopped(_, stop)) => Err(stop),
                 _ => Ok(()),
-            }
+            };
+            cpu.skip_unless_branched(next, i.repeated());
+            result
         }),
     };
     cpu.alone = false;
@@ -427,35 +432,18 @@ fn step(cpu: &mut Cpu, code: &CodeCache, known: Option<Insn>) {
             if cpu.single_step && cpu.shadow != Shadow::MovSs {
                 cpu.single_step_trap();
             }
+            if cpu.pending_db != 0 {
+                cpu.events |= event::CHECK;
+            }
         }
-        Err(Stop::Fault(f)) => cpu.deliver_fault(f, rip),
+        Err(Stop::Fault(f)) => {
+            // An instruction that did not complete has met no breakpoint.
+            cpu.pending_db &= pending | dr6::BT;
+            cpu.deliver_fault(f, rip);
+        }
         // It waits.
         Err(Stop::Alone) => cpu.rip = rip,
     }
-}
-
-/// DR6 bits of instruction breakpoints at CS:RIP (SDM 3A 17.2), unless RF is set. RF lasts for
-/// one instruction (3A 18.3.1.1); a fault of that instruction sets it again.
-fn instruction_breakpoint(cpu: &mut Cpu) -> Option<u64> {
-    if cpu.rflags & flags::RF != 0 {
-        cpu.rflags &= !flags::RF;
-        cpu.mode_changed();
-        return None;
-    }
-    if cpu.dr[7] & 0xff == 0 || cpu.shadow == Shadow::MovSs {
-        return None;
-    }
-    let base = if cpu.long { 0 } else { cpu.seg[reg::CS as usize].base };
-    let la = base.wrapping_add(cpu.rip);
-    let mut bits = 0;
-    for n in 0..4 {
-        let enabled = cpu.dr[7] >> (2 * n) & 3 != 0;
-        let kind = cpu.dr[7] >> (16 + 4 * n) & 0xf;
-        if enabled && kind == 0 && cpu.dr[n as usize] == la {
-            bits |= 1 << n;
-        }
-    }
-    (bits != 0).then_some(bits)
 }
 
 /// Fetches and decodes the instruction at CS:RIP, byte by byte if it must be.
@@ -492,11 +480,11 @@ fn fetch(cpu: &mut Cpu) -> Result<Insn, Stop> {
                 break;
             }
         }
-        if let Decoded::Insn(i) = decode::decode(&bytes[..n], cpu.mode, 0) {
+        if let Decoded::Insn(i) = decode::decode(&bytes[..n], cpu.mode, cpu.model, 0) {
             return Ok(i);
         }
     }
-    match decode::decode(&bytes[..n], cpu.mode, 0) {
+    match decode::decode(&bytes[..n], cpu.mode, cpu.model, 0) {
         Decoded::Insn(i) => Ok(i),
         Decoded::Undefined => Err(fault(Vector::UD)),
         Decoded::TooLong => Err(gp(0)),

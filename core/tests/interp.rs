@@ -1,8 +1,8 @@
 //! The interpreter runs small 64-bit programs.
 
-mod bare;
+mod guest;
 
-use bare::*;
+use guest::{CODE, DATA, Guest, STACK};
 use iced_x86::code_asm::*;
 use tabvisor_core::vcpu::CpuExit;
 
@@ -11,6 +11,13 @@ fn program(f: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
     f(&mut a);
     a.hlt().expect("hlt");
     a.assemble(CODE).expect("assembles")
+}
+
+/// A 64-bit guest about to run `code`.
+fn guest(code: &[u8]) -> Guest {
+    let mut g = Guest::long();
+    g.load(code);
+    g
 }
 
 #[test]
@@ -24,10 +31,10 @@ fn a_loop_sums() {
         a.dec(rcx).unwrap();
         a.jnz(top).unwrap();
     });
-    let (_, mut v) = long64(&code);
-    assert_eq!(run(&mut v, 1_000_000), CpuExit::Halt);
-    assert_eq!(v.cpu.regs[0], 500_500);
-    assert_eq!(v.retired(), 3 + 3 * 1000);
+    let mut g = guest(&code);
+    assert_eq!(g.run_for(1_000_000), CpuExit::Halt);
+    assert_eq!(g.vcpu.cpu.regs[0], 500_500);
+    assert_eq!(g.vcpu.retired(), 3 + 3 * 1000);
 }
 
 #[test]
@@ -44,11 +51,11 @@ fn a_budget_is_exact_at_every_length() {
         a.jnz(top).unwrap();
     });
     for budget in 0..52 {
-        let (_, mut v) = long64(&code);
-        assert_eq!(run(&mut v, budget), CpuExit::Budget);
-        assert_eq!(v.retired(), budget);
-        assert_eq!(run(&mut v, 53 - budget), CpuExit::Halt);
-        assert_eq!((v.retired(), v.cpu.regs[2]), (53, 1));
+        let mut g = guest(&code);
+        assert_eq!(g.run_for(budget), CpuExit::Budget);
+        assert_eq!(g.vcpu.retired(), budget);
+        assert_eq!(g.run_for(53 - budget), CpuExit::Halt);
+        assert_eq!((g.vcpu.retired(), g.vcpu.cpu.regs[2]), (53, 1));
     }
 }
 
@@ -68,9 +75,9 @@ fn code_that_changes_itself_runs_as_written() {
         a.dec(ecx).unwrap();
         a.jnz(again).unwrap();
     });
-    let (ram, mut v) = long64(&code);
-    assert_eq!(run(&mut v, 1000), CpuExit::Halt);
-    let top = |k: u64| u64::from_le_bytes(ram.read_le(STACK - 8 * k));
+    let mut g = guest(&code);
+    assert_eq!(g.run_for(1000), CpuExit::Halt);
+    let top = |k: u64| u64::from_le_bytes(g.ram.read_le(STACK - 8 * k));
     assert_eq!([top(1), top(2), top(3)], [3, 2, 1]);
 }
 
@@ -86,16 +93,17 @@ fn rep_movs_and_stos_fill_memory() {
         a.mov(ecx, 0x3_0003u32).unwrap();
         a.rep().movsb().unwrap();
     });
-    let (ram, mut v) = long64(&code);
-    assert_eq!(run(&mut v, 10_000_000), CpuExit::Halt);
-    assert_eq!(ram.read_le::<4>(DATA + 399_996), 0x1234_5678u32.to_le_bytes());
-    assert_eq!(ram.read_le::<5>(DATA + 0x13_0000), [0x12, 0x78, 0x56, 0x34, 0]);
+    let mut g = guest(&code);
+    assert_eq!(g.run_for(10_000_000), CpuExit::Halt);
+    assert_eq!(g.ram.read_le::<4>(DATA + 399_996), 0x1234_5678u32.to_le_bytes());
+    assert_eq!(g.ram.read_le::<5>(DATA + 0x13_0000), [0x12, 0x78, 0x56, 0x34, 0]);
 }
 
 #[test]
 fn a_fault_without_an_idt_is_a_shutdown() {
-    let (_, mut v) = long64(&[0x0f, 0x0b]);
-    assert_eq!(run(&mut v, 100), CpuExit::Shutdown);
+    let mut g = guest(&[0x0f, 0x0b]);
+    g.vcpu.cpu.idtr.limit = 0;
+    assert_eq!(g.run_for(100), CpuExit::Shutdown);
 }
 
 /// Not a test of time: `cargo test --release -p tabvisor-core --test interp -- --ignored --nocapture`.
@@ -117,8 +125,8 @@ fn speed_of_a_loop() {
         a.dec(ecx).unwrap();
         a.jnz(top).unwrap();
     });
-    let (_, mut v) = long64(&code);
+    let mut g = guest(&code);
     let t = std::time::Instant::now();
-    assert_eq!(run(&mut v, u64::MAX / 2), CpuExit::Halt);
-    println!("{:.0} MIPS", v.retired() as f64 / t.elapsed().as_secs_f64() / 1e6);
+    assert_eq!(g.run_for(u64::MAX / 2), CpuExit::Halt);
+    println!("{:.0} MIPS", g.vcpu.retired() as f64 / t.elapsed().as_secs_f64() / 1e6);
 }

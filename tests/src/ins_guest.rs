@@ -4,8 +4,8 @@
 use crate::ins::{Case, Ending, Fault, Mode, Runner};
 use crate::oracle::compare::{GPR, SEG};
 use crate::oracle::state::{CODE_BASE, CODE_SIZE, CS, DATA_BASE, DATA_SIZE, FS, Fx, GDT, GS, RO_BASE, SEL_DATA, SS};
-use crate::oracle::subject::Nothing;
 use anyhow::{Context, Result, ensure};
+use tabvisor_core::bus::Nothing;
 use tabvisor_core::cpu::features::Model;
 use tabvisor_core::cpu::segment::{Descriptor, Segment};
 use tabvisor_core::cpu::{Cpu, TableReg, cr0, cr4, efer};

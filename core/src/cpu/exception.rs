@@ -1,5 +1,6 @@
 //! Interrupt and exception delivery (SDM 3A chapter 6), double and triple faults.
 
+use super::debug::{DEBUGCTL_BTF, dr7};
 use super::segment::{Descriptor, Segment, attr, sys};
 use super::{Cpu, Done, Fault, Shadow, Stop, Vector, event, fault, reg};
 use crate::cpu::memory::canonical;
@@ -35,6 +36,8 @@ pub(crate) struct Frame {
     pub cpl: u8,
     /// Long mode: no segment.
     pub flat: bool,
+    /// Error code of #SS: the new stack's selector and EXT.
+    pub error: u16,
 }
 
 impl Frame {
@@ -47,17 +50,20 @@ impl Frame {
             0xffff
         }
     }
+    fn no_room(&self) -> Stop {
+        Stop::Fault(Fault { vector: Vector::SS, code: self.error })
+    }
     /// Pushes `v`; nothing of the CPU changes.
     pub fn push(&mut self, cpu: &mut Cpu, size: Size, v: u64) -> Done {
         let sp = self.sp.wrapping_sub(size.bytes()) & self.mask();
         let la = if self.flat {
             if !canonical(sp) || !canonical(sp.wrapping_add(7)) {
-                return Err(fault(Vector::SS));
+                return Err(self.no_room());
             }
             sp
         } else {
             if !self.seg.covers(sp, size.bytes()) {
-                return Err(fault(Vector::SS));
+                return Err(self.no_room());
             }
             self.seg.base.wrapping_add(sp) & 0xffff_ffff
         };
@@ -71,6 +77,7 @@ impl Frame {
 impl Cpu {
     /// Delivers a fault of the instruction at `rip`, with double-fault and shutdown rules.
     pub(crate) fn deliver_fault(&mut self, f: Fault, rip: u64) {
+        let rip = self.rip_of_fault(rip);
         self.rip = rip;
         self.stats.exceptions += 1;
         let code = f.vector.has_code().then_some(f.code);
@@ -86,6 +93,7 @@ impl Cpu {
             if current == Vector::DF {
                 break;
             }
+            let rip = self.rip_of_fault(rip);
             // SDM 3A table 6-5.
             let contributory = |v: Vector| matches!(v, Vector::DE | Vector::TS | Vector::NP | Vector::SS | Vector::GP);
             let double = contributory(current) && contributory(second.vector)
@@ -102,6 +110,11 @@ impl Cpu {
         if result.is_err() {
             self.events |= event::SHUTDOWN;
         }
+    }
+
+    /// Where a fault of the instruction or delivery at `rip` belongs: to the new task once that has been entered.
+    fn rip_of_fault(&mut self, rip: u64) -> u64 {
+        if core::mem::take(&mut self.task_entered) { self.rip } else { rip }
     }
 
     /// Delivers an interrupt; a fault during delivery is delivered in turn.
@@ -132,6 +145,11 @@ impl Cpu {
             self.shadow = Shadow::None;
             self.single_step = false;
             self.events &= !event::HALTED;
+            if vector == Vector::DB as u8 && matches!(source, Source::Exception(_)) {
+                // SDM 3B 18.2.4, 18.4.4: the handler may use the debug registers, and does not step from branch to branch.
+                self.dr[7] &= !dr7::GD;
+                self.msr.debugctl &= !DEBUGCTL_BTF;
+            }
             self.rflags_changed();
         }
         r
@@ -145,7 +163,8 @@ impl Cpu {
         let entry = self.sys_read(self.idtr.base + at, Size::B4)?;
         let flags = self.rflags_image() & !flags::RF;
         let cs = self.seg[reg::CS as usize];
-        let mut f = Frame { seg: self.seg[reg::SS as usize], sp: self.regs[reg::RSP as usize], cpl: 0, flat: false };
+        let ss = self.seg[reg::SS as usize];
+        let mut f = Frame { seg: ss, sp: self.regs[reg::RSP as usize], cpl: 0, flat: false, error: 0 };
         f.push(self, Size::B2, flags)?;
         f.push(self, Size::B2, u64::from(cs.sel))?;
         f.push(self, Size::B2, return_rip)?;
@@ -224,19 +243,20 @@ impl Cpu {
     fn interrupt_long(&mut self, vector: u8, source: Source, return_rip: u64) -> Done {
         let g = self.gate(vector, source)?;
         let (cs, cpl) = self.handler(g.gate_selector(), source.ext())?;
+        let ext = source.ext();
         let ist = (g.raw >> 32) as u8 & 7;
         let sp = if ist != 0 {
-            self.tss64(0x24 + 8 * (u64::from(ist) - 1))?
+            self.tss64(0x24 + 8 * (u64::from(ist) - 1)).map_err(|s| with_ext(s, ext))?
         } else if cpl != self.cpl {
-            self.tss64(4 + 8 * u64::from(cpl))?
+            self.tss64(4 + 8 * u64::from(cpl)).map_err(|s| with_ext(s, ext))?
         } else {
             self.regs[reg::RSP as usize]
         };
         let flags = self.rflags_image();
         let (old_ss, old_cs, old_sp) =
             (self.seg[reg::SS as usize].sel, self.seg[reg::CS as usize].sel, self.regs[reg::RSP as usize]);
-        let mut f = Frame { seg: Segment::default(), sp: sp & !0xf, cpl, flat: true };
-        f.push(self, Size::B8, u64::from(old_ss)).map_err(|s| with_ext(s, source.ext()))?;
+        let mut f = Frame { seg: Segment::default(), sp: sp & !0xf, cpl, flat: true, error: ext };
+        f.push(self, Size::B8, u64::from(old_ss))?;
         f.push(self, Size::B8, old_sp)?;
         f.push(self, Size::B8, flags)?;
         f.push(self, Size::B8, u64::from(old_cs))?;
@@ -321,28 +341,22 @@ impl Cpu {
         let old_cs = self.seg[reg::CS as usize].sel;
         let old_ss = self.seg[reg::SS as usize].sel;
         let old_sp = self.regs[reg::RSP as usize];
+        let ext = source.ext();
         let mut f;
         if cpl != self.cpl {
-            let ext = source.ext();
             let (ss, sp) = self.tss_stack(cpl).map_err(|s| with_ext(s, ext))?;
             let seg = self.stack_segment(ss, cpl, Vector::TS).map_err(|s| with_ext(s, ext))?;
-            f = Frame { seg, sp, cpl, flat: false };
-            let fix = |s: Stop| match s {
-                Stop::Fault(Fault { vector: Vector::SS, code: 0 }) => {
-                    Stop::Fault(Fault { vector: Vector::SS, code: ss & !3 | ext })
-                }
-                s => s,
-            };
+            f = Frame { seg, sp, cpl, flat: false, error: ss & !3 | ext };
             if v86 {
                 for s in [reg::GS, reg::FS, reg::DS, reg::ES] {
                     let sel = self.seg[s as usize].sel;
-                    f.push(self, size, u64::from(sel)).map_err(fix)?;
+                    f.push(self, size, u64::from(sel))?;
                 }
             }
-            f.push(self, size, u64::from(old_ss)).map_err(fix)?;
-            f.push(self, size, old_sp).map_err(fix)?;
+            f.push(self, size, u64::from(old_ss))?;
+            f.push(self, size, old_sp)?;
         } else {
-            f = Frame { seg: self.seg[reg::SS as usize], sp: old_sp, cpl, flat: false };
+            f = Frame { seg: self.seg[reg::SS as usize], sp: old_sp, cpl, flat: false, error: ext };
         }
         f.push(self, size, flags)?;
         f.push(self, size, u64::from(old_cs))?;
@@ -368,7 +382,7 @@ impl Cpu {
 }
 
 /// Adds the EXT bit to an error code that came out of a check shared with ordinary loads.
-fn with_ext(s: Stop, ext: u16) -> Stop {
+pub(super) fn with_ext(s: Stop, ext: u16) -> Stop {
     match s {
         Stop::Fault(Fault { vector, code }) if matches!(vector, Vector::TS | Vector::NP | Vector::SS | Vector::GP) => {
             Stop::Fault(Fault { vector, code: code | ext })

@@ -18,6 +18,45 @@ pub enum Model {
     X64V2,
 }
 
+/// What a model may lack and instructions may need (`decode/needs.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the SDM's names, table 3-8 and following")]
+pub enum Feature {
+    /// As old as the oldest model.
+    Always,
+    Cmov,
+    /// NOPs with operands, prefetches, and what has been added among them since.
+    Hints,
+    Sep,
+    Syscall,
+    Fxsr,
+    Clflush,
+    Mmx,
+    /// And SSE.
+    Sse2,
+    Sse3,
+    Ssse3,
+    Sse41,
+    Sse42,
+    Popcnt,
+    Cx16,
+    /// LAHF and SAHF in 64-bit mode.
+    Lahf64,
+    Rdtscp,
+    Rdpid,
+    Rdrand,
+    Rdseed,
+    Invpcid,
+    Smap,
+    Clflushopt,
+    Clwb,
+    Fsgsbase,
+    Xsave,
+    Pse36,
+    /// Pages of 1 GiB.
+    Page1Gb,
+}
+
 /// Bits of leaf 1 EDX.
 mod edx1 {
     pub const FPU: u32 = 1;
@@ -89,6 +128,45 @@ impl Model {
 
     fn is64(self) -> bool {
         self != Self::Pentium
+    }
+
+    /// Does CPUID announce the feature?
+    pub fn has(self, f: Feature) -> bool {
+        let edx = |bits: u32| self.features_edx() & bits == bits;
+        let ecx = |bits: u32| self.features_ecx() & bits != 0;
+        let leaf7 = |register: usize, bit: u32| self.leaf(7, 0)[register] >> bit & 1 != 0;
+        let extended = |register: usize, bit: u32| self.leaf(0x8000_0001, 0)[register] >> bit & 1 != 0;
+        match f {
+            Feature::Always => true,
+            Feature::Cmov => edx(edx1::CMOV),
+            // Not announced; every processor since the Pentium Pro has them.
+            Feature::Hints => self.is64(),
+            Feature::Sep => edx(edx1::SEP),
+            Feature::Syscall => extended(3, 11),
+            Feature::Fxsr => edx(edx1::FXSR),
+            Feature::Clflush => edx(edx1::CLFSH),
+            Feature::Mmx => edx(edx1::MMX),
+            Feature::Sse2 => edx(edx1::SSE | edx1::SSE2),
+            Feature::Sse3 => ecx(ecx1::SSE3),
+            Feature::Ssse3 => ecx(ecx1::SSSE3),
+            Feature::Sse41 => ecx(ecx1::SSE41),
+            Feature::Sse42 => ecx(ecx1::SSE42),
+            Feature::Popcnt => ecx(ecx1::POPCNT),
+            Feature::Cx16 => ecx(ecx1::CX16),
+            Feature::Lahf64 => extended(2, 0),
+            Feature::Rdtscp => extended(3, 27),
+            Feature::Rdpid => leaf7(2, 22),
+            Feature::Rdrand => ecx(ecx1::RDRAND),
+            Feature::Rdseed => leaf7(1, 18),
+            Feature::Invpcid => leaf7(1, 10),
+            Feature::Smap => leaf7(1, 20),
+            Feature::Clflushopt => leaf7(1, 23),
+            Feature::Clwb => leaf7(1, 24),
+            Feature::Fsgsbase => leaf7(1, 0),
+            Feature::Xsave => ecx(ecx1::XSAVE),
+            Feature::Pse36 => edx(edx1::PSE36),
+            Feature::Page1Gb => extended(3, 26),
+        }
     }
 
     /// Which bits of CR4 may be set.

@@ -20,13 +20,15 @@ pub(crate) struct As {
     ctx: u32,
     user: bool,
     ac: bool,
+    /// Do data breakpoints count?
+    watched: bool,
 }
 
 impl Cpu {
     /// As the current privilege level does.
     #[inline]
     pub(crate) fn as_self(&self) -> As {
-        As { ctx: self.tlb_ctx, user: self.cpl == 3, ac: self.rflags & flags::AC != 0 }
+        As { ctx: self.tlb_ctx, user: self.cpl == 3, ac: self.rflags & flags::AC != 0, watched: true }
     }
     /// As privilege level `cpl` does (pushing onto another ring's stack).
     pub(crate) fn as_cpl(&self, cpl: u8) -> As {
@@ -36,11 +38,11 @@ impl Cpu {
             (false, true) => ctx::SUPER_AC,
             (false, false) => ctx::SUPER,
         };
-        As { ctx: c << tlb::CTX_SHIFT, user: cpl == 3, ac }
+        As { ctx: c << tlb::CTX_SHIFT, user: cpl == 3, ac, watched: true }
     }
     /// As the processor itself reads tables (an implicit supervisor access).
     pub(crate) fn as_system(&self) -> As {
-        As { ctx: ctx::SUPER << tlb::CTX_SHIFT, user: false, ac: false }
+        As { ctx: ctx::SUPER << tlb::CTX_SHIFT, user: false, ac: false, watched: false }
     }
 
     /// A load by the running instruction.
@@ -113,7 +115,7 @@ impl Cpu {
         }
         let host = self.ram.host(t.pa).expect("a page without DEVICE is RAM");
         let how = Fill { global: t.global, large: t.large };
-        if who.ctx != ctx::CHECKED << tlb::CTX_SHIFT {
+        if who.ctx != ctx::CHECKED << tlb::CTX_SHIFT && !self.page_watched(la) {
             let add = host.value().wrapping_sub(la);
             self.stats.tlb_fills += 1;
             self.tlb.fill(Kind::Read, who.ctx, la, add, how);
@@ -150,6 +152,9 @@ impl Cpu {
         if tlb::hit(e, la, size.bytes()) {
             return Ok(Host::of_tlb(la.wrapping_add(e.add)).load(size));
         }
+        if who.watched {
+            self.watch(la, size.bytes(), false)?;
+        }
         if la & (PAGE_SIZE - 1) <= PAGE_SIZE - size.bytes() {
             return match self.place(who, la, false)? {
                 Place::Ram(host) => Ok(host.load(size)),
@@ -178,6 +183,9 @@ impl Cpu {
         if tlb::hit(e, la, size.bytes()) {
             Host::of_tlb(la.wrapping_add(e.add)).store(size, v);
             return Ok(());
+        }
+        if who.watched {
+            self.watch(la, size.bytes(), true)?;
         }
         if la & (PAGE_SIZE - 1) <= PAGE_SIZE - size.bytes() {
             match self.place(who, la, true)? {
@@ -210,6 +218,7 @@ impl Cpu {
         if self.long && (!canonical(at.at) || !canonical(last)) {
             return Err(if at.stack { fault(Vector::SS) } else { gp(0) });
         }
+        self.watch(at.at, size, true)?;
         let who = self.as_self();
         self.place(who, at.at, true)?;
         if (at.at ^ last) >> PAGE_SHIFT != 0 {

@@ -2,6 +2,7 @@
 //! segmentation, paging, exceptions, tasks, modes, CPUID models.
 
 pub mod board;
+pub mod debug;
 pub mod exception;
 pub mod features;
 pub mod fpu;
@@ -286,7 +287,9 @@ pub struct Cpu {
     pub pending_db: u64,
     /// TF was set when the running instruction began, and it has not delivered an interrupt since.
     pub single_step: bool,
-    /// Addresses that MONITOR armed are not modelled: MWAIT is a hint and halts.
+    /// A task switch failed behind the point of no return: the fault belongs to the new task, at its own RIP.
+    pub(crate) task_entered: bool,
+    /// What CPUID says, and with it which instructions there are.
     pub model: Model,
     /// Translations.
     pub tlb: Tlb,
@@ -379,6 +382,7 @@ impl Cpu {
             shadow: Shadow::None,
             pending_db: 0,
             single_step: false,
+            task_entered: false,
             model,
             tlb: Tlb::default(),
             ram: ram.clone(),
@@ -410,7 +414,7 @@ impl Cpu {
         (self.cr0, self.cr2, self.cr3, self.cr4, self.efer) = (cr0::CD | cr0::NW | cr0::ET, 0, 0, 0, 0);
         self.xcr0 = 1;
         self.pdpte = [0; 4];
-        self.dr = [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400];
+        self.dr = [0, 0, 0, 0, 0, 0, debug::dr6::ONES, debug::dr7::ONE];
         self.xmm = [[0; 2]; 16];
         self.mxcsr = 0x1f80;
         self.fpu = Default::default();
@@ -419,6 +423,7 @@ impl Cpu {
         self.msr = Msrs { pat: 0x0007_0406_0007_0406, misc_enable: 1, tsc_adjust: aux, ..Msrs::default() };
         self.shadow = Shadow::None;
         self.pending_db = 0;
+        self.task_entered = false;
         self.events = event::CHECK | event::FLUSH_CODE;
         self.mode_changed();
         self.tlb.flush_all();
@@ -449,10 +454,10 @@ impl Cpu {
         self.mode_changed();
     }
 
-    /// A single-step trap (DR6.BS) comes before the next instruction.
+    /// A single-step trap comes before the next instruction.
     pub(crate) fn single_step_trap(&mut self) {
         self.single_step = false;
-        self.pending_db |= 1 << 14;
+        self.pending_db |= debug::dr6::BS;
         self.events |= event::CHECK;
     }
 

@@ -40,7 +40,7 @@ pub mod ctx {
 pub mod simd_off {
     /// SSE raises #UD (CR0.EM, or no CR4.OSFXSR).
     pub const SSE: u8 = 1;
-    /// MMX raises #UD (CR0.EM, or the model has none).
+    /// MMX raises #UD (CR0.EM).
     pub const MMX: u8 = 2;
     /// Both raise #NM (CR0.TS).
     pub const TASK: u8 = 4;
@@ -71,10 +71,11 @@ impl Cpu {
         let bit = |c: bool, b: u8| if c { b } else { 0 };
         let em = self.cr0 & cr0::EM != 0;
         self.simd_off = bit(em || self.cr4 & cr4::OSFXSR == 0, simd_off::SSE)
-            | bit(em || self.model == super::features::Model::Pentium, simd_off::MMX)
+            | bit(em, simd_off::MMX)
             | bit(self.cr0 & cr0::TS != 0, simd_off::TASK);
-        let step =
-            self.rflags & (flags::TF | flags::RF) != 0 || self.dr[7] & 0xff != 0 || self.shadow != super::Shadow::None;
+        let step = self.rflags & (flags::TF | flags::RF) != 0
+            || self.shadow != super::Shadow::None
+            || self.has_code_breakpoints();
         if step {
             self.events |= event::STEP;
         } else {

@@ -1,6 +1,7 @@
 //! Paging: 2-, 3- and 4-level walks with PSE, NX, WP, SMEP, SMAP, global pages, accessed and
 //! dirty bits (SDM 3A chapter 4).
 
+use super::features::Feature;
 use super::{Cpu, Fault, Stop, Vector, cr0, cr4, efer, gp};
 use crate::mem::PAGE_SIZE;
 
@@ -132,8 +133,9 @@ impl Cpu {
             return Err(self.page_fault(la, a, 0));
         }
         if pde & PS != 0 && self.cr4 & cr4::PSE != 0 {
-            // PSE-36: bits 20:13 are address bits 39:32; bit 21 is reserved (table 4-4).
-            if pde & 1 << 21 != 0 {
+            // PSE-36: bits 20:13 are address bits 39:32; bit 21 is reserved (table 4-4). Without it all are.
+            let reserved = if self.model.has(Feature::Pse36) { 1 << 21 } else { 0x3f_e000 };
+            if pde & reserved != 0 {
                 return Err(self.page_fault(la, a, pf::P | pf::RSVD));
             }
             if !self.allowed(pde, a) {
@@ -201,6 +203,7 @@ impl Cpu {
             // PS in a PML4E, and address bits below a large page (except PAT, bit 12).
             let extra = match (leaf, level) {
                 (false, 4) => PS,
+                (true, 3) if !self.model.has(Feature::Page1Gb) => PS,
                 (true, 2 | 3) => ((1 << shift) - 1) & !0x1fff,
                 _ => 0,
             };

@@ -1,5 +1,7 @@
 //! Hardware task switches (SDM 3A chapter 7), 16- and 32-bit TSS.
 
+use super::debug::{dr6, dr7};
+use super::exception::with_ext;
 use super::segment::{Descriptor, Segment, attr, sys};
 use super::{Cpu, Done, Fault, Stop, Vector, cr0, cr4, reg};
 use crate::flags;
@@ -42,7 +44,7 @@ impl Cpu {
         if !d.present() {
             return Err(bad(Vector::NP));
         }
-        self.switch_task(sel, &d, Reason::Call, self.rip)?;
+        self.switch_task(sel, &d, Reason::Call, self.rip).map_err(|s| with_ext(s, ext))?;
         if let Some(code) = code {
             let size = if d.kind() & 8 != 0 { Size::B4 } else { Size::B2 };
             let mut f = super::exception::Frame {
@@ -50,8 +52,9 @@ impl Cpu {
                 sp: self.regs[reg::RSP as usize],
                 cpl: self.cpl,
                 flat: false,
+                error: ext,
             };
-            f.push(self, size, u64::from(code))?;
+            f.push(self, size, u64::from(code)).inspect_err(|_| self.task_entered = true)?;
             self.set_sp(f.sp);
         }
         Ok(())
@@ -140,15 +143,13 @@ impl Cpu {
         // The point of no return: faults from here on belong to the new task.
         self.seg[7] = Segment { attr: new.attr | 2, ..new };
         self.cr0 |= cr0::TS;
-        if wide && self.cr0 & cr0::PG != 0 {
-            let cr3 = u64::from(image.cr3);
-            if self.cr4 & cr4::PAE != 0 {
-                self.load_pdptes(cr3)?;
-            }
-            self.cr3 = cr3;
-            self.tlb.flush_local();
-            self.stats.tlb_flushes += 1;
-        }
+        let entered = self.enter_task(&image, wide, why);
+        self.mode_changed();
+        self.task_entered = entered.is_err();
+        entered
+    }
+
+    fn enter_task(&mut self, image: &Image, wide: bool, why: Reason) -> Done {
         for (r, v) in self.regs.iter_mut().zip(image.regs) {
             *r = u64::from(v);
         }
@@ -158,16 +159,26 @@ impl Cpu {
             fl |= flags::NT;
         }
         self.set_rflags_image(fl);
-        self.dr[7] &= !0x155;
+        self.dr[7] &= !dr7::LOCAL;
         for (s, &sel) in image.sel.iter().enumerate() {
             self.seg[s] = Segment::null(sel);
         }
         self.seg[6] = Segment::null(image.ldt);
-        self.load_task_segments(&image)?;
-        if image.trap {
-            self.pending_db |= 1 << 15;
+        // SDM 3A 7.3: without a usable CS the new task is what its selector says.
+        self.cpl = if self.v86() { 3 } else { (image.sel[reg::CS as usize] & 3) as u8 };
+        if wide && self.cr0 & cr0::PG != 0 {
+            let cr3 = u64::from(image.cr3);
+            if self.cr4 & cr4::PAE != 0 {
+                self.load_pdptes(cr3)?;
+            }
+            self.cr3 = cr3;
+            self.tlb.flush_local();
+            self.stats.tlb_flushes += 1;
         }
-        self.mode_changed();
+        self.load_task_segments(image)?;
+        if image.trap {
+            self.pending_db |= dr6::BT;
+        }
         if u64::from(image.eip) > u64::from(self.seg[reg::CS as usize].limit) {
             return Err(super::gp(0));
         }
@@ -187,14 +198,12 @@ impl Cpu {
             self.seg[6] = d.segment(t.ldt);
         }
         if self.v86() {
-            self.cpl = 3;
             for (s, &sel) in t.sel.iter().enumerate() {
                 self.seg[s] = Segment::v86(sel);
             }
             return Ok(());
         }
         let cs = t.sel[reg::CS as usize];
-        self.cpl = (cs & 3) as u8;
         if cs & !3 == 0 {
             return Err(ts(cs));
         }

@@ -26,6 +26,8 @@ pub mod opnd {
     pub const MEM: u8 = 0xf0;
     /// The immediate in `imm`.
     pub const IMM: u8 = 0xf1;
+    /// Memory at the 64-bit offset in `imm`.
+    pub const MOFFS: u8 = 0xf2;
     /// No operand.
     pub const NONE: u8 = 0xff;
 }
@@ -86,7 +88,7 @@ pub mod prefix {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Insn {
-    /// Which code runs it: a hot form, or a mnemonic of `isa::TABLE`.
+    /// Which code runs it: a hot form, or an operation of `isa::Op` behind those.
     pub op: u16,
     /// Bytes from the start of the block.
     pub off: u16,

@@ -3,7 +3,9 @@
 pub mod cache;
 pub mod cursor;
 pub mod insn;
+pub mod needs;
 
+use crate::cpu::features::Model;
 use crate::cpu::mode::key;
 use crate::isa::{self, Op};
 use crate::size::Size;
@@ -63,8 +65,8 @@ fn prefixes(bytes: &[u8], long: bool) -> Prefixes {
     p
 }
 
-/// Decodes one instruction at `off` bytes from the start of its block.
-pub fn decode(bytes: &[u8], mode: u8, off: u16) -> Decoded {
+/// Decodes one instruction at `off` bytes from the start of its block; what `model` lacks is undefined.
+pub fn decode(bytes: &[u8], mode: u8, model: Model, off: u16) -> Decoded {
     let bytes = &bytes[..bytes.len().min(MAX_LEN)];
     let bits = match mode & key::CODE {
         key::CODE64 => 64,
@@ -78,6 +80,9 @@ pub fn decode(bytes: &[u8], mode: u8, off: u16) -> Decoded {
         DecoderError::NoMoreBytes if bytes.len() < MAX_LEN => return Decoded::More,
         DecoderError::NoMoreBytes => return Decoded::TooLong,
         _ => return Decoded::Undefined,
+    }
+    if !model.has(needs::needs(&x, bits == 64)) {
+        return Decoded::Undefined;
     }
     translate(&x, bytes, mode, off).map_or(Decoded::Undefined, Decoded::Insn)
 }
@@ -228,10 +233,7 @@ fn stack(mode: u8) -> Stack {
 fn operand(x: &Instruction, n: u32, i: &mut Insn, mode: u8) -> Option<u8> {
     Some(match x.op_kind(n) {
         OpKind::Register => register(x.op_register(n))?,
-        OpKind::Memory => {
-            memory(x, i, mode)?;
-            opnd::MEM
-        }
+        OpKind::Memory => memory(x, i, mode)?,
         OpKind::NearBranch16 => {
             i.imm = u64::from(i.off).wrapping_add(Size::B2.sx(x.near_branch_target()));
             i.size = Size::B2;
@@ -277,7 +279,8 @@ fn operand(x: &Instruction, n: u32, i: &mut Insn, mode: u8) -> Option<u8> {
     })
 }
 
-fn memory(x: &Instruction, i: &mut Insn, mode: u8) -> Option<()> {
+/// Fills in the memory fields; the operand's byte.
+fn memory(x: &Instruction, i: &mut Insn, mode: u8) -> Option<u8> {
     let long = mode & key::CODE == key::CODE64;
     i.seg = register(x.memory_segment())? & 7;
     if long && i.seg < 4 {
@@ -305,12 +308,9 @@ fn memory(x: &Instruction, i: &mut Insn, mode: u8) -> Option<()> {
             // 32-bit displacements come zero-extended outside 64-bit addressing.
             Err(_) if i.asize != 8 => d as i32,
             Err(_) => {
-                // moffs64: a 64-bit displacement; MOV's own case.
+                // A 64-bit displacement, which only MOV with rAX has.
                 i.imm = d;
-                i.ea = Ea::Segmented;
-                i.base = slot::ZERO;
-                i.bytes = 0xff;
-                0
+                return Some(opnd::MOFFS);
             }
         };
     }
@@ -327,7 +327,7 @@ fn memory(x: &Instruction, i: &mut Insn, mode: u8) -> Option<()> {
     } else {
         Ea::Segmented
     };
-    Some(())
+    Some(opnd::MEM)
 }
 
 /// String instructions name their source segment in an implied operand.

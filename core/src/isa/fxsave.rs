@@ -8,7 +8,6 @@
 use super::operand::linear;
 use super::x87::area::Area;
 use super::x87::{after_clearing, before_clearing, enter_no_wait};
-use crate::cpu::features::Model;
 use crate::cpu::fpu::Fpu;
 use crate::cpu::{Cpu, Done, Vector, cr0, cr4, fault, gp};
 use crate::decode::insn::Insn;
@@ -64,9 +63,6 @@ fn checked_mxcsr(image: &[u8; 512]) -> Result<u32, crate::cpu::Stop> {
 
 /// FXSAVE's and FXRSTOR's checks, and their area.
 fn fx_area(cpu: &mut Cpu, i: &Insn, write: bool) -> Result<Area, crate::cpu::Stop> {
-    if cpu.model == Model::Pentium {
-        return Err(fault(Vector::UD));
-    }
     enter_no_wait(cpu)?;
     before_clearing(cpu)?;
     let area = Area::new(cpu, i, 512, write)?;

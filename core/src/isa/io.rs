@@ -32,11 +32,13 @@ impl Cpu {
     /// Reads a port.
     pub(crate) fn port_in(&mut self, port: u16, size: Size) -> u64 {
         self.stats.ports += 1;
+        self.watch_ports(port, size.bytes());
         u64::from(self.bus().port_read(port, size))
     }
     /// Writes a port.
     pub(crate) fn port_out(&mut self, port: u16, size: Size, v: u64) {
         self.stats.ports += 1;
+        self.watch_ports(port, size.bytes());
         self.bus().port_write(port, size, size.zx(v) as u32);
     }
 }

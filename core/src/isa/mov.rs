@@ -1,6 +1,8 @@
 //! Moves: MOV, MOVZX, MOVSX, MOVSXD, LEA, CMOVcc, SETcc, BSWAP, XLAT, MOVBE-free conversions.
 
 use super::operand::*;
+use crate::cpu::{Cpu, Done};
+use crate::decode::insn::{Insn, opnd};
 use crate::emit::{Emit, Slot, Un};
 use crate::flags;
 use crate::size::Size;
@@ -139,5 +141,18 @@ pub fn movnti<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 /// NOP, PREFETCHh, ENDBR, PAUSE and other hints.
 #[inline(always)]
 pub fn nop<E: Emit, F: Form>(_: &mut E, _: F) -> R<E> {
+    Ok(())
+}
+
+/// MOV between rAX and a 64-bit absolute address.
+pub fn mov_moffs(cpu: &mut Cpu, i: &Insn) -> Done {
+    let store = i.a == opnd::MOFFS;
+    let at = cpu.linear(i.seg, i.imm, i.size as u8, store)?;
+    if store {
+        let v = cpu.regs[0];
+        return cpu.write(at, i.size, v);
+    }
+    let v = cpu.read(at, i.size)?;
+    set_reg(cpu, 0, i.size, false, v);
     Ok(())
 }

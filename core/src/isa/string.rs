@@ -66,12 +66,13 @@ fn repeat(
     // SDM 3A 18.3.1.4: a single-step trap comes after every iteration.
     let piece = if cpu.flag(flags::TF) { 1 } else { PIECE };
     let mut budget = piece;
+    let mut trap = false;
     loop {
         let count = get(cpu, i, reg::RCX);
         if count == 0 {
             break;
         }
-        if budget == 0 {
+        if budget == 0 || trap {
             // Not finished: come back to this instruction.
             let rip = cpu.regs[slot::BLOCK as usize].wrapping_add(u64::from(i.off));
             cpu.rip = cpu.rip_mask(rip);
@@ -92,6 +93,8 @@ fn repeat(
         if done(cpu) {
             break;
         }
+        // So does that of a breakpoint.
+        trap = cpu.pending_db != 0;
     }
     cpu.charge((piece - budget) * i.size.bytes() / BYTES_PER_COUNT);
     Ok(())

@@ -1,50 +1,12 @@
 //! One instruction on a `Vcpu`: a flat 64-bit guest at CPL 0 whose exception handlers are HLTs.
 
 use super::{State, WINDOW};
-use tabvisor_core::bus::Bus;
+use tabvisor_core::bus::Nothing;
 use tabvisor_core::cpu::features::Model;
 use tabvisor_core::cpu::segment::Segment;
 use tabvisor_core::cpu::{TableReg, cr0, cr4, efer, event};
 use tabvisor_core::mem::GuestRam;
-use tabvisor_core::size::Size;
 use tabvisor_core::vcpu::{CpuExit, Vcpu};
-
-/// A board with nothing on it.
-pub struct Nothing;
-
-impl Bus for Nothing {
-    fn sync(&mut self, _: u64) {}
-    fn port_read(&mut self, _: u16, _: Size) -> u32 {
-        u32::MAX
-    }
-    fn port_write(&mut self, _: u16, _: Size, _: u32) {}
-    fn mmio_read(&mut self, _: u64, _: Size) -> u64 {
-        u64::MAX
-    }
-    fn mmio_write(&mut self, _: u64, _: Size, _: u64) {}
-    fn interrupt_pending(&self) -> bool {
-        false
-    }
-    fn acknowledge(&mut self) -> Option<u8> {
-        None
-    }
-    fn msr_read(&mut self, _: u32) -> Option<u64> {
-        None
-    }
-    fn msr_write(&mut self, _: u32, _: u64) -> bool {
-        false
-    }
-    fn cr8_read(&mut self) -> u8 {
-        0
-    }
-    fn cr8_write(&mut self, _: u8) {}
-    fn tsc(&mut self) -> u64 {
-        0
-    }
-    fn random(&mut self) -> u64 {
-        0
-    }
-}
 
 const PML4: u64 = 0x1000;
 const PDPT: u64 = 0x2000;

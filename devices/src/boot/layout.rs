@@ -23,6 +23,8 @@ pub const RTC_IRQ: u8 = 8;
 pub const KBD_IRQ: u8 = 1;
 /// Interrupt of the second PS/2 port.
 pub const AUX_IRQ: u8 = 12;
+/// Interrupt of x87 errors that are not exceptions (CR0.NE = 0).
+pub const FPU_IRQ: u8 = 13;
 
 /// The ACPI fixed-register block, in the order of the PIIX4 (PIIX4 datasheet, section 7.2).
 pub const PM_BASE: u16 = 0x600;

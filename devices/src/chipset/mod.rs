@@ -3,6 +3,7 @@
 pub mod acpi_pm;
 mod calendar;
 pub mod debugcon;
+pub mod fpu_error;
 pub mod i8042;
 pub mod ioapic;
 pub mod lapic;

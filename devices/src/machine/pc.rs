@@ -7,6 +7,7 @@ use crate::boot::layout;
 use crate::bus::{Handle, MapError, Widths};
 use crate::chipset::acpi_pm::{APM, AcpiPm};
 use crate::chipset::debugcon::DebugCon;
+use crate::chipset::fpu_error::FpuError;
 use crate::chipset::i8042::I8042;
 use crate::chipset::pit8254::Pit8254;
 use crate::chipset::reset::ResetPorts;
@@ -74,6 +75,12 @@ impl Pc {
         let kbc = b.add("i8042", I8042::new(keyboard, aux));
         b.claim_ports(0x60..=0x60, BYTE, kbc, 0)?;
         b.claim_ports(0x64..=0x64, BYTE, kbc, 1)?;
+
+        // x87 errors of software that leaves CR0.NE clear.
+        let irq = b.line(layout::FPU_IRQ);
+        let fpu = b.add("fpu error", FpuError::new(irq));
+        b.claim_ports(0xf0..=0xf0, BYTE, fpu, 0)?;
+        b.set_fpu_error(fpu);
 
         // Reset: port 92h, and the byte at CF9h inside of the PCI address register.
         let reset = b.add("reset ports", ResetPorts::default());

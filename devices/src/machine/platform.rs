@@ -5,6 +5,7 @@
 
 use super::clock::{Clock, Rate};
 use crate::bus::{AddressMap, Claim, Handle, MapError, Piece, Widths};
+use crate::chipset::fpu_error::FpuError;
 use crate::chipset::ioapic::IoApic;
 use crate::chipset::lapic::Lapic;
 use crate::chipset::pic8259::Pic8259;
@@ -82,6 +83,8 @@ pub struct Board {
     lapic_deadline: VmTime,
     /// Where the RTC is, whose index register masks NMI.
     nmi_mask: Option<Handle>,
+    /// Where FERR# leads.
+    fpu_error: Option<Handle>,
     effects: Vec<Effect>,
     stop: Option<StopCause>,
     /// The nearest deadline, and the instruction count of it.
@@ -114,6 +117,7 @@ impl Board {
             lapic: Lapic::default(),
             lapic_deadline: VmTime::NEVER,
             nmi_mask: None,
+            fpu_error: None,
             effects: Vec::new(),
             stop: None,
             nearest: VmTime::NEVER,
@@ -168,6 +172,10 @@ impl Board {
     /// Names the device whose index register masks NMI.
     pub fn set_nmi_mask(&mut self, rtc: Handle) {
         self.nmi_mask = Some(rtc);
+    }
+    /// Names the device that FERR# leads to.
+    pub fn set_fpu_error(&mut self, logic: Handle) {
+        self.fpu_error = Some(logic);
     }
 
     /// The machine's RAM.
@@ -497,6 +505,14 @@ impl Bus for Board {
         let masked =
             rtc.and_then(|h| self.device::<crate::chipset::rtc146818::Rtc146818>(h)).is_some_and(|r| r.nmi_masked());
         !masked && self.lapic.take_nmi()
+    }
+    fn fpu_error(&mut self, asserted: bool) -> bool {
+        let ferr = |d: &mut dyn Device, cx: &mut Cx<'_>| {
+            let logic = (d as &mut dyn Any).downcast_mut::<FpuError>()?;
+            Some(logic.set_ferr(cx, asserted))
+        };
+        // Without the logic nothing would ever wake a processor that waits.
+        self.fpu_error.and_then(|h| self.with(h, ferr)).flatten().unwrap_or(true)
     }
     fn msr_read(&mut self, msr: u32) -> Option<u64> {
         self.visits.msrs += 1;

@@ -61,7 +61,7 @@ impl Processor for Vcpu {
         let flags = c.rflags_image();
         put_state(out, &(&c.regs[..16], c.rip, flags, c.cpl, c.events & (event::HALTED | event::SHUTDOWN)));
         put_state(out, &(c.cr0, c.cr2, c.cr3, c.cr4, c.efer, c.xcr0, c.pdpte, c.dr));
-        put_state(out, &(c.xmm, c.mxcsr, &c.fpu, c.pending_db));
+        put_state(out, &(c.xmm, c.mxcsr, &c.fpu, c.ferr, c.pending_db));
         for s in &c.seg {
             put_state(out, &(s.sel, s.base, s.limit, s.attr));
         }

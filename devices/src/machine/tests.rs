@@ -234,6 +234,24 @@ fn nmi_is_masked_by_the_clocks_index_register() {
 }
 
 #[test]
+fn ferr_reaches_the_cpu_through_the_second_8259_until_port_f0_is_written() {
+    let mut pc = pc();
+    let b = &mut pc.board;
+    b.init_pics();
+    assert!(!b.fpu_error(true));
+    assert_eq!(b.acknowledge(), Some(0x28 + 5));
+    b.outb(0xf0, 0);
+    assert!(b.fpu_error(true));
+    b.outb(0xa0, 0x20);
+    b.outb(0x20, 0x20);
+    assert!(!b.interrupt_pending());
+    assert!(!b.fpu_error(false));
+    assert!(!b.fpu_error(true) && b.interrupt_pending());
+    b.reset();
+    assert!(!b.interrupt_pending());
+}
+
+#[test]
 fn the_local_apic_moves_and_disappears() {
     let mut pc = pc();
     let b = &mut pc.board;
@@ -264,8 +282,8 @@ fn a_storm_of_random_accesses_is_survived() {
         x ^= x << 17;
         let size = [B1, B2, B4, Size::B8][(x & 3) as usize];
         let port_size = if size == Size::B8 { B4 } else { size };
-        let port =
-            [0x20, 0xa0, 0x40, 0x60, 0x70, 0x3f8, 0x2f8, 0x600, 0xcf8, 0xcfc, 0x4d0, 0xb2][(x >> 2) as usize % 12];
+        let port = [0x20, 0xa0, 0x40, 0x60, 0x70, 0x3f8, 0x2f8, 0x600, 0xcf8, 0xcfc, 0x4d0, 0xb2, 0xf0]
+            [(x >> 2) as usize % 13];
         let port = port + (x >> 8 & 7) as u16;
         let at = [LAPIC, IOAPIC][(x >> 12 & 1) as usize] + (x >> 16 & 0x3f8);
         let v = x >> 24;
@@ -277,7 +295,7 @@ fn a_storm_of_random_accesses_is_survived() {
             11 => drop(b.acknowledge()),
             12 => drop(b.msr_write([0x1b, 0x6e0, 0x80b, 0x830][(x >> 13 & 3) as usize], v)),
             13 => b.input(&Input::Serial { port: 0, bytes: vec![v as u8] }),
-            14 => drop((b.take_nmi(), b.take_stop())),
+            14 => drop((b.take_nmi(), b.take_stop(), b.fpu_error(v & 1 != 0))),
             _ => {
                 retired += v & 0xff_ffff;
                 b.sync(retired);
@@ -597,6 +615,54 @@ fn a_real_cpu_halts_runs_on_and_is_deterministic() {
     let mut m = real(&[0xf4, 0xeb, 0xfe]); // hlt, interrupts off
     assert!(matches!(m.run(Until::retired(1000)), Exit::Halted(_)));
     assert_eq!(m.stats().retired, 1);
+}
+
+#[test]
+fn an_x87_error_without_ne_is_interrupt_13() {
+    const HANDLER: u64 = 0x10_0040;
+    const IDT: u64 = 0x8000;
+    const DATA: u64 = 0x8_0000;
+    for waits in [[0xd9, 0xe8, 0x90], [0x9b, 0x90, 0x90], [0x0f, 0xfc, 0xc0]] {
+        // FLD1, FWAIT, PADDB MM0, MM0: each waits for a pending error.
+        let mut code = vec![
+            0x0f, 0x01, 0x1c, 0x25, 0x00, 0x00, 0x08, 0x00, // lidt [80000h]
+            0xb0, 0xdf, 0xe6, 0xa1, // unmask interrupt 13
+            0xd9, 0x2c, 0x25, 0x10, 0x00, 0x08, 0x00, // fldcw [80010h]
+            0xd9, 0xe8, 0xd9, 0xee, 0xde, 0xf9, // fld1; fldz; fdivp
+            0x66, 0xba, 0xf8, 0x03, // mov dx, 3f8h
+            0xfb, // sti
+        ];
+        code.extend(waits);
+        code.extend([
+            0xb0, b'd', 0xee, // mov al, 'd'; out dx, al
+            0x66, 0xba, 0x04, 0x06, 0x66, 0xb8, 0x01, 0x20, 0x66, 0xef, // switch off
+            0xeb, 0xfe, // jmp $
+        ]);
+        code.resize((HANDLER - 0x10_0000) as usize, 0x90);
+        code.extend([
+            0xdf, 0xe0, 0xee, // fnstsw ax; out dx, al
+            0xe6, 0xf0, 0xd9, 0xe8, // out f0h, al; fld1 does not wait now
+            0xb0, 0x20, 0xe6, 0xa0, 0xe6, 0x20, // end of interrupt
+            0xdb, 0xe2, 0x48, 0xcf, // fnclex; iretq
+        ]);
+        let mut m = real(&code);
+        let gate = HANDLER & 0xffff | 0x10 << 16 | 0x8e00 << 32 | (HANDLER >> 16) << 48;
+        m.ram().write(IDT + 16 * 0x75, &gate.to_le_bytes());
+        m.ram().write(DATA, &(IDT << 16 | 0xfff).to_le_bytes());
+        m.ram().write(DATA + 0x10, &[0x7b, 0x03]); // division by zero unmasked
+        assert_eq!(m.run(Until::retired(10_000)), Exit::Off, "{}", m.report());
+        // Status: zero divide and error summary.
+        assert_eq!(m.take_effects(), [Effect::Serial { port: 0, bytes: vec![0x84, b'd'] }], "{waits:x?}");
+    }
+}
+
+#[test]
+fn an_x87_error_that_nobody_takes_stops_the_cpu() {
+    // fldcw [rip + ...]; fld1; fldz; fdivp; fwait, with interrupts off
+    let code = [0xd9, 0x2d, 7, 0, 0, 0, 0xd9, 0xe8, 0xd9, 0xee, 0xde, 0xf9, 0x9b, 0x7b, 0x03];
+    let mut m = real(&code);
+    assert!(matches!(m.run(Until::retired(1000)), Exit::Halted(_)));
+    assert!(m.report().contains("000000000010000c"), "{}", m.report());
 }
 
 #[test]

@@ -3,12 +3,11 @@
 
 use super::state::*;
 use super::values;
-use tabvisor_core::bus::Bus;
+use tabvisor_core::bus::Nothing;
 use tabvisor_core::cpu::features::Model;
 use tabvisor_core::cpu::segment::{Descriptor, Segment};
 use tabvisor_core::cpu::{Shadow, TableReg, cr0, cr4, efer, event};
 use tabvisor_core::mem::GuestRam;
-use tabvisor_core::size::Size;
 use tabvisor_core::vcpu::{CpuExit, Vcpu};
 
 /// Linear address of the supervisor's megabyte; its physical address is 0.
@@ -52,43 +51,6 @@ pub struct Interpreter {
     expect: Vec<u8>,
     /// Background the window has now.
     fill: Option<u8>,
-}
-
-/// A board with nothing on it.
-pub struct Nothing;
-
-impl Bus for Nothing {
-    fn sync(&mut self, _retired: u64) {}
-    fn port_read(&mut self, _port: u16, _size: Size) -> u32 {
-        u32::MAX
-    }
-    fn port_write(&mut self, _port: u16, _size: Size, _value: u32) {}
-    fn mmio_read(&mut self, _at: u64, _size: Size) -> u64 {
-        u64::MAX
-    }
-    fn mmio_write(&mut self, _at: u64, _size: Size, _value: u64) {}
-    fn interrupt_pending(&self) -> bool {
-        false
-    }
-    fn acknowledge(&mut self) -> Option<u8> {
-        None
-    }
-    fn msr_read(&mut self, _msr: u32) -> Option<u64> {
-        None
-    }
-    fn msr_write(&mut self, _msr: u32, _value: u64) -> bool {
-        false
-    }
-    fn cr8_read(&mut self) -> u8 {
-        0
-    }
-    fn cr8_write(&mut self, _value: u8) {}
-    fn tsc(&mut self) -> u64 {
-        0
-    }
-    fn random(&mut self) -> u64 {
-        0
-    }
 }
 
 impl Default for Interpreter {

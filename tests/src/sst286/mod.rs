@@ -4,12 +4,12 @@
 pub mod moo;
 pub mod rules;
 
-use crate::oracle::subject::Nothing;
 use anyhow::{Context, Result, ensure};
 use moo::{Case, FLAGS, NAMES};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
+use tabvisor_core::bus::Nothing;
 use tabvisor_core::cpu::features::Model;
 use tabvisor_core::cpu::segment::Segment;
 use tabvisor_core::mem::GuestRam;

@@ -2,7 +2,6 @@
 
 use super::area::Area;
 use super::{after_clearing, before_clearing, enter, enter_no_wait, note, pending_error, sti};
-use crate::cpu::features::Model;
 use crate::cpu::fpu::Layout;
 use crate::cpu::{Cpu, Done, Vector, cr0, fault};
 use crate::decode::insn::{Insn, opnd};
@@ -19,7 +18,7 @@ pub fn fwait(cpu: &mut Cpu, _: &Insn) -> Done {
 
 /// EMMS.
 pub fn emms(cpu: &mut Cpu, _: &Insn) -> Done {
-    if cpu.cr0 & cr0::EM != 0 || cpu.model == Model::Pentium {
+    if cpu.cr0 & cr0::EM != 0 {
         return Err(fault(Vector::UD));
     }
     enter(cpu)?;
