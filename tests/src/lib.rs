@@ -3,5 +3,6 @@
 pub mod ins;
 pub mod ins_guest;
 pub mod ins_user;
+pub mod kvm_unit;
 pub mod oracle;
 pub mod sst286;

@@ -11,3 +11,4 @@ pub mod pic8259;
 pub mod pit8254;
 pub mod reset;
 pub mod rtc146818;
+pub mod testdev;

@@ -23,7 +23,7 @@ const IOAPIC: u64 = layout::IOAPIC_BASE;
 
 fn pc() -> Pc {
     let ram = GuestRam::new(1 << 20).unwrap();
-    Pc::new(&ram, Options { rate: Rate::ONE, wall_clock: 0, seed: 1, serial_ports: 2 }).unwrap()
+    Pc::new(&ram, Options { rate: Rate::ONE, wall_clock: 0, seed: 1, serial_ports: 2, test_device: false }).unwrap()
 }
 
 trait Ports {
@@ -406,6 +406,7 @@ fn config(clock: ClockPolicy) -> Config {
         seed: 7,
         serial_ports: 1,
         triple_fault: TripleFault::Reset,
+        test_device: false,
         payload: Payload { kernel: kernel(), initrd: Arc::from([]), cmdline: "console=ttyS0".into() },
     }
 }
