@@ -3,42 +3,11 @@
 mod bare;
 
 use bare::*;
-use tabvisor_core::cpu::segment::Segment;
-use tabvisor_core::cpu::{TableReg, event, reg};
+use tabvisor_core::cpu::{event, reg};
 use tabvisor_core::flags;
-use tabvisor_core::mem::GuestRam;
-use tabvisor_core::vcpu::{CpuExit, Vcpu};
+use tabvisor_core::vcpu::CpuExit;
 
-const IDT: u64 = 0x30_0000;
-const GDT: u64 = 0x30_1000;
-const TSS: u64 = 0x30_2000;
-/// Handler of every vector: HLT.
-const HANDLER: u64 = 0x30_3000;
 const DB: u64 = 1;
-
-/// A CPU about to run `code` at CPL 0, whose exceptions all end in HLT.
-fn with_handlers(code: &[u8]) -> (GuestRam, Vcpu) {
-    let (ram, mut v) = long64(code);
-    for vector in 0..32 {
-        let low = HANDLER & 0xffff | 0x10 << 16 | 0x8e << 40 | (HANDLER >> 16 & 0xffff) << 48;
-        ram.write(IDT + 16 * vector, &low.to_le_bytes());
-    }
-    ram.write(HANDLER, &[0xf4]);
-    ram.write(GDT + 0x10, &0x00af_9b00_0000_ffffu64.to_le_bytes());
-    ram.write(TSS + 4, &(STACK - 0x1000).to_le_bytes());
-    let c = &mut v.cpu;
-    c.idtr = TableReg { base: IDT, limit: 0xfff };
-    c.gdtr = TableReg { base: GDT, limit: 0xff };
-    c.seg[7] = Segment { base: TSS, limit: 0x67, sel: 0x40, attr: 0x8b };
-    (ram, v)
-}
-
-/// RIP and RFLAGS of the frame the handler was entered with.
-fn frame(ram: &GuestRam, v: &Vcpu) -> (u64, u64) {
-    let at = v.cpu.regs[reg::RSP as usize];
-    assert_eq!(v.cpu.rip, HANDLER + 1, "in the handler");
-    (u64::from_le_bytes(ram.read_le(at)), u64::from_le_bytes(ram.read_le(at + 16)))
-}
 
 #[test]
 fn rf_lets_one_instruction_pass_a_breakpoint() {

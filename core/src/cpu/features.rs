@@ -19,7 +19,7 @@ pub enum Model {
 }
 
 /// Bits of leaf 1 EDX.
-mod edx1 {
+pub(crate) mod edx1 {
     pub const FPU: u32 = 1;
     pub const DE: u32 = 1 << 2;
     pub const PSE: u32 = 1 << 3;

@@ -3,7 +3,7 @@
 
 use super::operand::*;
 use crate::cpu::memory::canonical;
-use crate::cpu::segment::{Segment, attr, sys};
+use crate::cpu::segment::{Descriptor, Segment, attr, sys};
 use crate::cpu::{Cpu, Done, Fault, Shadow, Stop, TableReg, Vector, cr0, cr4, efer, event, fault, gp, reg};
 use crate::decode::insn::{Insn, opnd};
 use crate::emit::Linear;
@@ -329,6 +329,13 @@ pub fn sidt(cpu: &mut Cpu, i: &Insn) -> Done {
     store_table(cpu, i, cpu.idtr)
 }
 
+/// The hidden part of LDTR or TR. Long mode's 64-bit bases must be canonical (AMD APM 3 LLDT, LTR; Intel's
+/// processors do the same).
+fn system_segment(d: &Descriptor, sel: u16) -> Result<Segment, Stop> {
+    let seg = d.segment(sel);
+    if canonical(seg.base) { Ok(seg) } else { Err(Cpu::sel_fault(Vector::GP, sel)) }
+}
+
 /// LLDT.
 pub fn lldt(cpu: &mut Cpu, i: &Insn) -> Done {
     protected_only(cpu)?;
@@ -348,7 +355,7 @@ pub fn lldt(cpu: &mut Cpu, i: &Insn) -> Done {
     if !d.present() {
         return Err(Cpu::sel_fault(Vector::NP, sel));
     }
-    cpu.seg[6] = d.segment(sel);
+    cpu.seg[6] = system_segment(&d, sel)?;
     Ok(())
 }
 
@@ -371,8 +378,8 @@ pub fn ltr(cpu: &mut Cpu, i: &Insn) -> Done {
     if !d.present() {
         return Err(Cpu::sel_fault(Vector::NP, sel));
     }
+    let seg = system_segment(&d, sel)?;
     cpu.set_busy(sel, true)?;
-    let seg = d.segment(sel);
     cpu.seg[7] = Segment { attr: seg.attr | 2, ..seg };
     Ok(())
 }
@@ -393,7 +400,7 @@ pub fn str(cpu: &mut Cpu, i: &Insn) -> Done {
 }
 
 /// The descriptor LAR, LSL, VERR, VERW look at, if it exists and the privilege allows.
-fn visible(cpu: &mut Cpu, sel: u16) -> Result<Option<crate::cpu::segment::Descriptor>, Stop> {
+fn visible(cpu: &mut Cpu, sel: u16) -> Result<Option<Descriptor>, Stop> {
     if sel & !3 == 0 {
         return Ok(None);
     }

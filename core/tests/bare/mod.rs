@@ -5,7 +5,7 @@
 use tabvisor_core::bus::Bus;
 use tabvisor_core::cpu::features::Model;
 use tabvisor_core::cpu::segment::Segment;
-use tabvisor_core::cpu::{cr0, cr4, efer};
+use tabvisor_core::cpu::{TableReg, cr0, cr4, efer, reg};
 use tabvisor_core::mem::GuestRam;
 use tabvisor_core::size::Size;
 use tabvisor_core::vcpu::{CpuExit, Vcpu};
@@ -16,7 +16,14 @@ pub struct Bare {
     pub retired: u64,
     /// What was written to port E9h.
     pub out: Vec<u8>,
+    /// Non-maskable interrupts that wait.
+    pub nmis: u32,
+    /// IA32_APIC_BASE, if there is an APIC.
+    pub apic_base: Option<u64>,
 }
+
+/// A port where a write asks for one more non-maskable interrupt.
+pub const NMI_PORT: u16 = 0xe8;
 
 impl Bus for Bare {
     fn sync(&mut self, retired: u64) {
@@ -29,6 +36,7 @@ impl Bus for Bare {
         if port == 0xe9 {
             self.out.push(value as u8);
         }
+        self.nmis += u32::from(port == NMI_PORT);
     }
     fn mmio_read(&mut self, _: u64, _: Size) -> u64 {
         u64::MAX
@@ -40,8 +48,13 @@ impl Bus for Bare {
     fn acknowledge(&mut self) -> Option<u8> {
         None
     }
-    fn msr_read(&mut self, _: u32) -> Option<u64> {
-        None
+    fn take_nmi(&mut self) -> bool {
+        let waits = self.nmis > 0;
+        self.nmis -= u32::from(waits);
+        waits
+    }
+    fn msr_read(&mut self, msr: u32) -> Option<u64> {
+        self.apic_base.filter(|_| msr == 0x1b)
     }
     fn msr_write(&mut self, _: u32, _: u64) -> bool {
         false
@@ -91,4 +104,38 @@ pub fn long64(code: &[u8]) -> (GuestRam, Vcpu) {
 /// Runs until HLT, at most `budget` instructions.
 pub fn run(v: &mut Vcpu, budget: u64) -> CpuExit {
     v.run(&mut Bare::default(), budget)
+}
+
+/// Where [`with_handlers`] puts the IDT ...
+pub const IDT: u64 = 0x30_0000;
+/// ... the GDT ...
+pub const GDT: u64 = 0x30_1000;
+/// ... and the TSS.
+pub const TSS: u64 = 0x30_2000;
+/// Handler of every vector: HLT.
+pub const HANDLER: u64 = 0x30_3000;
+
+/// A CPU about to run `code` at CPL 0, whose exceptions all end in HLT.
+pub fn with_handlers(code: &[u8]) -> (GuestRam, Vcpu) {
+    let (ram, mut v) = long64(code);
+    for vector in 0..32 {
+        let low = HANDLER & 0xffff | 0x10 << 16 | 0x8e << 40 | (HANDLER >> 16 & 0xffff) << 48;
+        ram.write(IDT + 16 * vector, &low.to_le_bytes());
+    }
+    ram.write(HANDLER, &[0xf4]);
+    ram.write(GDT + 0x10, &0x00af_9b00_0000_ffffu64.to_le_bytes());
+    ram.write(GDT + 0x18, &0x00cf_9300_0000_ffffu64.to_le_bytes());
+    ram.write(TSS + 4, &(STACK - 0x1000).to_le_bytes());
+    let c = &mut v.cpu;
+    c.idtr = TableReg { base: IDT, limit: 0xfff };
+    c.gdtr = TableReg { base: GDT, limit: 0xff };
+    c.seg[7] = Segment { base: TSS, limit: 0x67, sel: 0x40, attr: 0x8b };
+    (ram, v)
+}
+
+/// RIP and RFLAGS of the frame the handler was entered with.
+pub fn frame(ram: &GuestRam, v: &Vcpu) -> (u64, u64) {
+    let at = v.cpu.regs[reg::RSP as usize];
+    assert_eq!(v.cpu.rip, HANDLER + 1, "in the handler");
+    (u64::from_le_bytes(ram.read_le(at)), u64::from_le_bytes(ram.read_le(at + 16)))
 }

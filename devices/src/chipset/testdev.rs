@@ -1,9 +1,9 @@
 //! The test device: how a test program says that it has ended and with which result, a register that keeps what
-//! is written to it, and interrupt lines that software can pull. It is there only when asked for.
-//! Source: QEMU's `isa-debug-exit` and `pc-testdev`, as kvm-unit-tests and others use them; their flushing of
-//! pages (port E4h) and their memory window are left out.
+//! is written to it, memory that is not RAM, and interrupt lines that software can pull. It is there only when asked
+//! for. Source: QEMU's `isa-debug-exit` and `pc-testdev`, as kvm-unit-tests and others use them; their flushing of
+//! pages (port E4h) is left out.
 //!
-//! Offsets: [`EXIT`], [`ECHO`], [`LINE`].
+//! Offsets: [`EXIT`], [`ECHO`], [`LINE`], [`MEMORY`].
 
 use crate::device::{Cx, Device, le, put_state, read_bytes, write_bytes};
 use crate::effect::Effect;
@@ -17,12 +17,36 @@ pub const ECHO: u64 = 4;
 /// One byte per interrupt line: 0 lets go of it, anything else pulls it; from port 2000h.
 pub const LINE: u64 = 0x20;
 
+/// Keeps bytes, [`MEMORY_LEN`] of them; from physical address FF00_0000h.
+pub const MEMORY: u64 = 0x1_0000;
+/// Bytes at [`MEMORY`].
+pub const MEMORY_LEN: u64 = 0x1_0000;
+
 /// Everything the guest can tell apart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     echo: [u8; 4],
+    /// [`MEMORY_LEN`] bytes.
+    memory: Vec<u8>,
     /// Bit n: line n is pulled.
     pulled: u32,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { echo: [0; 4], memory: vec![0; MEMORY_LEN as usize], pulled: 0 }
+    }
+}
+
+impl State {
+    /// The byte kept at offset `at`, if one is.
+    fn kept(&mut self, at: u64) -> Option<&mut u8> {
+        match at {
+            MEMORY.. => self.memory.get_mut((at - MEMORY) as usize),
+            ECHO.. => self.echo.get_mut((at - ECHO) as usize),
+            _ => None,
+        }
+    }
 }
 
 /// The test device.
@@ -45,10 +69,7 @@ impl TestDevice {
 
 impl Device for TestDevice {
     fn read(&mut self, _cx: &mut Cx<'_>, at: u64, data: &mut [u8]) {
-        read_bytes(at, data, |at| {
-            let echo = at.checked_sub(ECHO).and_then(|n| self.state.echo.get(n as usize));
-            echo.copied().unwrap_or(0xff)
-        });
+        read_bytes(at, data, |at| self.state.kept(at).map_or(0xff, |kept| *kept));
     }
 
     fn write(&mut self, cx: &mut Cx<'_>, at: u64, data: &[u8]) {
@@ -58,7 +79,7 @@ impl Device for TestDevice {
             return;
         }
         write_bytes(at, data, |at, v| {
-            if let Some(kept) = at.checked_sub(ECHO).and_then(|n| self.state.echo.get_mut(n as usize)) {
+            if let Some(kept) = self.state.kept(at) {
                 *kept = v;
             } else if let Some(n @ 0..24) = at.checked_sub(LINE) {
                 self.state.pulled = self.state.pulled & !(1 << n) | u32::from(v != 0) << n;
@@ -95,9 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn the_register_keeps_bytes_and_words() {
+    fn register_and_memory_keep_bytes_and_words() {
         let mut b = Bench::new();
         let mut d = device(&mut b);
+        let last = MEMORY + MEMORY_LEN - 1;
+        b.write(&mut d, last, 0x77);
+        d.write(&mut b.cx(), MEMORY + 1, &[8, 9]);
+        assert_eq!([last, last + 1, MEMORY, MEMORY + 2].map(|at| b.read(&mut d, at)), [0x77, 0xff, 0, 9]);
         d.write(&mut b.cx(), ECHO, &[1, 2, 3, 4]);
         b.write(&mut d, ECHO + 1, 0x55);
         let mut got = [0; 4];
@@ -123,6 +148,6 @@ mod tests {
     fn any_access_is_survived() {
         let mut b = Bench::new();
         let mut d = device(&mut b);
-        b.torture(&mut d, 64);
+        b.torture(&mut d, MEMORY + MEMORY_LEN + 16);
     }
 }

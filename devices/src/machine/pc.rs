@@ -22,6 +22,7 @@ use tabvisor_core::size::Size;
 
 const BYTE: Widths = Widths::BYTE;
 const DWORD: Widths = Widths::DWORD;
+const QWORD: Widths = Widths::QWORD;
 
 /// What may differ from one PC to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +117,7 @@ impl Pc {
             let test = b.add("test device", TestDevice::new(lines));
             b.claim_ports(0xf4..=0xf7, DWORD, test, testdev::EXIT)?;
             b.claim_ports(0xe0..=0xe3, DWORD, test, testdev::ECHO)?;
+            b.claim_memory(0xff00_0000..=0xff00_0000 + testdev::MEMORY_LEN - 1, QWORD, test, testdev::MEMORY)?;
             b.claim_ports(0x2000..=0x2000 + LINES as u16 - 1, BYTE, test, testdev::LINE)?;
         }
 

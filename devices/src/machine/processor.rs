@@ -74,7 +74,7 @@ impl Processor for Vcpu {
             Shadow::Interrupts => 1,
             Shadow::MovSs => 2,
         };
-        put_state(out, &shadow);
+        put_state(out, &(shadow, c.nmi_blocked));
         put_msrs(out, &c.msr);
     }
 

@@ -26,7 +26,10 @@ fn main() -> Result<ExitCode> {
             End::Other(text) => text.clone(),
         };
         let [pass, fail, skip] = ["PASS", "FAIL", "SKIP"].map(|w| o.count(w));
-        println!("{file} {arguments}: {pass} pass, {fail} fail, {skip} skip, {:.1} M instructions, {end}", o.retired as f64 / 1e6);
+        println!(
+            "{file} {arguments}: {pass} pass, {fail} fail, {skip} skip, {:.1} M instructions, {end}",
+            o.retired as f64 / 1e6
+        );
         bad += u32::from(fail > 0 || o.end != End::Result(0));
     }
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
