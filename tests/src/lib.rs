@@ -5,4 +5,5 @@ pub mod ins_guest;
 pub mod ins_user;
 pub mod kvm_unit;
 pub mod oracle;
+pub mod rom;
 pub mod sst286;
