@@ -466,15 +466,16 @@ pub fn verw(cpu: &mut Cpu, i: &Insn) -> Done {
     finish_zf(cpu, ok)
 }
 
-/// ARPL: raises the RPL.  ZF = it was raised.
+/// ARPL: raises the RPL.  ZF = it was raised. A destination that stays as it is need not be writable: an 80386 and
+/// AMD's processors write nothing then, and SDM 2A's operation says no other.
 pub fn arpl(cpu: &mut Cpu, i: &Insn) -> Done {
     protected_only(cpu)?;
-    let src = cpu.regs[(i.b & 15) as usize] & 3;
-    let mut raised = false;
-    modify_a(cpu, Any(&Insn { size: Size::B2, ..*i }), |_, d| {
-        raised = d & 3 < src;
-        if raised { d & !3 | src } else { d }
-    })?;
+    let rpl = cpu.regs[(i.b & 15) as usize] & 3;
+    let sel = u64::from(load_16(cpu, i, i.a)?);
+    let raised = sel & 3 < rpl;
+    if raised {
+        store_16(cpu, &Insn { size: Size::B2, ..*i }, sel & !3 | rpl)?;
+    }
     finish_zf(cpu, raised)
 }
 
