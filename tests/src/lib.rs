@@ -1,5 +1,7 @@
 //! Shared parts of Tabvisor's tests.
 
+pub mod fex;
+pub mod fex_guest;
 pub mod ins;
 pub mod ins_guest;
 pub mod ins_user;
