@@ -118,7 +118,8 @@ impl Header {
 }
 
 const REDUCED: &str = "FEX_X87REDUCEDPRECISION";
-const BEYOND: &str = "other instructions beyond x86-64-v2 (SSE4a, SHA, AES, PCLMUL, BMI, ADX, MOVBE, CLZERO, stray AVX)";
+const BEYOND: &str =
+    "other instructions beyond x86-64-v2 (SSE4a, SHA, AES, PCLMUL, BMI, ADX, MOVBE, CLZERO, stray AVX)";
 const LINUX: &str = "calls Linux";
 
 /// Tests that can only differ, by the end of their path, and why.

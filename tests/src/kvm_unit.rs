@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use std::path::Path;
+use tabvisor_core::time::VmTime;
 use tabvisor_devices::effect::Effect;
 use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Payload, Rate, TripleFault, Until};
 
@@ -11,8 +12,10 @@ const RAM: u64 = 512 << 20;
 /// What the suite's own library wants to know of the machine, as the file it takes as a Multiboot module.
 const ENVIRONMENT: &str = "NR_CPUS=1\nMEMSIZE=512\nTEST_DEVICE=1\nBOOTLOADER=0\n";
 /// Instructions after which a program counts as hung.
-const BUDGET: u64 = 6_000_000_000;
+const BUDGET: u64 = 15_000_000_000;
 const SLICE: u64 = 50_000_000;
+/// Guest time after which one counts as hung that only waits.
+const PATIENCE: VmTime = VmTime::from_nanos(600_000_000_000);
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +73,7 @@ pub fn run(program: &Path, arguments: &str, cpu: &str) -> Result<Outcome> {
         }
         let what = match (exit, result) {
             (Exit::Off, Some(code)) => break End::Result(code),
-            (Exit::Slice, _) if machine.stats().retired < BUDGET => continue,
+            (Exit::Slice, _) if machine.stats().retired < BUDGET && machine.now() < PATIENCE => continue,
             (Exit::Slice, _) => format!("hangs\n{}", machine.report()),
             (exit, _) => format!("{exit:?}"),
         };

@@ -551,13 +551,18 @@ fn bad_configurations_say_what_is_wrong() {
 
 /// A real CPU runs `code` at 1 MiB in 64-bit mode.
 fn real(code: &[u8]) -> Machine {
+    real_on(code, config(DETERMINISTIC))
+}
+
+/// As `real`, on the machine that `config` says but for its CPU and payload.
+fn real_on(code: &[u8], config: Config) -> Machine {
     let mut k = kernel()[..0x78].to_vec();
     for at in [96, 104] {
         k[at..at + 8].copy_from_slice(&(code.len() as u64).to_le_bytes());
     }
     k.extend(code);
     let payload = Payload { kernel: k.into(), initrd: Arc::from([]), cmdline: String::new() };
-    Machine::new(Config { cpu: "x86-64-v2".into(), payload, ..config(DETERMINISTIC) }).unwrap()
+    Machine::new(Config { cpu: "x86-64-v2".into(), payload, ..config }).unwrap()
 }
 
 #[test]
@@ -574,6 +579,18 @@ fn a_real_cpu_prints_and_switches_off() {
     assert_eq!(m.run(Until::retired(1_000_000)), Exit::Off);
     assert_eq!(m.take_effects(), [Effect::Serial { port: 0, bytes: b"ok".to_vec() }]);
     assert_eq!(m.stats().retired, 8);
+}
+
+#[test]
+fn a_test_program_ends_with_its_result_where_there_is_a_test_device() {
+    // mov eax, 302h; out F4h, eax; hlt
+    let code = [0xb8, 0x02, 0x03, 0x00, 0x00, 0xe7, 0xf4, 0xf4];
+    let mut m = real_on(&code, Config { test_device: true, ..config(DETERMINISTIC) });
+    assert_eq!(m.run(Until::retired(1000)), Exit::Off);
+    assert_eq!(m.take_effects(), [Effect::TestEnd(0x302)]);
+    let mut m = real(&code);
+    assert!(matches!(m.run(Until::retired(1000)), Exit::Halted(_)));
+    assert_eq!(m.take_effects(), []);
 }
 
 #[test]
