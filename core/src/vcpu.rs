@@ -155,8 +155,9 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache) -> Option<CpuExit> {
         cpu.deliver(Vector::DB as u8, Source::Exception(None));
     }
     if cpu.shadow == Shadow::None {
-        if cpu.bus().take_nmi() {
+        if !cpu.nmi_blocked && cpu.bus().take_nmi() {
             cpu.stats.interrupts += 1;
+            cpu.nmi_blocked = true;
             cpu.deliver(Vector::NMI as u8, Source::External);
         } else if cpu.flag(flags::IF) && cpu.bus().interrupt_pending() {
             if let Some(v) = cpu.bus().acknowledge() {

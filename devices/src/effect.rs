@@ -29,6 +29,8 @@ pub enum Effect {
     },
     /// Bytes written to the debug console.
     Debug(Vec<u8>),
+    /// A test program has ended with this code, told by the test device. [`Effect::PowerOff`] follows.
+    TestEnd(u32),
     /// Soft off. The run loop reports it as an exit.
     PowerOff,
     /// The guest wants to start over. The run loop reports it as an exit.

@@ -62,6 +62,7 @@ impl Pc {
             serial_ports: SERIAL_PORTS,
             // A PC would start over, and a guest with a bug would do so for ever. Here it is a story to tell.
             triple_fault: TripleFault::Crash,
+            test_device: false,
             payload: Payload {
                 kernel: files.kernel.into(),
                 initrd: files.initrd.into(),

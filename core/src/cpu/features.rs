@@ -58,7 +58,7 @@ pub enum Feature {
 }
 
 /// Bits of leaf 1 EDX.
-mod edx1 {
+pub(crate) mod edx1 {
     pub const FPU: u32 = 1;
     pub const DE: u32 = 1 << 2;
     pub const PSE: u32 = 1 << 3;

@@ -281,6 +281,8 @@ pub struct Cpu {
     pub fpu: fpu::Fpu,
     /// FERR# is driven: the board knows of an x87 error (CR0.NE = 0).
     pub ferr: bool,
+    /// NMIs are held off from the delivery of one until IRET (SDM 3A 6.7.1).
+    pub nmi_blocked: bool,
     /// Interrupts are held off for one instruction after STI, MOV SS, POP SS.
     pub shadow: Shadow,
     /// Debug conditions (DR6 bits) found while the instruction ran.
@@ -379,6 +381,7 @@ impl Cpu {
             msr: Msrs::default(),
             fpu: Default::default(),
             ferr: false,
+            nmi_blocked: false,
             shadow: Shadow::None,
             pending_db: 0,
             single_step: false,
@@ -421,6 +424,7 @@ impl Cpu {
         self.ferr = false;
         let aux = self.msr.tsc_adjust;
         self.msr = Msrs { pat: 0x0007_0406_0007_0406, misc_enable: 1, tsc_adjust: aux, ..Msrs::default() };
+        self.nmi_blocked = false;
         self.shadow = Shadow::None;
         self.pending_db = 0;
         self.task_entered = false;

@@ -1,7 +1,13 @@
 //! CPUID: the leaves of the CPU's model (`cpu/features.rs`).
 
+use crate::cpu::features::edx1;
 use crate::cpu::{Cpu, Done, cr4};
 use crate::decode::insn::Insn;
+
+/// IA32_APIC_BASE, which the board keeps.
+const APIC_BASE: u32 = 0x1b;
+/// Its global enable bit.
+const APIC_ENABLE: u64 = 1 << 11;
 
 /// CPUID: EAX, EBX, ECX, EDX of leaf EAX, subleaf ECX.
 pub fn cpuid(cpu: &mut Cpu, _: &Insn) -> Done {
@@ -12,6 +18,10 @@ pub fn cpuid(cpu: &mut Cpu, _: &Insn) -> Done {
         let mut r = cpu.model.leaf(leaf, sub);
         if leaf == 1 && cpu.cr4 & cr4::OSXSAVE != 0 {
             r[2] |= 1 << 27;
+        }
+        // SDM 3A 11.4.3: a local APIC that IA32_APIC_BASE switches off is not announced.
+        if leaf == 1 && cpu.bus().msr_read(APIC_BASE).is_some_and(|v| v & APIC_ENABLE == 0) {
+            r[3] &= !edx1::APIC;
         }
         if leaf == 0xd && sub == 0 {
             // EBX: what the features enabled in XCR0 need; both fit the legacy area.

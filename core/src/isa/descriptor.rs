@@ -84,6 +84,13 @@ pub fn sidt(cpu: &mut Cpu, i: &Insn) -> Done {
     store_table(cpu, i, cpu.idtr)
 }
 
+/// The hidden part of LDTR or TR. Long mode's 64-bit bases must be canonical (AMD APM 3 LLDT, LTR; Intel's
+/// processors do the same).
+fn system_segment(d: &Descriptor, sel: u16) -> Result<Segment, Stop> {
+    let seg = d.segment(sel);
+    if canonical(seg.base) { Ok(seg) } else { Err(Cpu::sel_fault(Vector::GP, sel)) }
+}
+
 /// LLDT.
 pub fn lldt(cpu: &mut Cpu, i: &Insn) -> Done {
     protected_only(cpu)?;
@@ -103,7 +110,7 @@ pub fn lldt(cpu: &mut Cpu, i: &Insn) -> Done {
     if !d.present() {
         return Err(Cpu::sel_fault(Vector::NP, sel));
     }
-    cpu.seg[6] = d.segment(sel);
+    cpu.seg[6] = system_segment(&d, sel)?;
     Ok(())
 }
 
@@ -126,8 +133,8 @@ pub fn ltr(cpu: &mut Cpu, i: &Insn) -> Done {
     if !d.present() {
         return Err(Cpu::sel_fault(Vector::NP, sel));
     }
+    let seg = system_segment(&d, sel)?;
     cpu.set_busy(sel, true)?;
-    let seg = d.segment(sel);
     cpu.seg[7] = Segment { attr: seg.attr | 2, ..seg };
     Ok(())
 }
@@ -216,14 +223,15 @@ pub fn verw(cpu: &mut Cpu, i: &Insn) -> Done {
     finish_zf(cpu, ok)
 }
 
-/// ARPL: raises the RPL.  ZF = it was raised.
+/// ARPL: raises the RPL.  ZF = it was raised. A destination that stays as it is need not be writable: an 80386 and
+/// AMD's processors write nothing then, and SDM 2A's operation says no other.
 pub fn arpl(cpu: &mut Cpu, i: &Insn) -> Done {
     protected_only(cpu)?;
-    let src = cpu.regs[(i.b & 15) as usize] & 3;
-    let mut raised = false;
-    modify_a(cpu, Any(&Insn { size: Size::B2, ..*i }), |_, d| {
-        raised = d & 3 < src;
-        if raised { d & !3 | src } else { d }
-    })?;
+    let rpl = cpu.regs[(i.b & 15) as usize] & 3;
+    let sel = u64::from(load_16(cpu, i, i.a)?);
+    let raised = sel & 3 < rpl;
+    if raised {
+        store_16(cpu, &Insn { size: Size::B2, ..*i }, sel & !3 | rpl)?;
+    }
     finish_zf(cpu, raised)
 }

@@ -5,7 +5,7 @@ use super::far::{check_target, real_cs, set_cs};
 use super::operand::*;
 use crate::cpu::segment::{Segment, attr, sys};
 use crate::cpu::task::Reason;
-use crate::cpu::{Cpu, Done, Stop, Vector, gp, reg};
+use crate::cpu::{Cpu, Done, Stop, Vector, event, gp, reg};
 use crate::decode::insn::{Insn, opnd};
 use crate::flags;
 use crate::size::Size;
@@ -113,6 +113,10 @@ fn leave_ring(cpu: &mut Cpu, cs: Segment, cpl: u8, rip: u64, ss: Segment, sp: u6
 
 /// IRET, IRETD, IRETQ.
 pub fn iret(cpu: &mut Cpu, i: &Insn) -> Done {
+    // SDM 3C 28.2.3 (NMI unblocking due to IRET): also if the instruction then faults.
+    if core::mem::take(&mut cpu.nmi_blocked) {
+        cpu.events |= event::CHECK;
+    }
     if !cpu.protected() {
         let mut p = Pops::new(cpu, i);
         let rip = p.pop(cpu, i)?;

@@ -26,6 +26,8 @@ pub const GDT: u64 = 0x5000;
 pub const IDT: u64 = 0x7000;
 /// One HLT every four bytes.
 pub const HANDLERS: u64 = 0x6000;
+/// A port where a write asks for a non-maskable interrupt.
+pub const NMI_PORT: u16 = 0xe8;
 const RAM: u64 = 0x80_0000;
 
 /// Page tables of 64-bit mode: PML4, PDPT, page directory, page table of the first 2 MiB.
@@ -52,6 +54,10 @@ pub struct Board {
     pub ignne: bool,
     /// What `fpu_error` was told, in order.
     pub errors: Vec<bool>,
+    /// Non-maskable interrupts that wait; a write to [`NMI_PORT`] asks for one more.
+    pub nmis: u32,
+    /// IA32_APIC_BASE, if there is an APIC.
+    pub apic_base: Option<u64>,
     retired: u64,
 }
 
@@ -64,6 +70,7 @@ impl Bus for Board {
     }
     fn port_write(&mut self, port: u16, _: Size, _: u32) {
         self.ignne |= port == 0xf0;
+        self.nmis += u32::from(port == NMI_PORT);
     }
     fn mmio_read(&mut self, _: u64, size: Size) -> u64 {
         size.mask()
@@ -75,8 +82,13 @@ impl Bus for Board {
     fn acknowledge(&mut self) -> Option<u8> {
         self.irq.take()
     }
-    fn msr_read(&mut self, _: u32) -> Option<u64> {
-        None
+    fn take_nmi(&mut self) -> bool {
+        let waits = self.nmis > 0;
+        self.nmis -= u32::from(waits);
+        waits
+    }
+    fn msr_read(&mut self, msr: u32) -> Option<u64> {
+        self.apic_base.filter(|_| msr == 0x1b)
     }
     fn msr_write(&mut self, _: u32, _: u64) -> bool {
         false
@@ -214,7 +226,8 @@ impl Guest {
         c.idtr = TableReg { base: IDT, limit: if long { 0xfff } else { 0x7ff } };
     }
 
-    fn gate(&mut self, vector: u8, sel: u16, to: u64, kind: u64, long: bool) {
+    /// Points a vector somewhere else.
+    pub fn gate(&mut self, vector: u8, sel: u16, to: u64, kind: u64, long: bool) {
         let low = to & 0xffff | u64::from(sel) << 16 | kind << 40 | (to >> 16 & 0xffff) << 48;
         let v = u64::from(vector);
         if long {

@@ -2,7 +2,7 @@
 //! Source: System V ABI, chapter 4 and 5 (ELF header, program header).
 
 use super::pack::Packed;
-use super::{BootError, Reader, layout};
+use super::{BootError, Reader};
 use tabvisor_core::mem::GuestRam;
 
 /// How an ELF file begins.
@@ -118,10 +118,6 @@ impl Elf {
             if file_end > len {
                 return Err(BootError::Truncated { what: "a segment", needs: file_end, has: len });
             }
-            if s.paddr < layout::HIGH_RAM {
-                let expected = "1 MiB or more (below lie the tables it is booted with)";
-                return Err(BootError::Damaged { what: "a segment's physical address", value: s.paddr, expected });
-            }
             end = end.max(s.paddr.saturating_add(s.mem_size));
         }
         if end == 0 {
@@ -147,8 +143,17 @@ impl Elf {
             })
     }
 
-    /// Fails unless every segment fits in `ram`, without counting any byte twice.
-    pub fn check_fits(&self, ram: &GuestRam) -> Result<(), BootError> {
+    /// Fails unless every segment fits in `ram`, without counting any byte twice, in an address range that
+    /// `usable` accepts (first byte, end); `expected` describes those.
+    pub fn check_fits(
+        &self,
+        ram: &GuestRam,
+        usable: impl Fn(u64, u64) -> bool,
+        expected: &'static str,
+    ) -> Result<(), BootError> {
+        if let Some(s) = self.segments.iter().find(|s| !usable(s.paddr, s.paddr.saturating_add(s.mem_size))) {
+            return Err(BootError::Damaged { what: "a segment's physical address", value: s.paddr, expected });
+        }
         if self.end > ram.len() {
             return Err(BootError::NeedsMemory { what: "the kernel", needs: self.end, has: ram.len() });
         }

@@ -35,7 +35,9 @@ pub struct Entry {
     pub rip: u64,
     /// The stack pointer.
     pub rsp: u64,
-    /// RBX; where PVH passes its start info.
+    /// RAX; where Multiboot passes its magic number.
+    pub rax: u64,
+    /// RBX; where PVH passes its start info and Multiboot its information.
     pub rbx: u64,
     /// RSI; where Linux gets its zero page.
     pub rsi: u64,
@@ -135,6 +137,7 @@ pub fn long_mode(ram: &GuestRam, rip: u64, rsi: u64) -> Entry {
     Entry {
         rip,
         rsp: layout::BOOT_STACK,
+        rax: 0,
         rbx: 0,
         rsi,
         cr0: CR0_PE | CR0_ET | CR0_PG,
@@ -153,6 +156,7 @@ pub fn protected_mode(ram: &GuestRam, rip: u64, rsi: u64) -> Entry {
     Entry {
         rip,
         rsp: layout::BOOT_STACK,
+        rax: 0,
         rbx: 0,
         rsi,
         cr0: CR0_PE | CR0_ET,

@@ -76,6 +76,10 @@ pub const HIGH_RAM: u64 = 0x10_0000;
 pub const BOOT_GDT: u64 = 0x500;
 /// Linux's "zero page", one page.
 pub const ZERO_PAGE: u64 = 0x7000;
+/// What Multiboot tells a kernel: information, memory map, module, command line.
+pub const MULTIBOOT: u64 = 0x1000;
+/// Where [`MULTIBOOT`] ends; a Multiboot kernel may begin here.
+pub const MULTIBOOT_END: u64 = 0x2000;
 /// A stack for kernels that want one before they have their own: it grows down from here.
 pub const BOOT_STACK: u64 = 0x7000;
 /// The page tables a 64-bit kernel is entered with: one PML4, one PDPT, four page directories.

@@ -190,7 +190,8 @@ fn plain_header() -> [u8; 0x78] {
 
 fn load_elf(ram: &GuestRam, image: &Image<'_>, files: &Files<'_>, platform: &Platform) -> Result<Entry, BootError> {
     let elf = image.elf();
-    elf.check_fits(ram)?;
+    let expected = "1 MiB or more (below lie the tables it is booted with)";
+    elf.check_fits(ram, |from, _| from >= layout::HIGH_RAM, expected)?;
     zero_page::write_cmdline(ram, files.cmdline, CMDLINE_SIZE)?;
     let last = if elf.is_64_bit { INITRD_ADDR_MAX_64 } else { INITRD_ADDR_MAX_DEFAULT };
     let initrd = zero_page::place_initrd(ram, files.initrd, elf.end, last)?;

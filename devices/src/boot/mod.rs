@@ -9,6 +9,7 @@ pub mod entry;
 mod error;
 pub mod layout;
 pub mod linux;
+pub mod multiboot;
 pub mod pack;
 pub mod pack_format;
 mod zero_page;
@@ -21,7 +22,7 @@ use tabvisor_core::mem::GuestRam;
 /// What to boot.
 #[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
-    /// A bzImage, an ELF executable, or a packed ELF executable ([`pack`]).
+    /// A bzImage, an ELF executable, one of these with a Multiboot header, or a packed ELF executable ([`pack`]).
     pub kernel: &'a [u8],
     /// The initial RAM disk; empty for none.
     pub initrd: &'a [u8],
@@ -36,7 +37,10 @@ pub struct Files<'a> {
 pub fn direct(ram: &GuestRam, files: &Files<'_>, board: &acpi::Board) -> Result<Entry, BootError> {
     zero_page::check_smallest(ram)?;
     let rsdp = acpi::install(ram, board)?;
-    linux::load(ram, files, &linux::Platform { rsdp: Some(rsdp), text_screen: board.vga })
+    match multiboot::Header::find(files.kernel) {
+        Some(header) => multiboot::load(ram, header, files),
+        None => linux::load(ram, files, &linux::Platform { rsdp: Some(rsdp), text_screen: board.vga }),
+    }
 }
 
 /// Little-endian numbers out of a file that may be too short.

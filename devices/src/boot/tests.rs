@@ -227,7 +227,9 @@ fn a_pack_of_many_chunks_is_whole() {
 fn every_truncation_is_an_error_that_says_so() {
     let ram = ram();
     let (e32, e64) = (elf(false), elf(true));
-    for (whole, magic) in [(bzimage(1), 0x206), (e64.clone(), 4), (e32, 4), (packed(&e64, pack::MIN_CHUNK), 8)] {
+    for (whole, magic) in
+        [(bzimage(1), 0x206), (e64.clone(), 4), (e32, 4), (multiboot_kernel(3), 4), (packed(&e64, pack::MIN_CHUNK), 8)]
+    {
         boot(&ram, &whole, &[]).unwrap();
         for n in 0..whole.len() {
             match boot(&ram, &whole[..n], &[]) {
@@ -347,4 +349,77 @@ fn damaged_headers_are_refused_or_harmless() {
         }
     }
     assert!(loaded > 1000 && refused > 1000, "{loaded} loaded, {refused} refused");
+}
+
+/// The 32-bit ELF executable with a Multiboot header of these flags.
+fn multiboot_kernel(flags: u32) -> Vec<u8> {
+    let mut k = elf(false);
+    for (i, w) in [0x1bad_b002, flags, 0u32.wrapping_sub(0x1bad_b002).wrapping_sub(flags)].into_iter().enumerate() {
+        put(&mut k, 0x204 + 4 * i, &w.to_le_bytes());
+    }
+    k
+}
+
+#[test]
+fn a_multiboot_kernel_is_told_of_memory_command_line_and_module() {
+    let ram = ram();
+    let e = boot(&ram, &multiboot_kernel(3), b"a module").unwrap();
+    assert!(!e.is_64_bit());
+    assert_eq!((e.rip, e.rax, e.rbx), (0x100_0040, 0x2bad_b002, layout::MULTIBOOT));
+    let word = |at| u64::from(u32_at(&ram, at));
+    let info = layout::MULTIBOOT;
+    let text = |at: u64, n: usize| {
+        let mut b = vec![0; n];
+        ram.read(at, &mut b);
+        b
+    };
+    // Multiboot 3.3: memory in KiB, command line, modules, memory map, loader name.
+    assert_eq!(word(info) & 0x24d, 0x24d);
+    assert_eq!((word(info + 4), word(info + 8)), (639, (RAM >> 10) - 1024));
+    assert_eq!(text(word(info + 16), 14), b"console=ttyS0\0");
+    assert_eq!(word(info + 20), 1);
+    let module = word(info + 24);
+    assert_eq!((word(module) & 0xfff, word(module + 4) - word(module)), (0, 8));
+    assert_eq!(text(word(module), 8), b"a module");
+    assert_eq!(text(word(info + 64), 9), b"Tabvisor\0");
+    let (mut at, end) = (word(info + 48), word(info + 48) + word(info + 44));
+    let mut usable = 0;
+    while at < end {
+        usable += if word(at + 20) == 1 { u64_at(&ram, at + 12) } else { 0 };
+        at += word(at) + 4;
+    }
+    assert_eq!((at, usable), (end, RAM - (1 << 20) + layout::LOW_RAM_END));
+}
+
+#[test]
+fn a_multiboot_kernel_may_lie_in_low_memory_but_not_on_its_tables() {
+    let at = |paddr: u32| {
+        let mut k = multiboot_kernel(0);
+        put(&mut k, 24, &(paddr + 0x40).to_le_bytes());
+        put(&mut k, 52 + 8, &paddr.to_le_bytes());
+        put(&mut k, 52 + 12, &paddr.to_le_bytes());
+        boot(&ram(), &k, &[])
+    };
+    assert_eq!(at(0x8000).unwrap().rip, 0x8040);
+    for bad in [0x1800, 0x9_f800, 0xf_0000] {
+        assert!(matches!(at(bad), Err(BootError::Damaged { value, .. }) if value == u64::from(bad)), "{bad:x}");
+    }
+}
+
+#[test]
+fn multiboot_demands_that_are_not_met_are_refused() {
+    for flags in [4, 1 << 15, 1 << 16] {
+        let e = boot(&ram(), &multiboot_kernel(flags), &[]).unwrap_err();
+        assert!(e.to_string().contains("Multiboot flags"), "{e}");
+    }
+    // A header that does not add up is none: Linux's protocol, and its tables.
+    let mut k = multiboot_kernel(0);
+    put(&mut k, 0x208, &[1]);
+    assert_eq!(boot(&ram(), &k, &[]).unwrap().rsi, layout::ZERO_PAGE);
+    let long = "x".repeat(4000);
+    let files = Files { kernel: &multiboot_kernel(0), initrd: &[], cmdline: &long };
+    assert!(matches!(
+        direct(&ram(), &files, &acpi::Board::default()),
+        Err(BootError::CommandLineTooLong { len: 4000, .. })
+    ));
 }

@@ -75,7 +75,7 @@ impl ZeroPage<'_> {
 }
 
 /// The memory map: start, bytes, type.
-fn e820(ram: u64) -> [(u64, u64, u32); 6] {
+pub(super) fn e820(ram: u64) -> [(u64, u64, u32); 6] {
     use layout::{HIGH_RAM, IOAPIC_BASE, LAPIC_BASE, LOW_RAM_END, ROM_AREA};
     [
         (0, LOW_RAM_END, E820_RAM),

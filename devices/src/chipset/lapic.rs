@@ -379,7 +379,7 @@ impl Lapic {
                 }
                 self.state.lvt[n] = e;
                 if n == TIMER {
-                    self.state.timer.set_mode(e >> 17 & 3);
+                    self.state.timer.set_mode(now, e >> 17 & 3);
                 }
             }
             TIMER_ICT => self.state.timer.set_initial(now, v),

@@ -51,8 +51,9 @@ impl Timer {
         self.divide
     }
 
-    /// Bits 18:17 of the LVT entry. Going to or from deadline mode disarms the timer (11.5.4.1).
-    pub fn set_mode(&mut self, bits: u32) {
+    /// Bits 18:17 of the LVT entry. Going to or from deadline mode disarms the timer (11.5.4.1), between the other
+    /// two a running count goes on and one that has run out stays at zero.
+    pub fn set_mode(&mut self, now: VmTime, bits: u32) {
         let new = match bits {
             0 => Mode::OneShot,
             1 => Mode::Periodic,
@@ -62,12 +63,9 @@ impl Timer {
         if (new == Mode::TscDeadline) != (self.mode == Mode::TscDeadline) {
             self.fires = None;
             self.initial = 0;
-            self.first = 0;
-        }
-        if new == Mode::Periodic && self.mode == Mode::OneShot && self.fires.is_none() {
-            // A count that has run out stays at zero until it is written again.
-            self.initial = 0;
-            self.first = 0;
+        } else if new != self.mode {
+            self.first = self.current(now);
+            self.start = now;
         }
         self.mode = new;
     }
@@ -98,7 +96,7 @@ impl Timer {
 
     /// Current count register.
     pub fn current(&self, now: VmTime) -> u32 {
-        if self.mode == Mode::TscDeadline || self.initial == 0 {
+        if self.mode == Mode::TscDeadline || self.fires.is_none() {
             return 0;
         }
         let ticks = now.since(self.start).nanos() / self.divider();
@@ -183,7 +181,7 @@ mod tests {
     #[test]
     fn periodic_repeats_and_coalesces_what_was_missed() {
         let mut t = Timer::default();
-        t.set_mode(1);
+        t.set_mode(ns(0), 1);
         t.set_divide(ns(0), 0b1011);
         t.set_initial(ns(0), 5000);
         assert!(t.advance(ns(5000)));
@@ -199,7 +197,7 @@ mod tests {
     #[test]
     fn a_tiny_period_is_spaced_out() {
         let mut t = Timer::default();
-        t.set_mode(1);
+        t.set_mode(ns(0), 1);
         t.set_divide(ns(0), 0b1011);
         t.set_initial(ns(0), 1);
         assert!(t.advance(ns(1000)));
@@ -211,15 +209,39 @@ mod tests {
         let mut t = Timer::default();
         t.set_deadline_msr(500);
         assert_eq!((t.deadline(), t.deadline_msr()), (None, 0)); // not in deadline mode
-        t.set_mode(2);
+        t.set_mode(ns(0), 2);
         t.set_deadline_msr(500);
         t.set_initial(ns(0), 77); // ignored
         assert_eq!((t.deadline(), t.deadline_msr(), t.initial()), (Some(ns(500)), 500, 0));
         assert!(t.advance(ns(500)));
         assert_eq!((t.deadline(), t.deadline_msr()), (None, 0));
         t.set_deadline_msr(9000);
-        t.set_mode(0);
+        t.set_mode(ns(500), 0);
         assert_eq!(t.deadline(), None);
+    }
+
+    #[test]
+    fn a_running_count_goes_on_in_another_mode() {
+        let mut t = Timer::default();
+        t.set_divide(ns(0), 0b1011);
+        t.set_mode(ns(0), 1);
+        t.set_initial(ns(0), 5000);
+        assert!(t.advance(ns(5000)));
+        // Periodic to one-shot in the second period: what is left of it runs out, and nothing after it.
+        t.set_mode(ns(7000), 0);
+        assert_eq!((t.current(ns(7000)), t.current(ns(9999)), t.deadline()), (3000, 1, Some(ns(10_000))));
+        assert!(t.advance(ns(10_000)));
+        assert_eq!((t.current(ns(10_000)), t.deadline()), (0, None));
+        // One that has run out stays so until it is written, and its initial value can be read.
+        t.set_mode(ns(11_000), 1);
+        assert_eq!((t.current(ns(12_000)), t.deadline(), t.initial()), (0, None, 5000));
+        // One-shot to periodic: the first period is what is left.
+        t.set_mode(ns(20_000), 0);
+        t.set_initial(ns(20_000), 5000);
+        t.set_mode(ns(24_000), 1);
+        assert_eq!((t.current(ns(24_500)), t.deadline()), (500, Some(ns(25_000))));
+        assert!(t.advance(ns(25_000)));
+        assert_eq!((t.current(ns(26_000)), t.deadline()), (4000, Some(ns(30_000))));
     }
 
     #[test]

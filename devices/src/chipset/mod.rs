@@ -12,3 +12,4 @@ pub mod pic8259;
 pub mod pit8254;
 pub mod reset;
 pub mod rtc146818;
+pub mod testdev;

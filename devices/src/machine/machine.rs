@@ -57,6 +57,8 @@ pub struct Config {
     pub serial_ports: u8,
     /// What a triple fault means.
     pub triple_fault: TripleFault,
+    /// Is the test device ([`crate::chipset::testdev`]) on the board?
+    pub test_device: bool,
     /// What to boot.
     pub payload: Payload,
 }
@@ -165,8 +167,13 @@ impl Machine {
             ClockPolicy::Deterministic(rate) => rate,
             ClockPolicy::Paced => Rate::ONE,
         };
-        let options =
-            Options { rate, wall_clock: config.wall_clock, seed: config.seed, serial_ports: config.serial_ports };
+        let options = Options {
+            rate,
+            wall_clock: config.wall_clock,
+            seed: config.seed,
+            serial_ports: config.serial_ports,
+            test_device: config.test_device,
+        };
         let pc = Pc::new(&ram, options)?;
         let mut machine = Self { config, ram, cpu, pc, halts: 0, ended: None };
         machine.load()?;

@@ -12,6 +12,8 @@ use crate::chipset::i8042::I8042;
 use crate::chipset::pit8254::Pit8254;
 use crate::chipset::reset::ResetPorts;
 use crate::chipset::rtc146818::Rtc146818;
+use crate::chipset::testdev::{self, TestDevice};
+use crate::irq::LINES;
 use crate::pci::bridges::Bridge;
 use crate::pci::mechanism::Bdf;
 use crate::serial::uart16550::Uart16550;
@@ -21,6 +23,7 @@ use tabvisor_core::size::Size;
 
 const BYTE: Widths = Widths::BYTE;
 const DWORD: Widths = Widths::DWORD;
+const QWORD: Widths = Widths::QWORD;
 
 /// What may differ from one PC to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Options {
     pub seed: u64,
     /// Serial ports, 0 to 2.
     pub serial_ports: u8,
+    /// Is there a test device?
+    pub test_device: bool,
 }
 
 /// The PC and the devices that its owner talks to.
@@ -112,6 +117,16 @@ impl Pc {
         // Debug console.
         let console = b.add("debug console", DebugCon);
         b.claim_ports(0xe9..=0xe9, BYTE, console, 0)?;
+
+        // For test programs that want to say how they ended, and to pull interrupt lines.
+        if options.test_device {
+            let lines = core::array::from_fn(|n| b.line(n as u8));
+            let test = b.add("test device", TestDevice::new(lines));
+            b.claim_ports(0xf4..=0xf7, DWORD, test, testdev::EXIT)?;
+            b.claim_ports(0xe0..=0xe3, DWORD, test, testdev::ECHO)?;
+            b.claim_memory(0xff00_0000..=0xff00_0000 + testdev::MEMORY_LEN - 1, QWORD, test, testdev::MEMORY)?;
+            b.claim_ports(0x2000..=0x2000 + LINES as u16 - 1, BYTE, test, testdev::LINE)?;
+        }
 
         let mut pc = Self { board: b, serial };
         pc.reset();

@@ -39,6 +39,7 @@ impl Processor for Vcpu {
         let c = &mut *self.cpu;
         c.regs[..16].fill(0);
         c.regs[usize::from(reg::RSP)] = e.rsp;
+        c.regs[usize::from(reg::RAX)] = e.rax;
         c.regs[usize::from(reg::RBX)] = e.rbx;
         c.regs[usize::from(reg::RSI)] = e.rsi;
         c.rip = e.rip;
@@ -73,7 +74,7 @@ impl Processor for Vcpu {
             Shadow::Interrupts => 1,
             Shadow::MovSs => 2,
         };
-        put_state(out, &shadow);
+        put_state(out, &(shadow, c.nmi_blocked));
         put_msrs(out, &c.msr);
     }
 

@@ -23,7 +23,7 @@ const IOAPIC: u64 = layout::IOAPIC_BASE;
 
 fn pc() -> Pc {
     let ram = GuestRam::new(1 << 20).unwrap();
-    Pc::new(&ram, Options { rate: Rate::ONE, wall_clock: 0, seed: 1, serial_ports: 2 }).unwrap()
+    Pc::new(&ram, Options { rate: Rate::ONE, wall_clock: 0, seed: 1, serial_ports: 2, test_device: false }).unwrap()
 }
 
 trait Ports {
@@ -424,6 +424,7 @@ fn config(clock: ClockPolicy) -> Config {
         seed: 7,
         serial_ports: 1,
         triple_fault: TripleFault::Reset,
+        test_device: false,
         payload: Payload { kernel: kernel(), initrd: Arc::from([]), cmdline: "console=ttyS0".into() },
     }
 }
@@ -568,13 +569,18 @@ fn bad_configurations_say_what_is_wrong() {
 
 /// A real CPU runs `code` at 1 MiB in 64-bit mode.
 fn real(code: &[u8]) -> Machine {
+    real_on(code, config(DETERMINISTIC))
+}
+
+/// As `real`, on the machine that `config` says but for its CPU and payload.
+fn real_on(code: &[u8], config: Config) -> Machine {
     let mut k = kernel()[..0x78].to_vec();
     for at in [96, 104] {
         k[at..at + 8].copy_from_slice(&(code.len() as u64).to_le_bytes());
     }
     k.extend(code);
     let payload = Payload { kernel: k.into(), initrd: Arc::from([]), cmdline: String::new() };
-    Machine::new(Config { cpu: "x86-64-v2".into(), payload, ..config(DETERMINISTIC) }).unwrap()
+    Machine::new(Config { cpu: "x86-64-v2".into(), payload, ..config }).unwrap()
 }
 
 #[test]
@@ -591,6 +597,18 @@ fn a_real_cpu_prints_and_switches_off() {
     assert_eq!(m.run(Until::retired(1_000_000)), Exit::Off);
     assert_eq!(m.take_effects(), [Effect::Serial { port: 0, bytes: b"ok".to_vec() }]);
     assert_eq!(m.stats().retired, 8);
+}
+
+#[test]
+fn a_test_program_ends_with_its_result_where_there_is_a_test_device() {
+    // mov eax, 302h; out F4h, eax; hlt
+    let code = [0xb8, 0x02, 0x03, 0x00, 0x00, 0xe7, 0xf4, 0xf4];
+    let mut m = real_on(&code, Config { test_device: true, ..config(DETERMINISTIC) });
+    assert_eq!(m.run(Until::retired(1000)), Exit::Off);
+    assert_eq!(m.take_effects(), [Effect::TestEnd(0x302)]);
+    let mut m = real(&code);
+    assert!(matches!(m.run(Until::retired(1000)), Exit::Halted(_)));
+    assert_eq!(m.take_effects(), []);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::compare;
 use super::encoding::{Shape, shape};
 use super::masks::{Mask, linear, segment_base};
 use super::state::*;
-use iced_x86::{Code, Instruction, Mnemonic as M, OpKind, Register};
+use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 
 /// One difference.
 struct Difference {
@@ -169,15 +169,6 @@ const AMD: &[Difference] = &[
         },
         what: |m, _| m.any_fault = true,
         reason: "near CALL to a non-canonical address or beyond the limit: Intel raises #GP before it pushes, AMD pushes first (SDM 2A CALL; measured)",
-    },
-    Difference {
-        when: |c| {
-            let flat = c.t.sel[DS] == SEL_DATA && c.ins.memory_segment() == Register::DS;
-            let writable = |a: u64| (DATA_BASE..RO_BASE - 1).contains(&a);
-            c.ins.mnemonic() == M::Arpl && linear(c.t, c.ins).is_some_and(|a| !flat || !writable(a))
-        },
-        what: |m, _| m.skip = Some("ARPL to memory that cannot be written"),
-        reason: "ARPL: whether the destination is written, and so checked, when its RPL stays (AMD does not; SDM 2A ARPL leaves it open)",
     },
     Difference {
         when: |c| matches!(c.ins.mnemonic(), M::Ud0 | M::Ud1) && u64::from(c.t.entry) + u64::from(c.t.len) > CODE_SIZE,

@@ -23,6 +23,8 @@ const RETRY: Duration = Duration::from_millis(20);
 pub enum End {
     /// The guest switched itself off.
     Off,
+    /// A test program ended with this result.
+    Test(u32),
     /// The user left.
     Left,
     /// `--max-insns`.
@@ -48,6 +50,8 @@ pub struct Runner {
     told: Instant,
     busy: Duration,
     resets: u32,
+    /// What the test device said.
+    result: Option<u32>,
 }
 
 impl Runner {
@@ -67,6 +71,7 @@ impl Runner {
             told: now,
             busy: Duration::ZERO,
             resets: 0,
+            result: None,
         }
     }
 
@@ -103,7 +108,7 @@ impl Runner {
                     self.resets += 1;
                     self.machine.reset().context("the guest cannot start over")?;
                 }
-                Exit::Off => return Ok(End::Off),
+                Exit::Off => return Ok(self.result.map_or(End::Off, End::Test)),
                 Exit::Crash(report) => {
                     self.console.say(&report);
                     return Ok(End::Crash);
@@ -116,6 +121,8 @@ impl Runner {
     pub fn summary(&self, end: &End) -> String {
         let why = match end {
             End::Off => "the guest switched itself off",
+            End::Test(0) => "the test program is content",
+            End::Test(_) => "the test program found mistakes",
             End::Left => "left",
             End::Limit => "instruction limit reached",
             End::NoInput => "the guest waits for input and there is none",
@@ -209,6 +216,7 @@ impl Runner {
             match effect {
                 Effect::Serial { port: 0, bytes } => self.console.print(&bytes)?,
                 Effect::Debug(bytes) if self.verbose => self.console.say(&String::from_utf8_lossy(&bytes)),
+                Effect::TestEnd(result) => self.result = Some(result),
                 Effect::Log(text) if self.verbose => self.console.say(&text),
                 _ => {}
             }

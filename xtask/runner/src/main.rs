@@ -24,6 +24,7 @@ const FIXED_SEED: u64 = 1;
 fn main() -> ExitCode {
     match run() {
         Ok(End::Crash) => ExitCode::from(2),
+        Ok(End::Test(result)) if result != 0 => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -46,6 +47,7 @@ fn run() -> Result<End> {
         seed: if options.deterministic { FIXED_SEED } else { random() },
         serial_ports: 1,
         triple_fault: TripleFault::Reset,
+        test_device: options.test_device,
         payload: Payload {
             kernel: read(&options.kernel)?,
             initrd: options.initrd.as_deref().map_or_else(|| Ok(Arc::from([])), read)?,

@@ -24,6 +24,8 @@ pub struct Options {
     pub hash_at: Vec<u64>,
     /// Print what devices have to say.
     pub verbose: bool,
+    /// Put the test device on the board.
+    pub test_device: bool,
 }
 
 /// What `--help` prints.
@@ -37,6 +39,7 @@ options:
   --max-insns N     stop after N instructions
   --hash-at N       print a hash of the machine's state after exactly N instructions (repeatable)
   --verbose         print what devices have to say
+  --test-device     a port (F4h) where the guest ends with a result: the runner's exit status is 0 if that is 0
   --kernel FILE, --initrd FILE
                     boot these";
 
@@ -53,6 +56,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         max_insns: None,
         hash_at: Vec::new(),
         verbose: false,
+        test_device: false,
     };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -71,6 +75,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             "--max-insns" => options.max_insns = Some(number(&value()?)?),
             "--hash-at" => options.hash_at.push(number(&value()?)?),
             "--verbose" => options.verbose = true,
+            "--test-device" => options.test_device = true,
             "--help" | "-h" => bail!("{HELP}"),
             other => bail!("there is no option `{other}`\n{HELP}"),
         }
@@ -107,11 +112,11 @@ mod tests {
     #[test]
     fn options_are_read_and_later_ones_win() {
         let o = parse(
-            "--kernel a --mem 128 --cmdline quiet --append x=1 --mem 64 --hash-at 2M --hash-at 5k --deterministic",
+            "--kernel a --mem 128 --cmdline quiet --append x=1 --mem 64 --hash-at 2M --hash-at 5k --deterministic --test-device",
         )
         .unwrap();
         assert_eq!((o.kernel, o.mem, o.cmdline.as_str()), (PathBuf::from("a"), 64, "quiet x=1"));
-        assert_eq!((o.hash_at, o.deterministic), (vec![5_000, 2_000_000], true));
+        assert_eq!((o.hash_at, o.deterministic, o.test_device), (vec![5_000, 2_000_000], true, true));
     }
 
     #[test]

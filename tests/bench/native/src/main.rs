@@ -84,6 +84,7 @@ fn run() -> Result<bool> {
         seed: 1,
         serial_ports: 1,
         triple_fault: TripleFault::Crash,
+        test_device: false,
         payload: Payload {
             kernel: read(&o.kernel)?.into(),
             initrd: read(&o.initrd)?.into(),

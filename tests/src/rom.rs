@@ -1,0 +1,107 @@
+//! Runs a ROM that takes the place of a PC's firmware, such as test386.asm (github.com/barotto/test386.asm), from the
+//! reset vector: memory, a port for progress codes, a port for text, and nothing else.
+
+use anyhow::{Result, ensure};
+use tabvisor_core::bus::Bus;
+use tabvisor_core::cpu::features::Model;
+use tabvisor_core::mem::GuestRam;
+use tabvisor_core::size::Size;
+use tabvisor_core::vcpu::{CpuExit, Vcpu};
+
+/// Bytes of RAM.
+const RAM: u64 = 4 << 20;
+/// Where the ROM ends below 1 MiB, and (less one) at the top of the 32-bit address space.
+const END: u64 = 1 << 20;
+const TOP: u64 = 1 << 32;
+/// Instructions after which the program counts as hung.
+const BUDGET: u64 = 2_000_000_000;
+
+/// Where the program reports.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// Progress: a byte per write.
+    pub post: u16,
+    /// Text: a byte per write.
+    pub text: u16,
+}
+
+/// What it reported.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Progress codes in order.
+    pub posts: Vec<u8>,
+    /// Text.
+    pub text: Vec<u8>,
+    /// How it ended: it halted, it never did, or it ran into a triple fault.
+    pub end: Option<CpuExit>,
+    /// CS:EIP and the count of instructions at the end.
+    pub place: (u16, u64, u64),
+}
+
+struct Board<'a> {
+    rom: &'a [u8],
+    ports: Ports,
+    report: Report,
+    retired: u64,
+}
+
+impl Bus for Board<'_> {
+    fn sync(&mut self, retired: u64) {
+        self.retired = retired;
+    }
+    fn port_read(&mut self, _port: u16, _size: Size) -> u32 {
+        u32::MAX
+    }
+    fn port_write(&mut self, port: u16, _size: Size, value: u32) {
+        if port == self.ports.post {
+            self.report.posts.push(value as u8);
+        } else if port == self.ports.text {
+            self.report.text.push(value as u8);
+        }
+    }
+    fn mmio_read(&mut self, at: u64, size: Size) -> u64 {
+        let from = TOP - self.rom.len() as u64;
+        let byte = |n: u64| (at + n).checked_sub(from).and_then(|k| self.rom.get(k as usize)).copied();
+        (0..size.bytes()).rev().fold(0, |v, n| v << 8 | u64::from(byte(n).unwrap_or(0xff)))
+    }
+    fn mmio_write(&mut self, _at: u64, _size: Size, _value: u64) {}
+    fn interrupt_pending(&self) -> bool {
+        false
+    }
+    fn acknowledge(&mut self) -> Option<u8> {
+        None
+    }
+    fn msr_read(&mut self, _msr: u32) -> Option<u64> {
+        None
+    }
+    fn msr_write(&mut self, _msr: u32, _value: u64) -> bool {
+        false
+    }
+    fn cr8_read(&mut self) -> u8 {
+        0
+    }
+    fn cr8_write(&mut self, _value: u8) {}
+    fn tsc(&mut self) -> u64 {
+        self.retired
+    }
+    fn random(&mut self) -> u64 {
+        0
+    }
+}
+
+/// Runs `rom` from the reset vector until it halts.
+///
+/// # Errors
+/// If it is no ROM of 64 or 128 KiB.
+pub fn run(rom: &[u8], ports: Ports, model: Model) -> Result<Report> {
+    ensure!(matches!(rom.len() >> 10, 64 | 128) && rom.len() & 0x3ff == 0, "a ROM of {} bytes", rom.len());
+    let ram = GuestRam::new(RAM)?;
+    ram.write(END - rom.len() as u64, rom);
+    let mut vcpu = Vcpu::new(&ram, model);
+    vcpu.cpu.reset();
+    let mut board = Board { rom, ports, report: Report::default(), retired: 0 };
+    let end = vcpu.run(&mut board, BUDGET);
+    board.report.end = Some(end);
+    board.report.place = (vcpu.cpu.seg[1].sel, vcpu.cpu.rip, vcpu.cpu.retired());
+    Ok(board.report)
+}
