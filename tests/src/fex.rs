@@ -329,3 +329,32 @@ pub fn find(folder: &Path) -> Result<Vec<PathBuf>> {
     found.sort();
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_say_what_is_expected() {
+        let source = r#"%ifdef CONFIG
+            { "RegData": { "RAX": "0x10", "MM1": ["1", "0x3fff"] }, "MemoryRegions": { "0x100000000": "4096" },
+              "MemoryData": { "0x100000000": "88 0x1234" }, "HostFeatures": ["ssse3"], "Mode": "32BIT" }
+            %endif
+            hlt"#;
+        let h = Header::parse(source).unwrap();
+        // JSON objects are not ordered; the parser sorts them.
+        assert_eq!(h.registers, [("MM1".to_owned(), vec![1, 0x3fff]), ("RAX".to_owned(), vec![0x10])]);
+        assert_eq!((h.regions, h.memory), (vec![(1 << 32, 4096)], vec![(1 << 32, vec![0x88, 0x34, 0x12])]));
+        assert_eq!((h.features, h.is_32_bit), (vec!["SSSE3".to_owned()], true));
+        assert!(Header::parse("%ifdef CONFIG { \"Riddle\": 1 } %endif").is_err());
+        assert_eq!(number("-1").unwrap(), u64::MAX);
+    }
+
+    #[test]
+    fn the_suites_lists_name_tests_by_folder_and_width() {
+        let (wide, narrow) = (Path::new("u/ASM/X87/D9_F9.asm"), Path::new("u/32Bit_ASM/X87/D9_F9.asm"));
+        assert!(listed("Test_X87/D9_F9.asm", wide) && listed("Test_32Bit_X87/D9_F9.asm", narrow));
+        assert!(!listed("Test_X87/D9_F9.asm", narrow) && !listed("Test_32Bit_X87/D9_F9.asm", wide));
+        assert!(!listed("# Relies on undefined behaviour", wide) && !listed("", wide));
+    }
+}

@@ -230,3 +230,29 @@ impl Guest {
         number("R", 16).filter(|n| *n >= 8).map(|n| [c.regs[n], 0])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_ends_at_its_hlt_or_with_an_exception() {
+        for (is_32_bit, code, end) in [
+            (false, &[0xb8u8, 7, 0, 0, 0, 0x0f, 0x6e, 0xc8, 0xf4][..], End::Hlt), // mov eax, 7; movd mm1, eax; hlt
+            (true, &[0xb8, 7, 0, 0, 0, 0x0f, 0x6e, 0xc8, 0xf4], End::Hlt),
+            (true, &[0x0f, 0x0b], End::Exception { vector: 6, rip: 0x1_0000 }), // ud2
+            (false, &[0x0f, 0x05], End::Exception { vector: 6, rip: 0x1_0000 }), // syscall
+            (false, &[0xeb, 0xfe], End::Never),
+        ] {
+            let mut g = Guest::new(is_32_bit).unwrap();
+            g.map(0x1_0000, 0x1000).unwrap();
+            g.write(0x1_0000, code).unwrap();
+            assert_eq!(g.run(0x1_0000), end);
+            if end == End::Hlt {
+                assert_eq!((g.register("RAX"), g.register("RIP")), (Some([7, 0]), Some([0x1_0008, 0])));
+                assert_eq!((g.register("MM1"), g.register("MM8")), (Some([7, 0xffff]), None));
+            }
+        }
+        assert!(Guest::new(false).unwrap().write(0x1_0000, &[0]).is_err());
+    }
+}

@@ -105,3 +105,20 @@ pub fn run(rom: &[u8], ports: Ports, model: Model) -> Result<Report> {
     board.report.place = (vcpu.cpu.seg[1].sel, vcpu.cpu.rip, vcpu.cpu.retired());
     Ok(board.report)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rom_starts_at_the_reset_vector_and_reports() {
+        let mut rom = vec![0xf4; 64 << 10];
+        // F000:FFF0 jumps far to F000:0000, which is at F0000h: mov dx, 190h; mov al, 5; out dx, al; out E9h, al; hlt
+        rom[0xfff0..0xfff5].copy_from_slice(&[0xea, 0x00, 0x00, 0x00, 0xf0]);
+        rom[..9].copy_from_slice(&[0xba, 0x90, 0x01, 0xb0, 0x05, 0xee, 0xe6, 0xe9, 0xf4]);
+        let report = run(&rom, Ports { post: 0x190, text: 0xe9 }, Model::Pentium).unwrap();
+        assert_eq!((report.posts, report.text), (vec![5], vec![5]));
+        assert_eq!((report.end, report.place), (Some(CpuExit::Halt), (0xf000, 9, 6)));
+        assert!(run(&rom[1..], Ports { post: 0x190, text: 0xe9 }, Model::Pentium).is_err());
+    }
+}
