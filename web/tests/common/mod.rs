@@ -17,7 +17,7 @@ const CRASHED: u8 = 5;
 pub fn machine(kernel: &[u8], deterministic: bool) -> Vm {
     let mut vm = Vm::new(16, "x86-64-v2".into(), "console=ttyS0".into(), deterministic, 1.7e12);
     for portion in kernel.chunks(1000) {
-        vm.load("kernel", portion).expect("a kernel may come in portions");
+        vm.load("kernel", portion.to_vec()).expect("a kernel may come in portions");
     }
     vm.boot().expect("the kernel is in order");
     vm
@@ -91,7 +91,7 @@ pub fn mistakes_are_explained() {
     };
     let boot = |memory, cpu: &str, kernel: &[u8]| {
         let mut vm = Vm::new(memory, cpu.into(), String::new(), true, 0.0);
-        vm.load("kernel", kernel).expect("loading takes any bytes");
+        vm.load("kernel", kernel.to_vec()).expect("loading takes any bytes");
         vm.boot().err()
     };
     let kernel = tiny();
