@@ -9,8 +9,10 @@ use alloc::vec::Vec;
 
 /// Most instructions in a block.
 pub const MAX_BLOCK: usize = 48;
-/// Decoded instructions kept; beyond that everything is dropped (32 bytes each).
+/// Decoded instructions kept; beyond that, or beyond [`MAX_BLOCKS`], everything is dropped (32 bytes each).
 const MAX_INSNS: usize = 384 * 1024;
+/// Blocks kept; guests' blocks have more than this many instructions in the mean.
+const MAX_BLOCKS: usize = MAX_INSNS / 4;
 /// Buckets of the hash table.
 const BUCKETS: usize = 1 << 15;
 
@@ -73,8 +75,10 @@ pub struct CodeCache {
 impl Default for CodeCache {
     fn default() -> Self {
         Self {
-            insns: Vec::new(),
-            blocks: Vec::new(),
+            // All at once: lists that double copy themselves again and again, and each time leave a hole in a
+            // WebAssembly heap, which never shrinks. What is not used yet is not touched, so it costs addresses only.
+            insns: Vec::with_capacity(MAX_INSNS),
+            blocks: Vec::with_capacity(MAX_BLOCKS),
             heads: alloc::vec![0; BUCKETS],
             jumps: alloc::vec![NO_JUMP; JUMPS],
             pages: BTreeMap::new(),
@@ -129,7 +133,7 @@ impl CodeCache {
 
     /// Is there no room for another block?
     pub fn full(&self) -> bool {
-        self.insns.len() + MAX_BLOCK > MAX_INSNS
+        self.insns.len() + MAX_BLOCK > MAX_INSNS || self.blocks.len() == MAX_BLOCKS
     }
 
     /// Adds a block and returns its number.
