@@ -86,3 +86,35 @@ export class StageWatcher {
     return found;
   }
 }
+
+/** How much of a line is kept while it is not complete. */
+const LINE = 512;
+
+/** Finds the last words of a Linux kernel in a stream of console text. */
+export class PanicWatcher {
+  constructor() {
+    this.tail = '';
+    this.found = false;
+  }
+
+  /** @param {string} text console output @returns {import('./protocol.js').Problem | null} the first time only */
+  feed(text) {
+    if (this.found) return null;
+    const window = this.tail + text;
+    this.tail = window.slice(-LINE);
+    const [, why] = /Kernel panic - not syncing: ([^\r\n]*)\r?\n/.exec(window) ?? [];
+    if (why === undefined) return null;
+    this.found = true;
+    // Without a root file system or a first program, Linux says one of these.
+    const files = /VFS:|root fs|init found|init=|System is deadlocked on memory|Attempted to kill init/i.test(why);
+    return {
+      what: 'The guest’s kernel stopped with a panic.',
+      why: `It says: ${why}`,
+      next: [
+        ...(files ? ['Check the initial RAM disk: it may be missing, cut off, or of another kind than the kernel can unpack.'] : []),
+        'Read the console lines above the panic; they name the cause.',
+        'Reset starts the same machine again.',
+      ],
+    };
+  }
+}
