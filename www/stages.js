@@ -89,8 +89,15 @@ export class StageWatcher {
 
 /** How much of a line is kept while it is not complete. */
 const LINE = 512;
+const CHECK_INITRD = 'If it was still booting, check the initial RAM disk: it may be missing, cut off, or of a kind the kernel cannot unpack.';
 
-/** Finds the last words of a Linux kernel in a stream of console text. */
+/** What a Linux kernel prints when it cannot go on, or can no longer be trusted to. */
+const LAST_WORDS = [
+  { pattern: /Kernel panic - not syncing: [^\r\n]*(?=\r?\n)/, what: 'The guest’s kernel stopped with a panic.' },
+  { pattern: /BUG: (?:unable to handle|kernel NULL)[^\r\n]*(?=\r?\n)/, what: 'The guest’s kernel met an error of its own; it may go on or wait for ever.' },
+];
+
+/** Finds them in a stream of console text. */
 export class PanicWatcher {
   constructor() {
     this.tail = '';
@@ -102,19 +109,13 @@ export class PanicWatcher {
     if (this.found) return null;
     const window = this.tail + text;
     this.tail = window.slice(-LINE);
-    const [, why] = /Kernel panic - not syncing: ([^\r\n]*)\r?\n/.exec(window) ?? [];
-    if (why === undefined) return null;
-    this.found = true;
-    // Without a root file system or a first program, Linux says one of these.
-    const files = /VFS:|root fs|init found|init=|System is deadlocked on memory|Attempted to kill init/i.test(why);
-    return {
-      what: 'The guest’s kernel stopped with a panic.',
-      why: `It says: ${why}`,
-      next: [
-        ...(files ? ['Check the initial RAM disk: it may be missing, cut off, or of another kind than the kernel can unpack.'] : []),
-        'Read the console lines above the panic; they name the cause.',
-        'Reset starts the same machine again.',
-      ],
-    };
+    for (const { pattern, what } of LAST_WORDS) {
+      const said = pattern.exec(window);
+      if (!said) continue;
+      this.found = true;
+      const next = [CHECK_INITRD, 'Read the console lines around it; they name the cause.', 'Reset starts the same machine again.'];
+      return { what, why: `It says: ${said[0]}`, next };
+    }
+    return null;
   }
 }
