@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 const out = fileURLToPath(new URL('../out/', import.meta.url));
 
 /** Nothing but the page may use the network, and root may not have a sandbox. */
-const FLAGS = [
+export const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',
   '--disable-quic',
@@ -33,7 +33,7 @@ const VIEWS = [
 export const PROMPT = /[^\n]{0,60}[#$>]$/;
 
 /** @returns {string} */
-function browserPath() {
+export function browserPath() {
   const { CHROME } = process.env;
   if (CHROME) return CHROME;
   const places = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
