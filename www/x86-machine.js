@@ -53,13 +53,12 @@ export class X86Machine extends HTMLElement {
     this.wire();
     const root = this.attachShadow({ mode: 'open' });
     const here = (/** @type {string} */ path) => new URL(path, import.meta.url).href;
-    const sheet = el('link', { rel: 'stylesheet', href: here('./x86-machine.css') });
+    const sheets = ['./tokens.css', './controls.css', './x86-machine.css'].map((href) => el('link', { rel: 'stylesheet', href: here(href) }));
     // Unstyled controls would flash for a frame or two; the console has its size only with the styles.
     this.view.element.style.visibility = 'hidden';
-    const show = () => this.view.element.style.removeProperty('visibility');
-    sheet.addEventListener('load', show);
-    sheet.addEventListener('error', show);
-    root.append(el('link', { rel: 'stylesheet', href: here('./tokens.css') }), sheet, this.view.element);
+    const settled = sheets.map((sheet) => new Promise((resolve) => ['load', 'error'].map((kind) => sheet.addEventListener(kind, resolve))));
+    Promise.all(settled).then(() => this.view.element.style.removeProperty('visibility'));
+    root.append(...sheets, this.view.element);
   }
 
   wire() {
