@@ -46,7 +46,10 @@ class Sink {
 export async function download(source, report, signal) {
   const progress = new Progress(source, report);
   if (source.blob) {
-    const bytes = new Uint8Array(await source.blob.arrayBuffer());
+    const buffer = await source.blob.arrayBuffer().catch((error) => {
+      throw unreadable(source, error);
+    });
+    const bytes = new Uint8Array(buffer);
     progress.total = bytes.length;
     progress.add(bytes.length);
     progress.finish();
@@ -218,6 +221,15 @@ function contentLength(response) {
 /** @param {FileSource} source @param {number | null} length */
 function checkSize(source, length) {
   if (length !== null && length > MAX_BYTES) throw tooLarge(source, length);
+}
+
+/** @param {FileSource} source @param {Error} error */
+function unreadable(source, error) {
+  return new ProblemError({
+    what: `${source.name} could not be read.`,
+    why: `It may have been changed, moved or deleted since it was chosen: ${error.message}`,
+    next: ['Drop or choose the file again.'],
+  });
 }
 
 /** @param {FileSource} source @param {number} length */

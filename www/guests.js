@@ -34,6 +34,25 @@ const SUMMARIES = new Map([
   ['hello', 'The project’s own little kernel: a banner and a shell with help, mem, time, bench and fault.'],
 ]);
 
+/** The guest that is part of the page: it needs no catalogue. @type {Guest} */
+export const HELLO = {
+  id: 'hello',
+  name: 'Hello',
+  summary: SUMMARIES.get('hello') ?? '',
+  modes: ['pc'],
+  downloadBytes: 0,
+  config: {
+    id: 'hello',
+    name: 'Hello',
+    mode: 'pc',
+    memoryMiB: 32,
+    cpu: 'x86-64-v2',
+    cmdline: '',
+    clock: 'paced',
+    files: [{ role: 'kernel', name: 'hello.elf', url: new URL('./pkg/hello.elf', import.meta.url).href }],
+  },
+};
+
 /**
  * @returns {Promise<{guests: Guest[], note: string}>} the note says why guests are missing, if some are
  */
@@ -42,16 +61,17 @@ export async function loadGuests() {
   try {
     const response = await fetch(base);
     if (!response.ok) {
-      return { guests: [], note: 'No guests are built yet. Build them with cargo xtask image, then reload. Your own kernel boots right away.' };
+      return { guests: [HELLO], note: 'No other guests are built yet. Build them with cargo xtask image, then reload. Your own kernel boots right away.' };
     }
     const lines = await response.json();
     if (!Array.isArray(lines)) throw new Error('it is not a list');
     const loaded = await Promise.allSettled(lines.map((line) => loadGuest(line, base)));
     const guests = loaded.flatMap((r) => (r.status === 'fulfilled' ? [r.value] : []));
     const failed = loaded.flatMap((r, i) => (r.status === 'rejected' ? [`${text(lines[i]?.name) || `guest ${i + 1}`} (${r.reason.message})`] : []));
+    if (!guests.some(({ id }) => id === HELLO.id)) guests.push(HELLO);
     return { guests, note: failed.length > 0 ? `Not offered, because their description could not be read: ${failed.join(', ')}.` : '' };
   } catch (error) {
-    return { guests: [], note: `The list of guests could not be read: ${error instanceof Error ? error.message : error}. Your own kernel boots right away.` };
+    return { guests: [HELLO], note: `The list of guests could not be read: ${error instanceof Error ? error.message : error}. Your own kernel boots right away.` };
   }
 }
 

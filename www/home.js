@@ -23,7 +23,9 @@ import { HEAD_BYTES, sniff } from './sniff.js';
 export function guestCard(guest, boot, prepare) {
   const known = remembered(guest.id);
   const form = optionsForm(guest.config);
-  const start = () => boot(form.apply(guest.config));
+  const start = () => {
+    if (form.valid()) boot(form.apply(guest.config));
+  };
   const title = `guest-${guest.id}`;
   const bootButton = el(
     'button',
@@ -170,7 +172,7 @@ export async function showFiles(dialog, files, boot) {
   };
   bootButton.addEventListener('click', () => {
     const config = judge();
-    if (!config) return;
+    if (!config || !form.valid()) return;
     dialog.close();
     boot(form.apply(config));
   });

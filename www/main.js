@@ -3,9 +3,10 @@
 
 import './x86-machine.js';
 import { el, setText } from './dom.js';
-import { loadGuests, remember } from './guests.js';
+import { HELLO, loadGuests, remember } from './guests.js';
 import { guestCard, renderOpen, showFiles } from './home.js';
 import { icon } from './icons.js';
+import { warm } from './vm.js';
 import { missingFeature } from './wasm.js';
 
 /** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
@@ -35,7 +36,7 @@ const fileInput = /** @type {HTMLInputElement} */ (byId('file-input'));
 /** @type {Map<string, X86Machine>} open machines by guest id */
 const open = new Map();
 /** @type {Guest[]} */
-let guests = [];
+let guests = [HELLO];
 
 /** @param {MachineConfig} config */
 function boot(config) {
@@ -114,10 +115,15 @@ function go(id) {
   route();
 }
 
+/** @returns {{verb: string, id: string}} what the address says */
+function address() {
+  const [verb, raw = ''] = location.hash.slice(1).split('=', 2);
+  return { verb, id: decodeURIComponent(raw) };
+}
+
 /** Show what the address says. */
 function route() {
-  const [verb, raw = ''] = location.hash.slice(1).split('=', 2);
-  const id = decodeURIComponent(raw);
+  const { verb, id } = address();
   const config = open.get(id)?.config ?? guests.find((g) => g.id === id)?.config;
   if ((verb !== 'machine' && verb !== 'boot') || !config) return showHome();
   const machine = machineFor(config);
@@ -128,25 +134,8 @@ function route() {
   }
 }
 
-let prepared = false;
-
-/** A boot is likely: let the browser fetch engine and terminal ahead of the click. */
-function prepare() {
-  if (prepared) return;
-  prepared = true;
-  for (const [href, as] of [
-    ['pkg/tabvisor_web_bg.wasm', 'fetch'],
-    ['pkg/tabvisor_web.js', 'script'],
-    ['worker.js', 'script'],
-    ['vendor/xterm.mjs', 'script'],
-    ['vendor/addon-fit.mjs', 'script'],
-  ]) {
-    document.head.append(el('link', { rel: 'prefetch', href, as, crossorigin: '' }));
-  }
-}
-
 function drawCards() {
-  cards.replaceChildren(...guests.map((guest) => guestCard(guest, boot, prepare)));
+  cards.replaceChildren(...guests.map((guest) => guestCard(guest, boot, warm)));
   cards.setAttribute('aria-busy', 'false');
 }
 
@@ -206,6 +195,8 @@ async function start() {
   addEventListener('pagehide', () => {
     for (const machine of open.values()) takePicture(machine);
   });
+  // The page's own guest waits for nothing.
+  if (address().id === HELLO.id) route();
   const listed = await loadGuests();
   guests = listed.guests;
   if (listed.note && note.hidden) {
@@ -213,6 +204,8 @@ async function start() {
     note.hidden = false;
   }
   route();
+  // Whoever looks at the cards will press Boot; the browser has drawn them by the time it is idle.
+  if (!home.hidden) (globalThis.requestIdleCallback ?? setTimeout)(() => warm());
 }
 
 start();

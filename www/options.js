@@ -15,7 +15,8 @@ let serial = 0;
 
 /**
  * @param {MachineConfig} config the form starts from this
- * @returns {{element: HTMLElement, apply: (config: MachineConfig) => MachineConfig}} `apply` returns a changed copy
+ * @returns {{element: HTMLElement, valid: () => boolean, apply: (config: MachineConfig) => MachineConfig}} `valid` shows
+ *   the visitor what cannot be; `apply` returns a changed copy
  */
 export function optionsForm(config) {
   const id = `options-${++serial}`;
@@ -24,7 +25,7 @@ export function optionsForm(config) {
     type: 'number',
     min: String(MEMORY_MIN),
     max: String(MEMORY_MAX),
-    step: '16',
+    required: true,
     value: String(config.memoryMiB),
     inputmode: 'numeric',
   });
@@ -50,16 +51,18 @@ export function optionsForm(config) {
   );
   return {
     element,
-    apply: (base) => {
-      const mib = Math.round(Number(memory.value));
-      const sane = Number.isFinite(mib) && mib > 0 ? Math.min(MEMORY_MAX, Math.max(MEMORY_MIN, mib)) : base.memoryMiB;
-      return {
-        ...base,
-        memoryMiB: sane,
-        cpu: cpu.value,
-        clock: clock.value === 'deterministic' ? 'deterministic' : 'paced',
-        cmdline: cmdline.value.replace(/\s+/g, ' ').trim(),
-      };
+    valid: () => {
+      const closed = memory.checkValidity() ? null : memory.closest('details');
+      // A field that nobody sees cannot say what is wrong with it.
+      if (closed) closed.open = true;
+      return memory.reportValidity();
     },
+    apply: (base) => ({
+      ...base,
+      memoryMiB: Number(memory.value),
+      cpu: cpu.value,
+      clock: clock.value === 'deterministic' ? 'deterministic' : 'paced',
+      cmdline: cmdline.value.replace(/\s+/g, ' ').trim(),
+    }),
   };
 }

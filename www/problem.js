@@ -14,6 +14,15 @@ export class ProblemError extends Error {
 }
 
 /**
+ * A fault inside the WebAssembly module. Asked in browsers without WebAssembly as well.
+ * @param {unknown} error
+ * @returns {error is Error}
+ */
+export function isTrap(error) {
+  return typeof WebAssembly === 'object' && error instanceof WebAssembly.RuntimeError;
+}
+
+/**
  * Turn anything thrown into a problem. Errors from the WebAssembly side carry `why` and `next` as properties.
  * @param {unknown} error
  * @param {string} what what we were doing, used when the error does not say it
@@ -21,7 +30,7 @@ export class ProblemError extends Error {
  */
 export function asProblem(error, what) {
   if (error instanceof ProblemError) return error.problem;
-  if (error instanceof WebAssembly.RuntimeError) {
+  if (isTrap(error)) {
     return {
       what: 'Tabvisor itself stopped.',
       why: `This is a fault in Tabvisor, not in your guest: ${error.message}.`,

@@ -64,7 +64,8 @@
 
 /**
  * Page to worker.
- * @typedef {{kind: 'start', config: MachineConfig}
+ * @typedef {{kind: 'engine', module: WebAssembly.Module}
+ *   | {kind: 'start', config: MachineConfig}
  *   | {kind: 'pause'}
  *   | {kind: 'resume'}
  *   | {kind: 'reset'}

@@ -86,3 +86,36 @@ export class StageWatcher {
     return found;
   }
 }
+
+/** How much of a line is kept while it is not complete. */
+const LINE = 512;
+const CHECK_INITRD = 'If it was still booting, check the initial RAM disk: it may be missing, cut off, or of a kind the kernel cannot unpack.';
+
+/** What a Linux kernel prints when it cannot go on, or can no longer be trusted to. */
+const LAST_WORDS = [
+  { pattern: /Kernel panic - not syncing: [^\r\n]*(?=\r?\n)/, what: 'The guest’s kernel stopped with a panic.' },
+  { pattern: /BUG: (?:unable to handle|kernel NULL)[^\r\n]*(?=\r?\n)/, what: 'The guest’s kernel met an error of its own; it may go on or wait for ever.' },
+];
+
+/** Finds them in a stream of console text. */
+export class PanicWatcher {
+  constructor() {
+    this.tail = '';
+    this.found = false;
+  }
+
+  /** @param {string} text console output @returns {import('./protocol.js').Problem | null} the first time only */
+  feed(text) {
+    if (this.found) return null;
+    const window = this.tail + text;
+    this.tail = window.slice(-LINE);
+    for (const { pattern, what } of LAST_WORDS) {
+      const said = pattern.exec(window);
+      if (!said) continue;
+      this.found = true;
+      const next = [CHECK_INITRD, 'Read the console lines around it; they name the cause.', 'Reset starts the same machine again.'];
+      return { what, why: `It says: ${said[0]}`, next };
+    }
+    return null;
+  }
+}

@@ -1,6 +1,7 @@
 // The page's side of a machine: a worker behind one class with typed methods and events.
 
-import { ProblemError } from './problem.js';
+import { ProblemError, asProblem } from './problem.js';
+import { compileEngine, missingFeature } from './wasm.js';
 
 /** @typedef {import('./protocol.js').ToWorker} ToWorker */
 /** @typedef {import('./protocol.js').FromWorker} FromWorker */
@@ -18,6 +19,44 @@ import { ProblemError } from './problem.js';
  * @property {(problem: Problem) => void} problem
  */
 
+/** @type {Promise<WebAssembly.Module> | null} the compiled engine, which all workers share */
+let engine = null;
+/** @type {Worker | null} a worker that waits for its machine */
+let spare = null;
+
+/** @returns {Promise<WebAssembly.Module>} */
+function compiled() {
+  engine ??= compileEngine();
+  // The next boot tries again.
+  engine.catch(() => (engine = null));
+  return engine;
+}
+
+function startWorker() {
+  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'machine' });
+}
+
+/**
+ * A boot is likely: compiles the engine and starts a worker ahead of it. What goes wrong here is tried again, and
+ * told, when a machine boots.
+ */
+export function warm() {
+  if (spare || missingFeature()) return;
+  const worker = startWorker();
+  spare = worker;
+  const drop = () => {
+    if (spare === worker) spare = null;
+    worker.terminate();
+  };
+  // A worker without a machine says nothing but what it lacks.
+  worker.onmessage = drop;
+  worker.onerror = (event) => {
+    event.preventDefault();
+    drop();
+  };
+  compiled().then((module) => worker.postMessage(/** @type {ToWorker} */ ({ kind: 'engine', module })), drop);
+}
+
 /** A machine in its own worker. */
 export class Vm {
   /** @param {MachineConfig} config @param {VmEvents} events */
@@ -26,12 +65,23 @@ export class Vm {
     /** @type {Map<number, {resolve: (value: string) => void, reject: (error: Error) => void}>} */
     this.questions = new Map();
     this.nextQuestion = 1;
-    this.worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: config.name });
+    this.answered = false;
+    this.worker = spare ?? startWorker();
+    spare = null;
     this.worker.onmessage = (event) => this.receive(event.data);
     this.worker.onerror = (event) => {
       event.preventDefault();
-      this.broken(event.message || 'the worker script could not be loaded');
+      this.broken(event.message);
     };
+    // A worker that was warmed has the engine already, and takes no notice of a second one.
+    compiled().then(
+      (module) => this.send({ kind: 'engine', module }),
+      (error) => {
+        this.close();
+        this.events.state('off', 'Did not start.');
+        this.events.problem(asProblem(error, 'The engine of the machine did not start.'));
+      },
+    );
     this.send({ kind: 'start', config });
   }
 
@@ -98,6 +148,7 @@ export class Vm {
 
   /** @param {FromWorker} message */
   receive(message) {
+    this.answered = true;
     switch (message.kind) {
       case 'file':
         return this.events.file(message.file);
@@ -121,12 +172,22 @@ export class Vm {
     }
   }
 
-  /** @param {string} why */
+  /** @param {string} [why] what the browser says; nothing if the script could not be loaded */
   broken(why) {
+    if (!this.answered) {
+      const { pathname } = new URL('./worker.js', import.meta.url);
+      this.events.state('off', 'Did not start.');
+      this.events.problem({
+        what: "The machine's worker could not be loaded.",
+        why: why ? `The browser reports for ${pathname}: ${why}.` : `${pathname}, or a module it needs, is not there or did not arrive.`,
+        next: ['Boot again, or reload the page.', 'If you serve the page yourself, check that all its files are there.'],
+      });
+      return;
+    }
     this.events.state('crashed', '');
     this.events.problem({
       what: "The machine's worker stopped.",
-      why: `The browser reports: ${why}.`,
+      why: `The browser reports: ${why || 'nothing'}.`,
       next: ['Boot again.', 'Close other tabs if the computer is short of memory, or give the machine less memory.'],
     });
   }

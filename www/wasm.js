@@ -72,28 +72,72 @@ export function missingFeature() {
   return null;
 }
 
-/** @returns {Promise<Engine>} */
-export async function loadEngine() {
-  const base = new URL('./pkg/', import.meta.url);
-  let module;
+const PKG = new URL('./pkg/', import.meta.url);
+
+/**
+ * Fetches and compiles the module. A compiled module can be sent to any number of workers, which share its code.
+ * @returns {Promise<WebAssembly.Module>}
+ */
+export async function compileEngine() {
+  const lacking = missingFeature();
+  if (lacking) throw new ProblemError(lacking);
+  const url = new URL('tabvisor_web_bg.wasm', PKG);
+  let response;
   try {
-    module = await import(new URL('tabvisor_web.js', base).href);
+    response = await fetch(url);
   } catch (error) {
-    throw new ProblemError({
-      what: 'The engine of the machine is not there.',
-      why: `${base.pathname}tabvisor_web.js could not be loaded: ${error instanceof Error ? error.message : error}.`,
-      next: ['Reload the page.', 'If you serve the page yourself, build the engine first: cargo xtask serve.'],
-    });
+    throw missing(url, error instanceof Error ? error.message : String(error));
   }
-  let exports;
+  if (!response.ok) throw missing(url, `the server answered ${response.status} ${response.statusText}`.trim());
   try {
-    exports = await module.default({ module_or_path: new URL('tabvisor_web_bg.wasm', base) });
+    // Compiling while the bytes arrive needs the right type, which not every server sends.
+    const streams = response.headers.get('Content-Type')?.startsWith('application/wasm');
+    return await (streams ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer()));
   } catch (error) {
-    throw new ProblemError({
-      what: 'The engine of the machine did not start.',
-      why: `The browser refused the WebAssembly module: ${error instanceof Error ? error.message : error}.`,
-      next: ['Reload the page without the cache (Ctrl+Shift+R).', 'Use a current browser.'],
-    });
+    throw refused(error);
   }
-  return { Vm: module.Vm, lastPanic: module.lastPanic, heapBytes: () => exports.memory.buffer.byteLength };
+}
+
+/**
+ * The JavaScript beside the module, which wasm-bindgen writes.
+ * @typedef {{Vm: WasmVmClass, lastPanic: () => string,
+ *   default(from: {module_or_path: WebAssembly.Module}): Promise<{memory: WebAssembly.Memory}>}} Glue
+ */
+
+/** @returns {Promise<Glue>} */
+export async function loadGlue() {
+  const url = new URL('tabvisor_web.js', PKG);
+  try {
+    return await import(url.href);
+  } catch (error) {
+    throw missing(url, error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** @param {Glue} glue @param {WebAssembly.Module} module @returns {Promise<Engine>} */
+export async function startEngine(glue, module) {
+  try {
+    const { memory } = await glue.default({ module_or_path: module });
+    return { Vm: glue.Vm, lastPanic: glue.lastPanic, heapBytes: () => memory.buffer.byteLength };
+  } catch (error) {
+    throw refused(error);
+  }
+}
+
+/** @param {URL} url @param {string} why */
+function missing(url, why) {
+  return new ProblemError({
+    what: 'The engine of the machine is not there.',
+    why: `${url.pathname} could not be loaded: ${why}.`,
+    next: ['Reload the page.', 'If you serve the page yourself, build the engine first: cargo xtask serve.'],
+  });
+}
+
+/** @param {unknown} error */
+function refused(error) {
+  return new ProblemError({
+    what: 'The engine of the machine did not start.',
+    why: `The browser refused the WebAssembly module: ${error instanceof Error ? error.message : error}.`,
+    next: ['Reload the page without the cache (Ctrl+Shift+R).', 'Use a current browser.'],
+  });
 }

@@ -2,9 +2,9 @@
 // One worker per machine; it ends with the machine.
 
 import { CONSOLE_WINDOW } from './protocol.js';
-import { ProblemError, asProblem } from './problem.js';
+import { ProblemError, asProblem, isTrap } from './problem.js';
 import { download } from './download.js';
-import { VM_STAT, VM_STATE, loadEngine, missingFeature } from './wasm.js';
+import { VM_STAT, VM_STATE, loadGlue, startEngine } from './wasm.js';
 
 /** @typedef {import('./protocol.js').ToWorker} ToWorker */
 /** @typedef {import('./protocol.js').FromWorker} FromWorker */
@@ -23,6 +23,8 @@ const IDLE_SHARE = 0.08;
  * than the machine's clock allows in one step (1 s).
  */
 const LONGEST_SLEEP_MS = 500;
+/** What the engine takes as a number of MiB; it says itself which of them can be. */
+const LARGEST_U32 = 0xffff_ffff;
 /** Typed bytes kept while the guest does not read them. */
 const INPUT_LIMIT = 1 << 20;
 
@@ -80,6 +82,16 @@ class Runner {
     this.alarm = new Alarm(() => this.slice());
     /** @type {import('./wasm.js').Engine | null} */
     this.engine = null;
+    /** @type {(module: WebAssembly.Module) => void} once the page has compiled it */
+    this.provide = () => {};
+    /** @type {Promise<WebAssembly.Module>} */
+    const module = new Promise((resolve) => (this.provide = resolve));
+    // Before there is a machine: a worker may be started ahead of it.
+    const glue = loadGlue();
+    this.loading = Promise.all([glue, module]).then(([g, m]) => startEngine(g, m));
+    this.loading.catch((error) => {
+      if (this.state === 'off') port.postMessage({ kind: 'problem', problem: asProblem(error, 'The engine did not start.') });
+    });
     /** @type {import('./wasm.js').WasmVm | null} */
     this.vm = null;
     /** @type {State} */
@@ -100,8 +112,6 @@ class Runner {
   /** @param {MachineConfig} config */
   async start(config) {
     this.say('loading', '');
-    const lacking = missingFeature();
-    if (lacking) throw new ProblemError(lacking);
     const abort = new AbortController();
     const files = config.files.map((file) => {
       const bytes = download(file, (progress) => port.postMessage({ kind: 'file', file: progress }), abort.signal);
@@ -110,7 +120,7 @@ class Runner {
     let engine;
     let loaded;
     try {
-      [engine, loaded] = await Promise.all([loadEngine(), Promise.all(files)]);
+      [engine, loaded] = await Promise.all([this.loading, Promise.all(files)]);
     } catch (error) {
       abort.abort();
       await Promise.allSettled(files);
@@ -118,8 +128,9 @@ class Runner {
     }
     this.engine = engine;
     const deterministic = config.clock === 'deterministic';
+    const memoryMiB = Math.min(Math.max(Math.floor(config.memoryMiB) || 0, 0), LARGEST_U32);
     const wallClock = deterministic ? 0 : Date.now();
-    const vm = new engine.Vm(config.memoryMiB, config.cpu, config.cmdline, deterministic, wallClock);
+    const vm = new engine.Vm(memoryMiB, config.cpu, config.cmdline, deterministic, wallClock);
     this.vm = vm;
     for (const { role, bytes } of loaded) vm.load(role, bytes);
     vm.boot();
@@ -239,7 +250,7 @@ class Runner {
   fail(error) {
     this.alarm.cancel();
     const problem = asProblem(error, 'The machine could not go on.');
-    const panic = error instanceof WebAssembly.RuntimeError ? this.engine?.lastPanic() : '';
+    const panic = isTrap(error) ? this.engine?.lastPanic() : '';
     if (panic) problem.details = `${panic}\n${problem.details ?? ''}`;
     const ran = this.started;
     this.vm = null;
@@ -337,6 +348,9 @@ const runner = new Runner();
 port.onmessage = ({ data: message }) => {
   try {
     switch (message.kind) {
+      case 'engine':
+        runner.provide(message.module);
+        break;
       case 'start':
         runner.start(message.config).catch((error) => runner.fail(error));
         break;

@@ -45,6 +45,9 @@ const THEMES = {
   },
 };
 
+/** The terminal and what makes it fit. */
+const VENDOR = ['xterm.mjs', 'addon-fit.mjs'].map((name) => new URL(`./vendor/${name}`, import.meta.url).href);
+
 /** Keys a touch keyboard lacks, and what they send. */
 const TOUCH_KEYS = [
   ['Esc', '\x1b'],
@@ -76,6 +79,7 @@ export class X86Console extends HTMLElement {
     this.fitter = null;
     /** @type {Promise<void> | null} */
     this.opening = null;
+    this.fetching = false;
     this.sticky = { ctrl: false, alt: false };
     this.drawn = 0;
     this.decoder = new TextDecoder();
@@ -114,9 +118,15 @@ export class X86Console extends HTMLElement {
     return this.opening;
   }
 
+  /** The terminal will be wanted soon: the browser may fetch it. */
+  prefetch() {
+    if (this.fetching) return;
+    this.fetching = true;
+    document.head.append(...VENDOR.map((href) => el('link', { rel: 'modulepreload', href })));
+  }
+
   async load() {
-    const vendor = (/** @type {string} */ name) => import(new URL(`./vendor/${name}`, import.meta.url).href);
-    const [xterm, fit] = await Promise.all([vendor('xterm.mjs'), vendor('addon-fit.mjs')]);
+    const [xterm, fit] = await Promise.all(VENDOR.map((href) => import(href)));
     /** @type {Terminal} */
     const terminal = new xterm.Terminal({
       fontFamily: FONT,
@@ -191,7 +201,8 @@ export class X86Console extends HTMLElement {
   }
 
   focus() {
-    this.terminal?.focus();
+    if (this.terminal) this.terminal.focus();
+    else this.opening?.then(() => this.terminal?.focus(), () => {});
   }
 
   fit() {

@@ -11,10 +11,11 @@
 import './x86-console.js';
 import { el } from './dom.js';
 import { HISTORY, MachineView } from './machine-view.js';
-import { ProblemError, asProblem } from './problem.js';
+import { asProblem } from './problem.js';
 import { report } from './report.js';
-import { StageWatcher } from './stages.js';
+import { PanicWatcher, StageWatcher } from './stages.js';
 import { Vm } from './vm.js';
+import { missingFeature } from './wasm.js';
 
 /** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
 /** @typedef {import('./machine-view.js').MachineModel} MachineModel */
@@ -37,6 +38,7 @@ export class X86Machine extends HTMLElement {
     /** @type {MachineModel} */
     this.model = freshModel(emptyConfig());
     this.watcher = new StageWatcher();
+    this.panics = new PanicWatcher();
     this.bootAt = 0;
     this.frame = 0;
     this.view = new MachineView(this.console, {
@@ -51,20 +53,23 @@ export class X86Machine extends HTMLElement {
     this.wire();
     const root = this.attachShadow({ mode: 'open' });
     const here = (/** @type {string} */ path) => new URL(path, import.meta.url).href;
-    const sheet = el('link', { rel: 'stylesheet', href: here('./x86-machine.css') });
+    const sheets = ['./tokens.css', './controls.css', './x86-machine.css'].map((href) => el('link', { rel: 'stylesheet', href: here(href) }));
     // Unstyled controls would flash for a frame or two; the console has its size only with the styles.
     this.view.element.style.visibility = 'hidden';
-    const show = () => this.view.element.style.removeProperty('visibility');
-    sheet.addEventListener('load', show);
-    sheet.addEventListener('error', show);
-    root.append(el('link', { rel: 'stylesheet', href: here('./tokens.css') }), sheet, this.view.element);
+    const settled = sheets.map((sheet) => new Promise((resolve) => ['load', 'error'].map((kind) => sheet.addEventListener(kind, resolve))));
+    Promise.all(settled).then(() => this.view.element.style.removeProperty('visibility'));
+    root.append(...sheets, this.view.element);
   }
 
   wire() {
     const terminal = this.console;
     terminal.ontyped = (bytes) => this.vm?.input(bytes);
     terminal.ondrawn = (bytes) => this.vm?.consumed(bytes);
-    terminal.ontext = (text) => this.reached(this.watcher.feed(text));
+    terminal.ontext = (text) => {
+      this.reached(this.watcher.feed(text));
+      const panic = this.panics.feed(text);
+      if (panic) this.fail(panic);
+    };
     terminal.addEventListener('leave', () => this.firstButton()?.focus());
     terminal.addEventListener('focusin', () => this.update({ focused: true }));
     terminal.addEventListener('focusout', () => this.update({ focused: false }));
@@ -111,16 +116,13 @@ export class X86Machine extends HTMLElement {
     this.console.clear();
     const { config } = this.model;
     this.model = { ...freshModel(config), booted: true, state: 'loading', focused: this.model.focused };
-    this.watcher = new StageWatcher(config.ready);
-    this.bootAt = Date.now();
-    this.console.open().catch((error) => {
-      const missing = new ProblemError({
-        what: 'The terminal could not be loaded.',
-        why: `vendor/xterm.mjs: ${asProblem(error, '').why}.`,
-        next: ['Reload the page.', 'If you serve the page yourself, run cargo xtask serve once; it fetches the terminal.'],
-      });
-      this.fail(missing.problem);
-    });
+    this.watch();
+    this.console.prefetch();
+    const lacking = missingFeature();
+    if (lacking) {
+      this.fail(lacking);
+      return;
+    }
     if (config.files.every((file) => file.role !== 'kernel')) {
       this.fail({
         what: 'This machine has no kernel.',
@@ -137,7 +139,12 @@ export class X86Machine extends HTMLElement {
         this.update({});
       },
       state: (state, reason) => this.stateChanged(state, reason),
-      started: (atMs) => this.reached(this.watcher.reached('cpu'), atMs),
+      started: (atMs) => {
+        this.openConsole();
+        this.reached(this.watcher.reached('cpu'), atMs);
+        // Whoever pressed Boot wants to type; a visitor who moved on keeps the focus where it is.
+        if (this.ownsFocus()) this.console.focus();
+      },
       serial: (bytes) => {
         this.console.write(bytes);
         if (!this.model.hasOutput) this.update({ hasOutput: true });
@@ -150,6 +157,17 @@ export class X86Machine extends HTMLElement {
     });
     this.stateEvent('loading');
     this.update({});
+  }
+
+  /** The terminal takes its turn after the processor, which needs the browser's cores to start. */
+  openConsole() {
+    this.console.open().catch((error) => {
+      this.fail({
+        what: 'The terminal could not be loaded.',
+        why: `vendor/xterm.mjs: ${asProblem(error, '').why}.`,
+        next: ['Reload the page.', 'If you serve the page yourself, run cargo xtask serve once; it fetches the terminal.'],
+      });
+    });
   }
 
   pause() {
@@ -197,18 +215,21 @@ export class X86Machine extends HTMLElement {
   /** @param {import('./protocol.js').State} state @param {string} reason */
   stateChanged(state, reason) {
     if (reason === 'restarted') this.restarted();
-    const first = !this.model.stages.has('cpu') && state === 'running';
     this.update({ state, reason: reason === 'restarted' ? '' : reason });
-    // Whoever pressed Boot wants to type; a visitor who moved on keeps the focus where it is.
-    if (first && this.ownsFocus()) this.console.focus();
     this.stateEvent(state);
+  }
+
+  /** A boot begins: look for its stages, and for its end. */
+  watch() {
+    this.watcher = new StageWatcher(this.model.config.ready);
+    this.panics = new PanicWatcher();
+    this.bootAt = Date.now();
   }
 
   restarted() {
     this.console.rule('reset');
-    this.watcher = new StageWatcher(this.model.config.ready);
+    this.watch();
     this.watcher.reached('cpu');
-    this.bootAt = Date.now();
     const files = this.model.stages.get('files') ?? 0;
     this.update({ stages: new Map([['files', files], ['cpu', 0]]), history: [], problem: null });
   }
@@ -271,11 +292,11 @@ export class X86Machine extends HTMLElement {
       const url = new URL(address, document.baseURI);
       files.push({ role, name: decodeURIComponent(url.pathname.split('/').pop() || role), url: url.href });
     }
-    const memory = Number(get('memory'));
+    const memory = get('memory');
     return {
       ...config,
       name: get('name') ?? files[0]?.name ?? config.name,
-      memoryMiB: Number.isFinite(memory) && memory > 0 ? Math.floor(memory) : config.memoryMiB,
+      memoryMiB: memory === null ? config.memoryMiB : Math.floor(Number(memory)) || 0,
       cpu: get('cpu') ?? config.cpu,
       cmdline: get('cmdline') ?? config.cmdline,
       clock: get('clock') === 'deterministic' ? 'deterministic' : 'paced',

@@ -39,8 +39,12 @@ pub enum RamError {
 impl core::fmt::Display for RamError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Size(n) => write!(f, "guest memory of {n} bytes: wanted a multiple of 4096 up to {MAX_RAM}"),
-            Self::Memory(n) => write!(f, "the host could not give {n} bytes of guest memory; try less"),
+            Self::Size(n) => {
+                write!(f, "a machine cannot have {n} bytes of memory; give it 2 to {} MiB", MAX_RAM >> 20)
+            }
+            Self::Memory(n) => {
+                write!(f, "the host has no {} MiB of memory for the guest; give the machine less", n >> 20)
+            }
         }
     }
 }
@@ -75,7 +79,7 @@ impl GuestRam {
             return Err(RamError::Size(len));
         }
         let size = usize::try_from(len).map_err(|_| RamError::Memory(len))?;
-        let layout = Layout::from_size_align(size, PAGE_SIZE as usize).map_err(|_| RamError::Size(len))?;
+        let layout = Layout::from_size_align(size, PAGE_SIZE as usize).map_err(|_| RamError::Memory(len))?;
         // SAFETY: the layout has a non-zero size.
         let base = unsafe { alloc_zeroed(layout) };
         if base.is_null() {

@@ -2,12 +2,13 @@
 //   node tests/bench/chromium.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE]
 
 import { createServer } from 'node:http';
-import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { extname, join, normalize } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 import { Marks, options } from './marks.mjs';
+import { cpuOfBrowser } from './processes.mjs';
 
 const o = options(process.argv.slice(2));
 const www = fileURLToPath(new URL('../../www/', import.meta.url));
@@ -83,7 +84,7 @@ let ended = '';
 await page.exposeFunction('ended', (/** @type {string} */ why) => void (ended ||= why));
 await page.exposeFunction('printed', (/** @type {number[]} */ bytes, /** @type {number} */ wall) => {
   // The instruction count is the same as elsewhere; here it would be half a second old.
-  marks.take(Uint8Array.from(bytes), { wall, cpu: cpu(), instructions: NaN });
+  marks.take(Uint8Array.from(bytes), { wall, cpu: cpuOfBrowser('renderer'), instructions: NaN });
 });
 page.on('pageerror', (error) => void (ended ||= error.message));
 await page.goto(`${base}bench.html`);
@@ -95,43 +96,3 @@ if (o.out) writeFileSync(o.out, text);
 else process.stdout.write(text);
 await browser.close();
 process.exit(marks.done ? 0 : 2);
-
-/** CPU seconds of this browser's renderers (Linux). */
-function cpu() {
-  let nanos = 0;
-  for (const pid of renderers()) {
-    for (const task of list(`/proc/${pid}/task`)) nanos += Number(read(`/proc/${pid}/task/${task}/schedstat`).split(' ')[0]);
-  }
-  return nanos / 1e9;
-}
-
-/** Processes that descend from this one and render pages. @returns {string[]} */
-function renderers() {
-  const parents = new Map();
-  for (const pid of list('/proc').filter((name) => /^\d+$/.test(name))) {
-    parents.set(pid, /\) \S (\d+)/.exec(read(`/proc/${pid}/stat`))?.[1]);
-  }
-  const mine = (/** @type {string} */ pid) => {
-    for (let at = pid; at; at = parents.get(at)) if (at === String(process.pid)) return true;
-    return false;
-  };
-  return [...parents.keys()].filter((pid) => mine(pid) && read(`/proc/${pid}/cmdline`).includes('--type=renderer'));
-}
-
-/** @param {string} dir @returns {string[]} empty if it is gone */
-function list(dir) {
-  try {
-    return readdirSync(dir);
-  } catch {
-    return [];
-  }
-}
-
-/** @param {string} file @returns {string} empty if it is gone */
-function read(file) {
-  try {
-    return readFileSync(file, 'latin1');
-  } catch {
-    return '';
-  }
-}

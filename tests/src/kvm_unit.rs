@@ -59,7 +59,11 @@ pub fn run(program: &Path, arguments: &str, cpu: &str) -> Result<Outcome> {
         serial_ports: 1,
         triple_fault: TripleFault::Crash,
         test_device: true,
-        payload: Payload { kernel: kernel.into(), initrd: ENVIRONMENT.as_bytes().into(), cmdline: arguments.into() },
+        payload: Payload {
+            kernel: kernel.into(),
+            initrd: ENVIRONMENT.as_bytes().to_vec().into(),
+            cmdline: arguments.into(),
+        },
     })?;
     let (mut text, mut result) = (Vec::new(), None);
     let end = loop {

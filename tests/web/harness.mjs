@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 const out = fileURLToPath(new URL('../out/', import.meta.url));
 
 /** Nothing but the page may use the network, and root may not have a sandbox. */
-const FLAGS = [
+export const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',
   '--disable-quic',
@@ -33,7 +33,7 @@ const VIEWS = [
 export const PROMPT = /[^\n]{0,60}[#$>]$/;
 
 /** @returns {string} */
-function browserPath() {
+export function browserPath() {
   const { CHROME } = process.env;
   if (CHROME) return CHROME;
   const places = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
@@ -50,7 +50,7 @@ function browserPath() {
 }
 
 /** Starts `cargo xtask serve` unless a server is given. @returns {Promise<{url: string, stop(): void}>} */
-async function server() {
+export async function server() {
   const { TABVISOR_URL } = process.env;
   if (TABVISOR_URL) return { url: TABVISOR_URL, stop() {} };
   const child = spawn('cargo', ['xtask', 'serve', '--no-build', '--port', '0'], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
@@ -71,11 +71,12 @@ async function server() {
 /**
  * Opens the page in a new browser for one test and closes it afterwards.
  * @param {import('node:test').TestContext} t
- * @param {{path?: string, dark?: boolean, view?: {width: number, height: number}}} [options]
+ * @param {{path?: string, dark?: boolean, view?: {width: number, height: number}, at?: string, before?: () => void}} [options]
+ *   `at`: the address of a server that runs already; `before` runs in the page ahead of its own scripts
  * @returns {Promise<Visitor>}
  */
-export async function visit(t, { path = '', dark = false, view = VIEWS[0] } = {}) {
-  const { url, stop } = await server();
+export async function visit(t, { path = '', dark = false, view = VIEWS[0], at, before } = {}) {
+  const { url, stop } = at ? { url: at, stop() {} } : await server();
   t.after(stop);
   const browser = await chromium.launch({ executablePath: browserPath(), args: FLAGS });
   t.after(() => browser.close());
@@ -84,6 +85,7 @@ export async function visit(t, { path = '', dark = false, view = VIEWS[0] } = {}
     colorScheme: dark ? 'dark' : 'light',
     reducedMotion: 'reduce',
   });
+  if (before) await page.addInitScript(before);
   const visitor = new Visitor(page, url);
   await page.goto(new URL(path, url).href);
   return visitor;
@@ -161,6 +163,14 @@ export class Visitor {
       if (performance.now() > end) throw new Error(`no ${pattern} within ${timeout} ms (machine ${state}):\n${tail(text)}`);
       await this.page.waitForTimeout(50);
     }
+  }
+
+  /** Bytes of the shown machine's WebAssembly memory, as it says every half second or two, and of its guest's RAM. */
+  heap() {
+    return this.machine.evaluate((element) => {
+      const { stats, config } = /** @type {any} */ (element).model;
+      return { heap: stats.heapBytes, ram: config.memoryMiB * 2 ** 20 };
+    });
   }
 
   /** Waits for a machine state. @param {string} wanted @param {number} [timeout] */

@@ -1,4 +1,4 @@
-// The project's own guest: every button of the machine, and what the page says when files are wrong.
+// The project's own guest: every button of the machine.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -31,18 +31,4 @@ test('hello boots, answers, pauses, restarts and switches itself off', async (t)
   await visitor.button('Power off').click();
   await visitor.waitForState('off');
   assert.deepEqual(visitor.complaints, []);
-});
-
-test('a kernel that is not there is named, with what to do', async (t) => {
-  const visitor = await visit(t, { path: '#machine=hello' });
-  await visitor.machine.waitFor();
-  await visitor.machine.evaluate((element) => {
-    const machine = /** @type {any} */ (element);
-    machine.config = { ...machine.config, files: [{ role: 'kernel', name: 'gone.bin', url: new URL('no-such-kernel', location.href).href }] };
-    machine.boot();
-  });
-  const card = visitor.machine.getByRole('alert');
-  await card.waitFor({ timeout: 20_000 });
-  assert.match(await card.innerText(), /404|not found|not there/i);
-  assert.match(await card.innerText(), /no-such-kernel|gone\.bin/);
 });

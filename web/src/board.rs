@@ -2,7 +2,7 @@
 //! tested with a machine made of ten lines.
 
 use crate::error::VmError;
-use crate::session::{Config, Files};
+use crate::session::{Config, Files, NOT_STARTED};
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::effect::{Effect, Input};
 use tabvisor_devices::machine::{self, ClockPolicy, Exit, Machine, Payload, Rate, TripleFault, Until};
@@ -69,7 +69,7 @@ impl Pc {
                 cmdline: config.cmdline.clone(),
             },
         };
-        let machine = Machine::new(config).map_err(|e| VmError::from_line("The machine did not start.", &e))?;
+        let machine = Machine::new(config).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;
         Ok(Self { machine, log: Vec::new(), debug: Vec::new() })
     }
 }

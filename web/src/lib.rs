@@ -63,7 +63,7 @@ impl Vm {
     }
 
     /// Appends bytes of the file with the role "kernel" or "initrd".
-    pub fn load(&mut self, role: &str, bytes: &[u8]) -> Result<(), VmError> {
+    pub fn load(&mut self, role: &str, bytes: Vec<u8>) -> Result<(), VmError> {
         self.session.load(role, bytes)
     }
 

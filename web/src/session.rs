@@ -5,6 +5,7 @@ use crate::board::Board;
 use crate::error::VmError;
 use crate::pace::{Speed, Stopwatch};
 use tabvisor_core::time::{VmDuration, VmTime};
+use tabvisor_devices::boot;
 use tabvisor_devices::machine::Exit;
 
 /// What a machine is made of.
@@ -52,8 +53,8 @@ pub enum State {
     Crashed = 5,
 }
 
-/// A kernel or initrd may have this many bytes: the host's address space holds it beside the guest's RAM.
-const MAX_FILE: usize = 1 << 30;
+/// What happened when a machine could not be made of its files and settings; [`VmError::why`] tells the rest.
+pub const NOT_STARTED: &str = "The machine did not start.";
 /// A slice ends after this many portions even if the host's clock stands still.
 const MAX_PORTIONS: u32 = 100;
 /// Portions without a single instruction before [`Session::run_instructions`] gives up.
@@ -94,7 +95,7 @@ impl<B: Board> Session<B> {
     }
 
     /// Appends bytes of the file with this role; a file may come in any number of portions.
-    pub fn load(&mut self, role: &str, bytes: &[u8]) -> Result<(), VmError> {
+    pub fn load(&mut self, role: &str, bytes: Vec<u8>) -> Result<(), VmError> {
         if self.state != State::Empty {
             return Err(VmError::new(
                 "The machine is already built.",
@@ -102,9 +103,9 @@ impl<B: Board> Session<B> {
                 "Make a new machine for other files.",
             ));
         }
-        let file = match role {
-            "kernel" => &mut self.files.kernel,
-            "initrd" => &mut self.files.initrd,
+        let (what, file) = match role {
+            "kernel" => ("kernel", &mut self.files.kernel),
+            "initrd" => ("initrd", &mut self.files.initrd),
             _ => {
                 return Err(VmError::new(
                     "This machine has no such file.",
@@ -113,14 +114,16 @@ impl<B: Board> Session<B> {
                 ));
             }
         };
-        if bytes.len() > MAX_FILE - file.len() || file.try_reserve(bytes.len()).is_err() {
-            return Err(VmError::new(
-                format!("The {role} is too large."),
-                format!("{} bytes do not fit beside the guest's memory.", file.len().saturating_add(bytes.len())),
-                "Use a smaller file, or give the guest less memory.",
-            ));
+        boot::check_size(what, file.len() as u64 + bytes.len() as u64)
+            .map_err(|e| VmError::from_line(NOT_STARTED, &e))?;
+        if file.is_empty() {
+            *file = bytes; // A file in one portion is not copied.
+        } else if file.try_reserve(bytes.len()).is_ok() {
+            file.extend_from_slice(&bytes);
+        } else {
+            let why = format!("the browser has no memory for the {what}; use a smaller file, or close other tabs");
+            return Err(VmError::from_line(NOT_STARTED, &why));
         }
-        file.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -128,13 +131,6 @@ impl<B: Board> Session<B> {
     pub fn boot(&mut self) -> Result<(), VmError> {
         if self.state != State::Empty {
             return Err(VmError::new("The machine has been booted before.", "A machine boots once.", "Use reset."));
-        }
-        if self.files.kernel.is_empty() {
-            return Err(VmError::new(
-                "There is no kernel to boot.",
-                "The kernel file is empty or was never loaded.",
-                "Load a bzImage or an ELF kernel.",
-            ));
         }
         let board = (self.build)(&self.config, core::mem::take(&mut self.files))?;
         self.board = Some(board);

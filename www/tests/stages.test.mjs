@@ -1,7 +1,7 @@
 // node --test www/tests
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { StageWatcher } from '../stages.js';
+import { PanicWatcher, StageWatcher } from '../stages.js';
 
 test('a Linux boot is followed from kernel to prompt', () => {
   const watcher = new StageWatcher();
@@ -34,4 +34,15 @@ test('megabytes of output are kept to a tail', () => {
   const watcher = new StageWatcher();
   for (let i = 0; i < 64; i++) watcher.feed('x'.repeat(1 << 16));
   assert.ok(watcher.tail.length <= 2048);
+});
+
+test('a panic is found once, across pieces, when its line is complete', () => {
+  const panics = new PanicWatcher();
+  assert.equal(panics.feed('[ 1.0] Kernel panic - not sync'), null);
+  assert.equal(panics.feed('ing: VFS: Unable to mount'), null);
+  const problem = panics.feed(' root fs\r\nmore');
+  assert.match(problem?.why ?? '', /VFS: Unable to mount root fs$/);
+  assert.match(problem?.next.join(' ') ?? '', /initial RAM disk/);
+  assert.equal(panics.feed('Kernel panic - not syncing: again\r\n'), null);
+  assert.equal(new PanicWatcher().feed('root@tabvisor:/root# dmesg | grep BUG:\r\n'), null);
 });

@@ -8,8 +8,10 @@ use crate::bench_guest::Guest;
 use crate::bench_report::{self, Run};
 use crate::fix;
 use crate::need::Use;
+use crate::probe::Browser;
 use crate::proc;
 use crate::project::Project;
+use crate::serve;
 use crate::web;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -29,6 +31,7 @@ cargo xtask bench [options]
   --reps N                  repetitions of each program in a run (2)
   --timeout S               seconds a run may take (3600)
   --no-build                measure what is built
+  --page                    instead: page open to first guest instruction, Boot to prompt, cost of an idle guest
   --profile                 instead: which instruction forms run how often, natively";
 
 /// All programs of the guest in its own order, and the group each is reported in.
@@ -109,11 +112,13 @@ struct Options {
     timeout: u64,
     build: bool,
     profile: bool,
+    page: bool,
 }
 
 fn read(args: &[String]) -> Result<Options> {
     let (mut only, mut quick, mut places, mut peers) = (None, false, None, None);
     let (mut width, mut rounds, mut reps, mut timeout, mut build, mut profile) = (64, None, None, 3600, true, false);
+    let mut page = false;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().map(String::as_str).with_context(|| format!("{arg} wants a value\n\n{HELP}"));
@@ -137,6 +142,7 @@ fn read(args: &[String]) -> Result<Options> {
             "--timeout" => timeout = number(value()?)?.into(),
             "--no-build" => build = false,
             "--profile" => profile = true,
+            "--page" => page = true,
             "--help" | "-h" => bail!("{HELP}"),
             other => bail!("bench has no option `{other}`\n\n{HELP}"),
         }
@@ -175,13 +181,16 @@ fn read(args: &[String]) -> Result<Options> {
         }
     }
     let rounds = rounds.unwrap_or(if quick { 1 } else { 3 });
-    Ok(Options { only, who, width, rounds, reps: reps.unwrap_or(2), timeout, build, profile })
+    Ok(Options { only, who, width, rounds, reps: reps.unwrap_or(2), timeout, build, profile, page })
 }
 
 /// `cargo xtask bench`.
 pub fn command(args: &[String]) -> Result<()> {
     let options = read(args)?;
     let project = Project::find()?;
+    if options.page {
+        return page(&project, &options);
+    }
     let guest = Guest::prepare(&project, options.width)?;
     if options.profile {
         return profile(&project, &guest, &options);
@@ -323,6 +332,21 @@ fn run_one(command: &mut Command, log: &Path, timeout: u64) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// `--page`: what the page itself costs. The script says what each figure is.
+fn page(project: &Project, options: &Options) -> Result<()> {
+    if options.build {
+        fix::setup(Use::ALL)?;
+        web::build(project)?;
+    }
+    let browser = Browser::find().browser.context("no Chromium: run `cargo xtask setup`")?;
+    let server = serve::start(project, 0)?;
+    let url = server.url();
+    std::thread::spawn(move || server.run());
+    let mut node = Command::new("node");
+    node.arg(project.at("tests/bench/page.mjs")).env("TABVISOR_URL", url).env("CHROME", browser);
+    proc::run(node.current_dir(&project.root)).context("the page was not measured")
 }
 
 /// `--profile`: prints the most frequent forms that have no arm of their own in the interpreter's `match`.

@@ -10,8 +10,10 @@ use alloc::vec::Vec;
 
 /// Most instructions in a block.
 pub const MAX_BLOCK: usize = 48;
-/// Decoded instructions kept; beyond that everything is dropped (32 bytes each).
-const MAX_INSNS: usize = 384 * 1024;
+/// Decoded instructions and records kept; beyond that, or beyond [`MAX_BLOCKS`], everything is dropped (32 bytes each).
+const MAX_INSNS: usize = 512 * 1024;
+/// Blocks kept; guests' blocks have more than this many instructions in the mean.
+const MAX_BLOCKS: usize = MAX_INSNS / 4;
 /// Buckets of the hash table.
 const BUCKETS: usize = 1 << 15;
 
@@ -68,9 +70,10 @@ pub struct CodeCache {
 impl Default for CodeCache {
     fn default() -> Self {
         Self {
-            // All of it at once: growing would leave holes in a WebAssembly heap. Place 0 is no block's.
+            // All at once: lists that double copy themselves again and again, and each time leave a hole in a
+            // WebAssembly heap, which never shrinks. What is not used yet is not touched, so it costs addresses only.
             insns: first(Vec::with_capacity(MAX_INSNS)),
-            blocks: Vec::new(),
+            blocks: Vec::with_capacity(MAX_BLOCKS),
             heads: alloc::vec![0; BUCKETS],
             jumps: alloc::vec![NO_JUMP; JUMPS],
             pages: BTreeMap::new(),
@@ -78,6 +81,7 @@ impl Default for CodeCache {
     }
 }
 
+/// The empty arena; no block has place 0.
 fn first(mut arena: Vec<Insn>) -> Vec<Insn> {
     arena.clear();
     arena.push(Insn::leave(0, link::UNKNOWN));
@@ -149,7 +153,7 @@ impl CodeCache {
 
     /// Is there no room for another block?
     pub fn full(&self) -> bool {
-        self.insns.len() + MAX_BLOCK + 2 > MAX_INSNS
+        self.insns.len() + MAX_BLOCK + 2 > MAX_INSNS || self.blocks.len() == MAX_BLOCKS
     }
 
     /// Adds a block. `linkable`: it ends with a direct branch or nowhere special, in flat code.

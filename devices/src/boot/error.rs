@@ -1,11 +1,13 @@
 //! Why a kernel could not be made ready to run, in words for the person at the page.
 
+use super::MAX_FILE;
+
 /// Why a kernel, its initrd or its tables could not be placed in memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BootError {
     /// The file is no kernel of a kind we know; the text says what it looks like.
     #[error(
-        "this file is not a kernel: it {0}; expected a Linux bzImage, an x86 ELF executable or a packed kernel of this project"
+        "the kernel file is not a kernel: it {0}; use a Linux bzImage, an x86 ELF executable or a packed kernel of this project"
     )]
     NotAKernel(String),
     /// The file ends before its headers say it does.
@@ -29,8 +31,16 @@ pub enum BootError {
         expected: &'static str,
     },
     /// A kernel from before the boot protocol we speak.
-    #[error("the kernel speaks Linux boot protocol {}.{:02}, this loader needs 2.02 or newer and a bzImage", .0 >> 8, .0 & 0xff)]
+    #[error("the kernel speaks Linux boot protocol {}.{:02}, this loader needs 2.02 or newer and a bzImage; use a newer kernel", .0 >> 8, .0 & 0xff)]
     OldProtocol(u16),
+    /// A file that no machine has room for.
+    #[error("the {what} has {has} bytes or more, it may have {MAX_FILE}; use a smaller file")]
+    TooLarge {
+        /// Which file.
+        what: &'static str,
+        /// Bytes seen so far.
+        has: u64,
+    },
     /// The machine has too little RAM.
     #[error("{what} needs {} MiB of memory, the machine has {} MiB; give it at least {} MiB", mib(*.needs), .has >> 20, mib(*.needs))]
     NeedsMemory {

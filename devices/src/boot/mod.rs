@@ -30,12 +30,25 @@ pub struct Files<'a> {
     pub cmdline: &'a str,
 }
 
+/// Bytes a kernel or an initrd may have: hosts with 32-bit addresses hold both beside the guest's RAM.
+pub const MAX_FILE: u64 = 1 << 30;
+
+/// Fails if the file `what` is too large with `len` bytes.
+///
+/// # Errors
+/// [`BootError::TooLarge`].
+pub fn check_size(what: &'static str, len: u64) -> Result<(), BootError> {
+    if len > MAX_FILE { Err(BootError::TooLarge { what, has: len }) } else { Ok(()) }
+}
+
 /// Places ACPI tables for `board`, the kernel, its initrd and command line in `ram`.
 ///
 /// # Errors
 /// [`BootError`]; `ram` may then hold a part of it all.
 pub fn direct(ram: &GuestRam, files: &Files<'_>, board: &acpi::Board) -> Result<Entry, BootError> {
     zero_page::check_smallest(ram)?;
+    check_size("kernel", files.kernel.len() as u64)?;
+    check_size("initrd", files.initrd.len() as u64)?;
     let rsdp = acpi::install(ram, board)?;
     match multiboot::Header::find(files.kernel) {
         Some(header) => multiboot::load(ram, header, files),

@@ -19,13 +19,13 @@ use tabvisor_core::vcpu::{CpuExit, Vcpu};
 /// [`Machine::run`] before the call returns.
 const MAX_IDLE_STEPS: u32 = 10_000;
 
-/// What to boot.
+/// What to boot. A reset starts from it again, so it is kept beside RAM: moved in without a copy, and shared.
 #[derive(Clone, Debug)]
 pub struct Payload {
     /// A bzImage, or an ELF executable.
-    pub kernel: Arc<[u8]>,
+    pub kernel: Arc<Vec<u8>>,
     /// The initial RAM disk; empty for none.
-    pub initrd: Arc<[u8]>,
+    pub initrd: Arc<Vec<u8>>,
     /// The kernel's command line.
     pub cmdline: String,
 }
@@ -147,7 +147,8 @@ impl Machine {
     /// [`ConfigError`] says what is wrong with `config`.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         Self::with_processor(config, |ram, name| {
-            let model = Model::by_name(name).ok_or_else(|| format!("there is no CPU model called {name:?}"))?;
+            let model = Model::by_name(name)
+                .ok_or_else(|| format!("there is no CPU model called {name:?}; use {}", Model::NAMES.join(", ")))?;
             Ok(Box::new(Vcpu::new(ram, model)))
         })
     }

@@ -391,7 +391,7 @@ impl Processor for Watched {
 }
 
 /// An ELF executable of four bytes at 1 MiB.
-fn kernel() -> Arc<[u8]> {
+fn kernel() -> Arc<Vec<u8>> {
     let mut k = vec![0; 0x80];
     k[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
     let mut put = |at: usize, v: u64, n: usize| k[at..at + n].copy_from_slice(&v.to_le_bytes()[..n]);
@@ -425,7 +425,7 @@ fn config(clock: ClockPolicy) -> Config {
         serial_ports: 1,
         triple_fault: TripleFault::Reset,
         test_device: false,
-        payload: Payload { kernel: kernel(), initrd: Arc::from([]), cmdline: "console=ttyS0".into() },
+        payload: Payload { kernel: kernel(), initrd: Arc::default(), cmdline: "console=ttyS0".into() },
     }
 }
 
@@ -560,8 +560,8 @@ fn bad_configurations_say_what_is_wrong() {
     };
     let error = |c: Config| Machine::with_processor(c, make).err().map(|e| e.to_string()).unwrap_or_default();
     let good = config(DETERMINISTIC);
-    assert!(error(Config { ram: 12345, ..good.clone() }).contains("multiple of 4096"));
-    let text = Payload { kernel: Arc::from(*b"hello, world"), ..good.payload.clone() };
+    assert!(error(Config { ram: 12345, ..good.clone() }).contains("12345 bytes"));
+    let text = Payload { kernel: Arc::new(b"hello, world".to_vec()), ..good.payload.clone() };
     assert!(error(Config { payload: text, ..good.clone() }).contains("not a kernel"));
     let no_cpu = Machine::with_processor(good, |_, name| Err(format!("no CPU model {name}")));
     assert_eq!(no_cpu.err(), Some(ConfigError::Cpu("no CPU model script".into())));
@@ -579,7 +579,7 @@ fn real_on(code: &[u8], config: Config) -> Machine {
         k[at..at + 8].copy_from_slice(&(code.len() as u64).to_le_bytes());
     }
     k.extend(code);
-    let payload = Payload { kernel: k.into(), initrd: Arc::from([]), cmdline: String::new() };
+    let payload = Payload { kernel: k.into(), initrd: Arc::default(), cmdline: String::new() };
     Machine::new(Config { cpu: "x86-64-v2".into(), payload, ..config }).unwrap()
 }
 

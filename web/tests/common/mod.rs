@@ -1,10 +1,11 @@
-//! What every host of the module must be able to do.
+//! The tests themselves: what every host of the module must be able to do. Beside this file is one file per host.
 
 mod elf;
 
 use elf::tiny;
 use tabvisor_web::Vm;
 use wasm_bindgen::JsValue;
+use wasm_bindgen_test::wasm_bindgen_test;
 
 /// The hello kernel; empty if it was not built before the tests.
 const HELLO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.elf"));
@@ -14,10 +15,10 @@ const OFF: u8 = 4;
 const CRASHED: u8 = 5;
 
 /// A booted machine.
-pub fn machine(kernel: &[u8], deterministic: bool) -> Vm {
+fn machine(kernel: &[u8], deterministic: bool) -> Vm {
     let mut vm = Vm::new(16, "x86-64-v2".into(), "console=ttyS0".into(), deterministic, 1.7e12);
     for portion in kernel.chunks(1000) {
-        vm.load("kernel", portion).expect("a kernel may come in portions");
+        vm.load("kernel", portion.to_vec()).expect("a kernel may come in portions");
     }
     vm.boot().expect("the kernel is in order");
     vm
@@ -37,7 +38,8 @@ fn until(vm: &mut Vm, text: &str) -> String {
 }
 
 /// A guest prints, reads what is typed, and switches itself off.
-pub fn a_guest_talks_and_switches_off() {
+#[wasm_bindgen_test]
+fn a_guest_talks_and_switches_off() {
     let mut vm = machine(&tiny(), false);
     until(&mut vm, "tiny\n");
     assert_eq!(vm.serial_input(b"abd"), 3);
@@ -51,7 +53,8 @@ pub fn a_guest_talks_and_switches_off() {
 }
 
 /// A triple fault is a story, not a panic, and the reset button works after it.
-pub fn a_crash_is_reported_and_reset_cures_it() {
+#[wasm_bindgen_test]
+fn a_crash_is_reported_and_reset_cures_it() {
     let mut vm = machine(&tiny(), false);
     until(&mut vm, "tiny\n");
     vm.serial_input(b"c");
@@ -65,7 +68,8 @@ pub fn a_crash_is_reported_and_reset_cures_it() {
 }
 
 /// Two deterministic machines are in the same state after the same number of instructions, and not after another.
-pub fn the_same_instructions_give_the_same_state() {
+#[wasm_bindgen_test]
+fn the_same_instructions_give_the_same_state() {
     let state = |steps: &[f64]| {
         let mut vm = machine(&tiny(), true);
         for &n in steps {
@@ -80,7 +84,8 @@ pub fn the_same_instructions_give_the_same_state() {
 }
 
 /// Mistakes come back as errors that explain themselves.
-pub fn mistakes_are_explained() {
+#[wasm_bindgen_test]
+fn mistakes_are_explained() {
     let explained = |error: tabvisor_web::VmError, word: &str| {
         let js = JsValue::from(error);
         let get =
@@ -91,7 +96,7 @@ pub fn mistakes_are_explained() {
     };
     let boot = |memory, cpu: &str, kernel: &[u8]| {
         let mut vm = Vm::new(memory, cpu.into(), String::new(), true, 0.0);
-        vm.load("kernel", kernel).expect("loading takes any bytes");
+        vm.load("kernel", kernel.to_vec()).expect("loading takes any bytes");
         vm.boot().err()
     };
     let kernel = tiny();
@@ -104,7 +109,8 @@ pub fn mistakes_are_explained() {
 }
 
 /// The hello kernel comes up to its prompt and obeys.
-pub fn hello_boots_to_its_prompt() {
+#[wasm_bindgen_test]
+fn hello_boots_to_its_prompt() {
     if HELLO.is_empty() {
         wasm_bindgen_test::console_log!(
             "SKIPPED hello_boots_to_its_prompt: images/out/hello/hello.elf is not built (cargo xtask image hello), \

@@ -11,9 +11,13 @@ mod terminal;
 
 use anyhow::{Context, Result};
 use drive::{End, Runner};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tabvisor_devices::boot;
 use tabvisor_devices::machine::{ClockPolicy, Config, Machine, Payload, Rate, TripleFault};
 
 /// What the real-time clock of a deterministic machine shows at first, and what its random numbers are made
@@ -35,12 +39,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<End> {
     let options = options::read(std::env::args().skip(1))?;
-    let read = |path: &std::path::Path| -> Result<Arc<[u8]>> {
-        Ok(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?.into())
-    };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let config = Config {
-        ram: options.mem << 20,
+        ram: options.mem.saturating_mul(1 << 20),
         cpu: options.cpu.clone(),
         clock: if options.deterministic { ClockPolicy::Deterministic(Rate::ONE) } else { ClockPolicy::Paced },
         wall_clock: if options.deterministic { FIXED_WALL_CLOCK } else { i64::try_from(now).unwrap_or(0) },
@@ -49,8 +50,8 @@ fn run() -> Result<End> {
         triple_fault: TripleFault::Reset,
         test_device: options.test_device,
         payload: Payload {
-            kernel: read(&options.kernel)?,
-            initrd: options.initrd.as_deref().map_or_else(|| Ok(Arc::from([])), read)?,
+            kernel: file("kernel", &options.kernel)?,
+            initrd: options.initrd.as_deref().map_or_else(|| Ok(Arc::default()), |path| file("initrd", path))?,
             cmdline: options.cmdline.clone(),
         },
     };
@@ -64,6 +65,16 @@ fn run() -> Result<End> {
     drop(raw);
     eprintln!("\n{}", runner.summary(&end));
     Ok(end)
+}
+
+/// Reads a file, as far as a machine could have room for it: a device may have no end.
+fn file(what: &'static str, path: &Path) -> Result<Arc<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(boot::MAX_FILE + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read {}; check that it is a file you may read", path.display()))?;
+    boot::check_size(what, bytes.len() as u64).with_context(|| format!("cannot boot {}", path.display()))?;
+    Ok(Arc::new(bytes))
 }
 
 /// A number that differs from run to run: the guest's entropy.

@@ -80,9 +80,6 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             other => bail!("there is no option `{other}`\n{HELP}"),
         }
     }
-    if options.mem == 0 || options.mem > 4096 {
-        bail!("--mem is in MiB, 1 to 4096");
-    }
     options.hash_at.sort_unstable();
     options.hash_at.dedup();
     options.kernel = kernel.context("no kernel: give --kernel FILE")?;
@@ -124,7 +121,6 @@ mod tests {
         for (line, says) in [
             ("", "no kernel"),
             ("--kernel", "wants a value"),
-            ("--kernel a --mem 0", "1 to 4096"),
             ("--kernel a --mem x", "not a number"),
             ("--kernel a --max-insns 99999999999G", "not a number"),
             ("--kernel a --bogus", "--bogus"),
