@@ -86,15 +86,17 @@ impl Emit for Cpu {
     }
     #[inline(always)]
     fn modify(&mut self, at: Linear<u64>, size: Size, f: impl FnOnce(&mut Self, u64) -> u64) -> Result<u64, Stop> {
-        if let Some(host) = self.rmw_host(at.at, size) {
-            let old = host.load(size);
-            let new = f(self, old);
-            host.store(size, new);
-            return Ok(old);
-        }
-        let old = self.modify_begin(at, size)?;
+        // One call of `f`, which is compiled in place.
+        let host = self.rmw_host(at.at, size);
+        let old = match &host {
+            Some(host) => host.load(size),
+            None => self.modify_begin(at, size)?,
+        };
         let new = f(self, old);
-        self.write(at, size, new)?;
+        match host {
+            Some(host) => host.store(size, new),
+            None => self.write(at, size, new)?,
+        }
         Ok(old)
     }
     #[inline(always)]

@@ -11,12 +11,17 @@ type R<E> = Result<(), <E as Emit>::Stop>;
 pub fn add<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
     let b = read_b(e, f)?;
-    modify_a(e, f, |e, a| {
-        let r = e.add(a, b);
-        let r = e.zx(s, r);
-        e.flags(FlagOp::Add, s, a, b, r);
-        r
-    })?;
+    modify_a(
+        e,
+        f,
+        #[inline(always)]
+        |e, a| {
+            let r = e.add(a, b);
+            let r = e.zx(s, r);
+            e.flags(FlagOp::Add, s, a, b, r);
+            r
+        },
+    )?;
     Ok(())
 }
 
@@ -25,14 +30,19 @@ pub fn add<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 pub fn adc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
     let b = read_b(e, f)?;
-    modify_a(e, f, |e, a| {
-        let c = flags::cf(e);
-        let r = e.add(a, b);
-        let r = e.add(r, c);
-        let r = e.zx(s, r);
-        e.flags(FlagOp::Adc, s, a, b, r);
-        r
-    })?;
+    modify_a(
+        e,
+        f,
+        #[inline(always)]
+        |e, a| {
+            let c = flags::cf(e);
+            let r = e.add(a, b);
+            let r = e.add(r, c);
+            let r = e.zx(s, r);
+            e.flags(FlagOp::Adc, s, a, b, r);
+            r
+        },
+    )?;
     Ok(())
 }
 
@@ -41,12 +51,17 @@ pub fn adc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 pub fn sub<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
     let b = read_b(e, f)?;
-    modify_a(e, f, |e, a| {
-        let r = e.sub(a, b);
-        let r = e.zx(s, r);
-        e.flags(FlagOp::Sub, s, a, b, r);
-        r
-    })?;
+    modify_a(
+        e,
+        f,
+        #[inline(always)]
+        |e, a| {
+            let r = e.sub(a, b);
+            let r = e.zx(s, r);
+            e.flags(FlagOp::Sub, s, a, b, r);
+            r
+        },
+    )?;
     Ok(())
 }
 
@@ -55,14 +70,19 @@ pub fn sub<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 pub fn sbb<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
     let b = read_b(e, f)?;
-    modify_a(e, f, |e, a| {
-        let c = flags::cf(e);
-        let r = e.sub(a, b);
-        let r = e.sub(r, c);
-        let r = e.zx(s, r);
-        e.flags(FlagOp::Sbb, s, a, b, r);
-        r
-    })?;
+    modify_a(
+        e,
+        f,
+        #[inline(always)]
+        |e, a| {
+            let c = flags::cf(e);
+            let r = e.sub(a, b);
+            let r = e.sub(r, c);
+            let r = e.zx(s, r);
+            e.flags(FlagOp::Sbb, s, a, b, r);
+            r
+        },
+    )?;
     Ok(())
 }
 
@@ -82,13 +102,18 @@ pub fn cmp<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 #[inline(always)]
 pub fn inc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
-    modify_a(e, f, |e, a| {
-        let b = e.imm(1);
-        let r = e.add(a, b);
-        let r = e.zx(s, r);
-        e.flags(FlagOp::Inc, s, a, b, r);
-        r
-    })?;
+    modify_a(
+        e,
+        f,
+        #[inline(always)]
+        |e, a| {
+            let b = e.imm(1);
+            let r = e.add(a, b);
+            let r = e.zx(s, r);
+            e.flags(FlagOp::Inc, s, a, b, r);
+            r
+        },
+    )?;
     Ok(())
 }
 
@@ -96,13 +121,18 @@ pub fn inc<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 #[inline(always)]
 pub fn dec<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
-    modify_a(e, f, |e, a| {
-        let b = e.imm(1);
-        let r = e.sub(a, b);
-        let r = e.zx(s, r);
-        e.flags(FlagOp::Dec, s, a, b, r);
-        r
-    })?;
+    modify_a(
+        e,
+        f,
+        #[inline(always)]
+        |e, a| {
+            let b = e.imm(1);
+            let r = e.sub(a, b);
+            let r = e.zx(s, r);
+            e.flags(FlagOp::Dec, s, a, b, r);
+            r
+        },
+    )?;
     Ok(())
 }
 
@@ -110,12 +140,17 @@ pub fn dec<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 #[inline(always)]
 pub fn neg<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
-    modify_a(e, f, |e, b| {
-        let a = e.imm(0);
-        let r = e.sub(a, b);
-        let r = e.zx(s, r);
-        e.flags(FlagOp::Sub, s, a, b, r);
-        r
-    })?;
+    modify_a(
+        e,
+        f,
+        #[inline(always)]
+        |e, b| {
+            let a = e.imm(0);
+            let r = e.sub(a, b);
+            let r = e.zx(s, r);
+            e.flags(FlagOp::Sub, s, a, b, r);
+            r
+        },
+    )?;
     Ok(())
 }

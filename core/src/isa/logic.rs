@@ -10,11 +10,16 @@ type R<E> = Result<(), <E as Emit>::Stop>;
 fn logic<E: Emit, F: Form>(e: &mut E, f: F, op: Bin) -> R<E> {
     let s = f.size();
     let b = read_b(e, f)?;
-    modify_a(e, f, |e, a| {
-        let r = e.bin(op, a, b);
-        e.flags(FlagOp::Logic, s, a, b, r);
-        r
-    })?;
+    modify_a(
+        e,
+        f,
+        #[inline(always)]
+        |e, a| {
+            let r = e.bin(op, a, b);
+            e.flags(FlagOp::Logic, s, a, b, r);
+            r
+        },
+    )?;
     Ok(())
 }
 
@@ -50,9 +55,14 @@ pub fn test<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 #[inline(always)]
 pub fn not<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
-    modify_a(e, f, |e, a| {
-        let r = e.not(a);
-        e.zx(s, r)
-    })?;
+    modify_a(
+        e,
+        f,
+        #[inline(always)]
+        |e, a| {
+            let r = e.not(a);
+            e.zx(s, r)
+        },
+    )?;
     Ok(())
 }
