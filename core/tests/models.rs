@@ -127,3 +127,31 @@ fn control_bits_follow_the_model() {
     g.vcpu.cpu.regs[0] = cr4::OSFXSR;
     assert_eq!(g.run_code(&[0x0f, 0x22, 0xe0]), Some(13));
 }
+
+#[test]
+fn msrs_follow_the_model() {
+    const RDMSR: &[u8] = &[0x0f, 0x32];
+    // TSC_ADJUST, SPEC_CTRL, ARCH_CAPABILITIES, TSC_AUX.
+    for msr in [0x3b, 0x48, 0x10a, 0xc000_0103u64] {
+        for (model, stop) in [(Model::X64V1, Some(13)), (Model::X64V2, None)] {
+            let mut g = Guest::long_model(model);
+            g.vcpu.cpu.regs[1] = msr;
+            assert_eq!(g.run_code(RDMSR), stop, "{model:?} {msr:x}");
+        }
+    }
+    // SYSENTER_CS, MTRRCAP, PAT, EFER, GS_BASE: all newer than a Pentium; its own time stamp counter.
+    for (msr, stop) in
+        [(0x174, true), (0xfe, true), (0x277, true), (0xc000_0080, true), (0xc000_0101, true), (0x10, false)]
+    {
+        let mut g = Guest::protected_model(Model::Pentium);
+        g.vcpu.cpu.regs[1] = msr;
+        assert_eq!(g.run_code(RDMSR), stop.then_some(13), "{msr:x}");
+    }
+    // wrmsr: x2APIC mode where there is none.
+    for (model, stop) in [(Model::X64V1, Some(13)), (Model::X64V2, None)] {
+        let mut g = Guest::long_model(model);
+        g.board.apic_base = Some(0xfee0_0900);
+        (g.vcpu.cpu.regs[1], g.vcpu.cpu.regs[0], g.vcpu.cpu.regs[2]) = (0x1b, 0xfee0_0d00, 0);
+        assert_eq!(g.run_code(&[0x0f, 0x30]), stop, "{model:?}");
+    }
+}

@@ -55,6 +55,15 @@ pub enum Feature {
     Pse36,
     /// Pages of 1 GiB.
     Page1Gb,
+    Mtrr,
+    Pat,
+    LongMode,
+    TscAdjust,
+    TscDeadline,
+    X2apic,
+    /// IA32_SPEC_CTRL and IA32_PRED_CMD.
+    SpecCtrl,
+    ArchCapabilities,
 }
 
 /// Bits of leaf 1 EDX.
@@ -166,6 +175,14 @@ impl Model {
             Feature::Xsave => ecx(ecx1::XSAVE),
             Feature::Pse36 => edx(edx1::PSE36),
             Feature::Page1Gb => extended(3, 26),
+            Feature::Mtrr => edx(edx1::MTRR),
+            Feature::Pat => edx(edx1::PAT),
+            Feature::LongMode => extended(3, 29),
+            Feature::TscAdjust => leaf7(1, 1),
+            Feature::TscDeadline => ecx(ecx1::TSC_DEADLINE),
+            Feature::X2apic => ecx(ecx1::X2APIC),
+            Feature::SpecCtrl => leaf7(3, 26),
+            Feature::ArchCapabilities => leaf7(3, 29),
         }
     }
 

@@ -3,10 +3,9 @@
 use crate::cpu::features::edx1;
 use crate::cpu::{Cpu, Done, cr4};
 use crate::decode::insn::Insn;
+use crate::isa::msr::number::APIC_BASE;
 
-/// IA32_APIC_BASE, which the board keeps.
-const APIC_BASE: u32 = 0x1b;
-/// Its global enable bit.
+/// The global enable bit of IA32_APIC_BASE, which the board keeps.
 const APIC_ENABLE: u64 = 1 << 11;
 
 /// CPUID: EAX, EBX, ECX, EDX of leaf EAX, subleaf ECX.

@@ -1,6 +1,7 @@
 //! RDMSR and WRMSR: the registers the CPU keeps; the board has the others (SDM 4).
 
 use super::system::tsc;
+use crate::cpu::features::Feature;
 use crate::cpu::memory::canonical;
 use crate::cpu::{Cpu, Done, cr0, efer, event, gp, reg};
 use crate::decode::insn::Insn;
@@ -9,6 +10,7 @@ use crate::decode::insn::Insn;
 #[allow(missing_docs, reason = "the SDM's names")]
 pub mod number {
     pub const TIME_STAMP_COUNTER: u32 = 0x10;
+    pub const APIC_BASE: u32 = 0x1b;
     pub const FEATURE_CONTROL: u32 = 0x3a;
     pub const TSC_ADJUST: u32 = 0x3b;
     pub const SPEC_CTRL: u32 = 0x48;
@@ -34,6 +36,8 @@ pub mod number {
     pub const PAT: u32 = 0x277;
     pub const MTRR_DEF_TYPE: u32 = 0x2ff;
     pub const TSC_DEADLINE: u32 = 0x6e0;
+    pub const X2APIC: u32 = 0x800;
+    pub const X2APIC_LAST: u32 = 0x8ff;
     pub const EFER: u32 = 0xc000_0080;
     pub const STAR: u32 = 0xc000_0081;
     pub const LSTAR: u32 = 0xc000_0082;
@@ -45,6 +49,9 @@ pub mod number {
     pub const TSC_AUX: u32 = 0xc000_0103;
 }
 use number::*;
+
+/// x2APIC mode in IA32_APIC_BASE.
+const APIC_EXTD: u64 = 1 << 10;
 
 /// What an interpreter is not vulnerable to (SDM 4, IA32_ARCH_CAPABILITIES): RDCL, L1TF, SSB,
 /// MDS, TAA, SBDR, FBSDP, PSDP, BHI, PBRSB, GDS, RFDS and ITS, with enhanced IBRS.
@@ -64,9 +71,30 @@ const ARCH_CAPS: u64 = 1
     | 1 << 27
     | 1 << 62;
 
+/// The feature an MSR came with (SDM 4, chapter 2).
+fn needs(n: u32) -> Feature {
+    match n {
+        TSC_ADJUST => Feature::TscAdjust,
+        SPEC_CTRL | PRED_CMD => Feature::SpecCtrl,
+        ARCH_CAPABILITIES => Feature::ArchCapabilities,
+        SYSENTER_CS..=SYSENTER_EIP => Feature::Sep,
+        MTRRCAP | MTRR_PHYSBASE0..=MTRR_PHYSMASK7 | MTRR_DEF_TYPE => Feature::Mtrr,
+        PAT => Feature::Pat,
+        TSC_DEADLINE => Feature::TscDeadline,
+        X2APIC..=X2APIC_LAST => Feature::X2apic,
+        EFER | STAR | LSTAR | CSTAR | FMASK | FS_BASE | GS_BASE | KERNEL_GS_BASE => Feature::LongMode,
+        TSC_AUX => Feature::Rdtscp,
+        _ if fixed_mtrr(n).is_some() => Feature::Mtrr,
+        _ => Feature::Always,
+    }
+}
+
 impl Cpu {
     /// Reads an MSR; `None`: #GP(0).
     pub(crate) fn read_msr(&mut self, n: u32) -> Option<u64> {
+        if !self.model.has(needs(n)) {
+            return None;
+        }
         let m = &self.msr;
         Some(match n {
             TIME_STAMP_COUNTER => tsc(self),
@@ -112,6 +140,10 @@ impl Cpu {
 
     /// Writes an MSR; `false`: #GP(0).
     pub(crate) fn write_msr(&mut self, n: u32, v: u64) -> bool {
+        let switches_x2apic = n == APIC_BASE && v & APIC_EXTD != 0;
+        if !self.model.has(needs(n)) || switches_x2apic && !self.model.has(Feature::X2apic) {
+            return false;
+        }
         let address = canonical(v);
         match n {
             TIME_STAMP_COUNTER => {

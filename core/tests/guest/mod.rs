@@ -90,8 +90,10 @@ impl Bus for Board {
     fn msr_read(&mut self, msr: u32) -> Option<u64> {
         self.apic_base.filter(|_| msr == 0x1b)
     }
-    fn msr_write(&mut self, _: u32, _: u64) -> bool {
-        false
+    fn msr_write(&mut self, msr: u32, v: u64) -> bool {
+        let known = msr == 0x1b && self.apic_base.is_some();
+        self.apic_base = if known { Some(v) } else { self.apic_base };
+        known
     }
     fn cr8_read(&mut self) -> u8 {
         0
