@@ -151,7 +151,8 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache) -> Option<CpuExit> {
         cpu.left = may;
     }
     if cpu.pending_db != 0 && cpu.shadow != Shadow::MovSs {
-        cpu.dr[6] |= core::mem::take(&mut cpu.pending_db);
+        let bits = core::mem::take(&mut cpu.pending_db);
+        cpu.tell_dr6(bits);
         cpu.deliver(Vector::DB as u8, Source::Exception(None));
     }
     if cpu.shadow == Shadow::None {
@@ -401,7 +402,7 @@ fn step(cpu: &mut Cpu, code: &CodeCache, known: Option<Insn>) {
     cpu.single_step = cpu.flag(flags::TF);
     let result = match cpu.code_breakpoint() {
         Some(bits) => {
-            cpu.dr[6] |= bits;
+            cpu.tell_dr6(bits);
             Err(fault(Vector::DB))
         }
         None => known.map_or_else(|| fetch(cpu), Ok).and_then(|i| {

@@ -2,7 +2,7 @@
 
 mod guest;
 
-use guest::{CODE, CODE0, DATA, Guest, STACK};
+use guest::{CODE, CODE0, DATA, DATA0, Guest, STACK};
 use tabvisor_core::cpu::{event, reg};
 use tabvisor_core::flags;
 use tabvisor_core::vcpu::CpuExit;
@@ -325,4 +325,31 @@ fn a_pushed_frame_can_be_watched() {
     assert_eq!(g.run_code(&[0xcc]), DB);
     assert_eq!((g.frame(1).ip, g.vcpu.cpu.dr[6] & 0xf), (guest::HANDLERS + 4 * 3, 1));
     assert_eq!(g.vcpu.cpu.events & event::SHUTDOWN, 0);
+}
+
+#[test]
+fn dr6_tells_of_this_match_and_keeps_the_rest() {
+    // Breakpoint 2 on the second NOP; software had left B1 and BS in DR6.
+    let mut g = Guest::long();
+    g.load(&[0x90, 0x90]);
+    let c = &mut g.vcpu.cpu;
+    (c.dr[2], c.dr[7], c.dr[6]) = (CODE + 1, 0x420, 0xffff_4ff2);
+    c.breakpoints_changed();
+    assert_eq!(g.go_on(), Some(1));
+    assert_eq!((g.frame(1).ip, g.vcpu.cpu.dr[6]), (CODE + 1, 0xffff_4ff4));
+}
+
+#[test]
+fn icebp_takes_along_what_mov_ss_held_off() {
+    // mov ss, [rbx]; int1 with a data breakpoint on the selector: one #DB, behind INT1, no second one in the handler.
+    let mut g = Guest::long();
+    g.put(DATA, DATA0.into());
+    g.load(&[0x8e, 0x13, 0xf1]);
+    let c = &mut g.vcpu.cpu;
+    (c.regs[reg::RBX as usize], c.dr[0], c.dr[7]) = (DATA, DATA, 0xf_0401);
+    c.breakpoints_changed();
+    assert_eq!(g.go_on(), Some(1));
+    let c = &g.vcpu.cpu;
+    assert_eq!((g.frame(1).ip, c.dr[6] & 0xf, c.pending_db), (CODE + 3, 1, 0));
+    assert_eq!(c.regs[reg::RSP as usize], (STACK & !15) - 40, "one frame");
 }

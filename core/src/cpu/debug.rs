@@ -101,6 +101,12 @@ impl Cpu {
         self.mode_changed();
     }
 
+    /// What a #DB that is about to be delivered says in DR6: B0 to B3 are what matched this time, the other bits stay
+    /// until software clears them (SDM 3B 18.2.3).
+    pub(crate) fn tell_dr6(&mut self, bits: u64) {
+        self.dr[6] = self.dr[6] & !dr6::HIT | bits;
+    }
+
     /// Is there an instruction breakpoint, so that instructions must be run singly?
     pub(crate) fn has_code_breakpoints(&self) -> bool {
         self.dr[7] & dr7::ENABLED != 0 && self.breakpoints().any(|b| b.kind == Kind::Execute)

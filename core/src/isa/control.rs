@@ -195,7 +195,7 @@ fn debug_register(cpu: &mut Cpu, o: u8) -> Result<usize, Stop> {
     }
     privileged(cpu)?;
     if cpu.dr[7] & dr7::GD != 0 {
-        cpu.dr[6] |= dr6::BD;
+        cpu.tell_dr6(dr6::BD);
         cpu.rflags |= flags::RF;
         return Err(fault(Vector::DB));
     }

@@ -27,6 +27,11 @@ pub fn int3(cpu: &mut Cpu, _: &Insn) -> Done {
 
 /// INT1 (ICEBP): #DB, without the privilege check of the gate.
 pub fn int1(cpu: &mut Cpu, _: &Insn) -> Done {
+    // A breakpoint that MOV SS held off until now shares this #DB.
+    let held = core::mem::take(&mut cpu.pending_db);
+    if held != 0 {
+        cpu.tell_dr6(held);
+    }
     software(cpu, 1, Source::Exception(None))
 }
 
