@@ -172,8 +172,12 @@ pub fn draw(r: &mut Rng, mode: Mode) -> [u8; 16] {
         *x = r.next() as u8;
     }
     if map == 1 && r.chance(1) {
-        // One ModRM byte each of thousands: LFENCE, MFENCE and SFENCE in all spellings, the wide NOPs.
-        (b[n - 1], b[n]) = if r.chance(70) { (0xae, 0xe8 | r.below(24) as u8) } else { (0x1f, b[n] & 0xc7) };
+        // One ModRM byte each of thousands: LFENCE, MFENCE and SFENCE in all spellings, the wide NOPs, SWAPGS.
+        (b[n - 1], b[n]) = match r.below(100) {
+            0..=69 => (0xae, 0xe8 + r.below(24) as u8),
+            70..=94 => (0x1f, b[n] & 0xc7),
+            _ => (0x01, 0xf8),
+        };
     }
     // Register operands are a quarter of random ModRM bytes; that is too few for MMX, SSE and x87.
     if map != 0 && r.chance(20) || map == 0 && r.chance(10) {
