@@ -24,16 +24,27 @@ let engine = null;
 /** @type {Worker | null} a worker that waits for its machine */
 let spare = null;
 
+/**
+ * What the page began before its modules were there (index.html); each is used once.
+ * @type {{engine?: Promise<Response>, worker?: Worker}}
+ */
+const early = /** @type {any} */ (globalThis).early ?? {};
+
 /** @returns {Promise<WebAssembly.Module>} */
 function compiled() {
-  engine ??= compileEngine();
+  if (!engine) {
+    engine = compileEngine(early.engine);
+    delete early.engine;
+  }
   // The next boot tries again.
   engine.catch(() => (engine = null));
   return engine;
 }
 
 function startWorker() {
-  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'machine' });
+  const { worker } = early;
+  delete early.worker;
+  return worker ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'machine' });
 }
 
 /**

@@ -76,15 +76,16 @@ const PKG = new URL('./pkg/', import.meta.url);
 
 /**
  * Fetches and compiles the module. A compiled module can be sent to any number of workers, which share its code.
+ * @param {Promise<Response>} [underWay] the module's file, if it was asked for already
  * @returns {Promise<WebAssembly.Module>}
  */
-export async function compileEngine() {
+export async function compileEngine(underWay) {
   const lacking = missingFeature();
   if (lacking) throw new ProblemError(lacking);
   const url = new URL('tabvisor_web_bg.wasm', PKG);
   let response;
   try {
-    response = await fetch(url);
+    response = await (underWay ?? fetch(url));
   } catch (error) {
     throw missing(url, error instanceof Error ? error.message : String(error));
   }
