@@ -77,8 +77,14 @@ pub fn decode(bytes: &[u8], mode: u8, model: Model, off: u16) -> Decoded {
     let x = d.decode();
     match d.last_error() {
         DecoderError::None => {}
-        DecoderError::NoMoreBytes if bytes.len() < MAX_LEN => return Decoded::More,
-        DecoderError::NoMoreBytes => return Decoded::TooLong,
+        DecoderError::NoMoreBytes => return Decoded::More,
+        // Iced calls "too long" invalid, too: only with a byte less it says that it wants more.
+        _ if bytes.len() == MAX_LEN => {
+            let mut d = Decoder::new(bits, &bytes[..MAX_LEN - 1], OPTIONS);
+            let _ = d.decode();
+            let more = d.last_error() == DecoderError::NoMoreBytes;
+            return if more { Decoded::TooLong } else { Decoded::Undefined };
+        }
         _ => return Decoded::Undefined,
     }
     if !model.has(needs::needs(&x, bits == 64)) {

@@ -77,9 +77,9 @@ pub fn fxsave(cpu: &mut Cpu, i: &Insn) -> Done {
     put_mxcsr(cpu, &mut image);
     let n = if cpu.cr4 & cr4::OSFXSR != 0 { xmm_count(i) } else { 0 };
     put_xmm(cpu, &mut image, n);
-    let len = XMM + 16 * n;
-    area.probe(cpu, 0, len, Size::B1)?;
-    area.write(cpu, 0, &image[..len], Size::B8)
+    // All of the area must be there, as processors have it.
+    area.probe(cpu, 0, HEADER, Size::B1)?;
+    area.write(cpu, 0, &image[..XMM + 16 * n], Size::B8)
 }
 
 /// FXRSTOR.
@@ -88,7 +88,7 @@ pub fn fxrstor(cpu: &mut Cpu, i: &Insn) -> Done {
     let sse = cpu.cr4 & cr4::OSFXSR != 0;
     let n = if sse { xmm_count(i) } else { 0 };
     let mut image = [0; 512];
-    area.read(cpu, 0, &mut image[..XMM + 16 * n], Size::B8)?;
+    area.read(cpu, 0, &mut image, Size::B8)?;
     if sse {
         cpu.mxcsr = checked_mxcsr(&image)?;
         take_xmm(cpu, &image, n);
