@@ -10,10 +10,11 @@ use crate::float::x87::Constant;
 use crate::isa::operand::linear;
 use crate::size::Size;
 
-/// Reads ten bytes.
+/// Reads ten bytes, as eight and two: faults of the eight come before the end of the segment (so the host).
 fn read80(cpu: &mut Cpu, i: &Insn) -> Result<[u8; 10], Stop> {
-    let at = linear(cpu, i, 10, false)?;
+    let at = linear(cpu, i, 8, false)?;
     let low = cpu.read(at, Size::B8)?;
+    linear(cpu, i, 10, false)?;
     let high = cpu.read(upper(cpu, at), Size::B2)?;
     let mut bytes = [0; 10];
     bytes[..8].copy_from_slice(&low.to_le_bytes());
