@@ -25,16 +25,16 @@ let engine = null;
 let spare = null;
 
 /**
- * What the page began before its modules were there (index.html); each is used once.
- * @type {{engine?: Promise<Response>, worker?: Worker}}
+ * What the page began before its modules were there (index.html), if an address names a machine; each is used once.
+ * @type {{engine?: Promise<Response>, worker?: Worker} | undefined}
  */
-const early = /** @type {any} */ (globalThis).early ?? {};
+const early = /** @type {any} */ (globalThis).early;
 
 /** @returns {Promise<WebAssembly.Module>} */
 function compiled() {
   if (!engine) {
-    engine = compileEngine(early.engine);
-    delete early.engine;
+    engine = compileEngine(early?.engine);
+    delete early?.engine;
   }
   // The next boot tries again.
   engine.catch(() => (engine = null));
@@ -42,8 +42,8 @@ function compiled() {
 }
 
 function startWorker() {
-  const { worker } = early;
-  delete early.worker;
+  const worker = early?.worker;
+  delete early?.worker;
   return worker ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'machine' });
 }
 
@@ -67,6 +67,8 @@ export function warm() {
   };
   compiled().then((module) => worker.postMessage(/** @type {ToWorker} */ ({ kind: 'engine', module })), drop);
 }
+
+if (early) warm();
 
 /** A machine in its own worker. */
 export class Vm {

@@ -3,7 +3,7 @@
 
 use crate::size::Size;
 
-/// The board, seen from a CPU.
+/// The board, seen from a CPU. What has a default is for boards without interrupt controllers and MSRs.
 pub trait Bus {
     /// `retired` instructions have run since the CPU was created: bring the clock there.
     /// Called before every other call of this trait that a guest can time.
@@ -21,21 +21,31 @@ pub trait Bus {
     /// A store to a physical address that is not RAM (or that is ROM).
     fn mmio_write(&mut self, at: u64, size: Size, value: u64);
     /// Is an interrupt waiting that the board wants to deliver (INTR)?
-    fn interrupt_pending(&self) -> bool;
+    fn interrupt_pending(&self) -> bool {
+        false
+    }
     /// The interrupt acknowledge cycle: the vector, or nothing if the request went away.
-    fn acknowledge(&mut self) -> Option<u8>;
+    fn acknowledge(&mut self) -> Option<u8> {
+        None
+    }
     /// Takes a pending non-maskable interrupt, if there is one.
     fn take_nmi(&mut self) -> bool {
         false
     }
     /// An MSR the board owns (APIC base, x2APIC, TSC deadline, paravirtual ones); `None`: #GP.
-    fn msr_read(&mut self, msr: u32) -> Option<u64>;
+    fn msr_read(&mut self, _msr: u32) -> Option<u64> {
+        None
+    }
     /// Writes an MSR the board owns; `false`: #GP.
-    fn msr_write(&mut self, msr: u32, value: u64) -> bool;
+    fn msr_write(&mut self, _msr: u32, _value: u64) -> bool {
+        false
+    }
     /// The task priority register, as CR8 shows it (bits 3:0).
-    fn cr8_read(&mut self) -> u8;
+    fn cr8_read(&mut self) -> u8 {
+        0
+    }
     /// MOV to CR8.
-    fn cr8_write(&mut self, value: u8);
+    fn cr8_write(&mut self, _value: u8) {}
     /// The time stamp counter, before IA32_TSC_ADJUST and offsets the CPU keeps.
     fn tsc(&mut self) -> u64;
     /// 64 random bits from the source that was injected into the machine (RDRAND, RDSEED).
@@ -67,22 +77,6 @@ impl Bus for Nothing {
         u64::MAX
     }
     fn mmio_write(&mut self, _at: u64, _size: Size, _value: u64) {}
-    fn interrupt_pending(&self) -> bool {
-        false
-    }
-    fn acknowledge(&mut self) -> Option<u8> {
-        None
-    }
-    fn msr_read(&mut self, _msr: u32) -> Option<u64> {
-        None
-    }
-    fn msr_write(&mut self, _msr: u32, _value: u64) -> bool {
-        false
-    }
-    fn cr8_read(&mut self) -> u8 {
-        0
-    }
-    fn cr8_write(&mut self, _value: u8) {}
     fn tsc(&mut self) -> u64 {
         0
     }

@@ -65,22 +65,6 @@ impl Bus for Board<'_> {
         (0..size.bytes()).rev().fold(0, |v, n| v << 8 | u64::from(byte(n).unwrap_or(0xff)))
     }
     fn mmio_write(&mut self, _at: u64, _size: Size, _value: u64) {}
-    fn interrupt_pending(&self) -> bool {
-        false
-    }
-    fn acknowledge(&mut self) -> Option<u8> {
-        None
-    }
-    fn msr_read(&mut self, _msr: u32) -> Option<u64> {
-        None
-    }
-    fn msr_write(&mut self, _msr: u32, _value: u64) -> bool {
-        false
-    }
-    fn cr8_read(&mut self) -> u8 {
-        0
-    }
-    fn cr8_write(&mut self, _value: u8) {}
     fn tsc(&mut self) -> u64 {
         self.retired
     }

@@ -8,7 +8,7 @@
 //!
 //! What the processor itself reads and writes in descriptor tables and TSSs is not watched; frames it pushes are.
 
-use super::{Cpu, Done, Shadow, Stop, cr4, reg};
+use super::{Cpu, Done, Shadow, Stop, cr4};
 use crate::flags;
 use crate::mem::PAGE_SHIFT;
 
@@ -91,6 +91,11 @@ impl Cpu {
         })
     }
 
+    /// DR6 bits of the breakpoints that `hit` says are met.
+    fn met(&self, hit: impl Fn(&Breakpoint) -> bool) -> u64 {
+        self.breakpoints().filter(|b| hit(b)).fold(0, |bits, b| bits | b.bit)
+    }
+
     /// Call after any change of the debug registers.
     pub fn breakpoints_changed(&mut self) {
         for b in self.breakpoints() {
@@ -123,11 +128,9 @@ impl Cpu {
         if self.dr[7] & dr7::ENABLED == 0 || self.shadow == Shadow::MovSs {
             return None;
         }
-        let la =
-            if self.long { self.rip } else { self.seg[reg::CS as usize].base.wrapping_add(self.rip) & 0xffff_ffff };
+        let la = self.code_address();
         // The length of an instruction breakpoint has to be 1.
-        let hit = |b: &Breakpoint| b.kind == Kind::Execute && b.len == 1 && b.at == la;
-        let bits = self.breakpoints().filter(hit).fold(0, |bits, b| bits | b.bit);
+        let bits = self.met(|b| b.kind == Kind::Execute && b.len == 1 && b.at == la);
         (bits != 0).then_some(bits)
     }
 
@@ -148,9 +151,7 @@ impl Cpu {
         if self.dr[7] & dr7::ENABLED == 0 {
             return Ok(());
         }
-        let hit =
-            |b: &Breakpoint| (b.kind == Kind::ReadWrite || write && b.kind == Kind::Write) && b.touches(la, bytes);
-        let bits = self.breakpoints().filter(hit).fold(0, |bits, b| bits | b.bit);
+        let bits = self.met(|b| (b.kind == Kind::ReadWrite || write && b.kind == Kind::Write) && b.touches(la, bytes));
         if bits != 0 && !self.alone {
             return Err(Stop::Alone);
         }
@@ -169,9 +170,7 @@ impl Cpu {
     /// An access to `bytes` ports at `port`: notes the I/O breakpoints it meets.
     pub(crate) fn watch_ports(&mut self, port: u16, bytes: u64) {
         if self.dr[7] & dr7::ENABLED != 0 {
-            let hit = |b: &Breakpoint| b.kind == Kind::Port && b.touches(u64::from(port), bytes);
-            let bits = self.breakpoints().filter(hit).fold(0, |bits, b| bits | b.bit);
-            self.pending_db |= bits;
+            self.pending_db |= self.met(|b| b.kind == Kind::Port && b.touches(u64::from(port), bytes));
         }
     }
 }

@@ -69,23 +69,19 @@ pub struct CodeCache {
 
 impl Default for CodeCache {
     fn default() -> Self {
+        // All at once: lists that double copy themselves again and again, and each time leave a hole in a
+        // WebAssembly heap, which never shrinks. What is not used yet is not touched, so it costs addresses only.
+        let mut insns = Vec::with_capacity(MAX_INSNS);
+        // Place 0 is no block's.
+        insns.push(Insn::leave(0, link::UNKNOWN));
         Self {
-            // All at once: lists that double copy themselves again and again, and each time leave a hole in a
-            // WebAssembly heap, which never shrinks. What is not used yet is not touched, so it costs addresses only.
-            insns: first(Vec::with_capacity(MAX_INSNS)),
+            insns,
             blocks: Vec::with_capacity(MAX_BLOCKS),
             heads: alloc::vec![0; BUCKETS],
             jumps: alloc::vec![NO_JUMP; JUMPS],
             pages: BTreeMap::new(),
         }
     }
-}
-
-/// The empty arena; no block has place 0.
-fn first(mut arena: Vec<Insn>) -> Vec<Insn> {
-    arena.clear();
-    arena.push(Insn::leave(0, link::UNKNOWN));
-    arena
 }
 
 #[inline(always)]
@@ -212,7 +208,7 @@ impl CodeCache {
     /// Forgets everything; returns the pages that had code.
     pub fn clear(&mut self) -> Vec<u32> {
         let pages = core::mem::take(&mut self.pages).into_keys().collect();
-        self.insns = first(core::mem::take(&mut self.insns));
+        self.insns.truncate(1);
         self.blocks.clear();
         self.heads.fill(0);
         pages

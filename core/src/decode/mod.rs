@@ -10,7 +10,7 @@ use crate::cpu::mode::key;
 use crate::isa::{self, Op};
 use crate::size::Size;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register};
-use insn::{Ea, Insn, Stack, opnd, prefix, slot};
+use insn::{Ea, Insn, NOTHING, Stack, opnd, prefix, slot};
 
 /// The longest instruction.
 pub const MAX_LEN: usize = 15;
@@ -168,26 +168,17 @@ fn translate(x: &Instruction, bytes: &[u8], mode: u8, off: u16) -> Option<Insn> 
         _ => 4,
     };
     let mut i = Insn {
-        op: 0,
         off,
         len: x.len() as u8,
         size: osize,
-        a: opnd::NONE,
-        b: opnd::NONE,
-        c: opnd::NONE,
-        base: slot::ZERO,
-        index: slot::ZERO,
-        scale: 0,
         ea: Ea::Segmented,
         seg: 3,
         prefix: if long { prefix::LONG } else { 0 },
         sub,
-        disp: 0,
-        size2: 0,
         asize,
         stack: stack(mode),
         bytes: osize as u8,
-        imm: 0,
+        ..NOTHING
     };
     if x.has_lock_prefix() {
         i.prefix |= prefix::LOCK;

@@ -118,16 +118,7 @@ pub fn iret(cpu: &mut Cpu, i: &Insn) -> Done {
         cpu.events |= event::CHECK;
     }
     if !cpu.protected() {
-        let mut p = Pops::new(cpu, i);
-        let rip = p.pop(cpu, i)?;
-        let cs = p.pop(cpu, i)? as u16;
-        let fl = p.pop(cpu, i)?;
-        if rip > u64::from(cpu.seg[reg::CS as usize].limit) {
-            return Err(gp(0));
-        }
-        set_stack_ptr(cpu, Any(i), p.sp);
-        real_cs(cpu, cs);
-        cpu.rip = rip;
+        let fl = iret_real(cpu, i)?;
         let old = cpu.rflags_image();
         let fl = if i.size == Size::B2 { old & !0xffff | fl } else { old & 0x1a_0000 | fl & 0x25_7fd5 };
         cpu.set_rflags_image(fl);
@@ -198,10 +189,8 @@ fn iret_flags(cpu: &mut Cpu, i: &Insn, new: u64) -> u64 {
     cpu.rflags_image() & !may | new & may
 }
 
-fn iret_v86(cpu: &mut Cpu, i: &Insn) -> Done {
-    if cpu.rflags & flags::IOPL != flags::IOPL {
-        return Err(gp(0));
-    }
+/// Goes to a segment of real or virtual-8086 mode; returns the flags that were popped.
+fn iret_real(cpu: &mut Cpu, i: &Insn) -> Result<u64, Stop> {
     let mut p = Pops::new(cpu, i);
     let rip = p.pop(cpu, i)?;
     let cs = p.pop(cpu, i)? as u16;
@@ -212,6 +201,14 @@ fn iret_v86(cpu: &mut Cpu, i: &Insn) -> Done {
     set_stack_ptr(cpu, Any(i), p.sp);
     real_cs(cpu, cs);
     cpu.rip = rip;
+    Ok(fl)
+}
+
+fn iret_v86(cpu: &mut Cpu, i: &Insn) -> Done {
+    if cpu.rflags & flags::IOPL != flags::IOPL {
+        return Err(gp(0));
+    }
+    let fl = iret_real(cpu, i)?;
     let keep = flags::VM | flags::IOPL | flags::VIP | flags::VIF | if i.size == Size::B2 { !0xffff } else { 0 };
     let old = cpu.rflags_image();
     cpu.set_rflags_image(old & keep | fl & !keep);

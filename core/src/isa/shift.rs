@@ -235,22 +235,17 @@ fn rotate_carry<E: Emit>(e: &mut E, s: Size, a: E::Val, n: E::Val) -> (E::Val, E
 pub fn rcl<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
     let n = count(e, f)?;
-    modify_a(
-        e,
-        f,
-        #[inline(always)]
-        |e, a| {
-            let m = carry_count(e, s, n);
-            let (r, c) = rotate_carry(e, s, a, m);
-            let _ = e.when(n, |e| {
-                let sign = top(e, s, r);
-                let o = e.xor(c, sign);
-                flags::set_cf_of(e, c, o);
-                Ok(())
-            });
-            r
-        },
-    )?;
+    modify_a(e, f, |e, a| {
+        let m = carry_count(e, s, n);
+        let (r, c) = rotate_carry(e, s, a, m);
+        let _ = e.when(n, |e| {
+            let sign = top(e, s, r);
+            let o = e.xor(c, sign);
+            flags::set_cf_of(e, c, o);
+            Ok(())
+        });
+        r
+    })?;
     Ok(())
 }
 
@@ -259,28 +254,23 @@ pub fn rcl<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 pub fn rcr<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let s = f.size();
     let n = count(e, f)?;
-    modify_a(
-        e,
-        f,
-        #[inline(always)]
-        |e, a| {
-            // Right by m is left by width + 1 - m.
-            let m = carry_count(e, s, n);
-            let w = e.imm(u64::from(s.bits()) + 1);
-            let left = e.sub(w, m);
-            let zero = e.imm(0);
-            let left = e.select(m, left, zero);
-            let (r, c) = rotate_carry_wide(e, s, a, left);
-            let _ = e.when(n, |e| {
-                let up = e.shli(r, 1);
-                let x = e.xor(up, r);
-                let o = top(e, s, x);
-                flags::set_cf_of(e, c, o);
-                Ok(())
-            });
-            r
-        },
-    )?;
+    modify_a(e, f, |e, a| {
+        // Right by m is left by width + 1 - m.
+        let m = carry_count(e, s, n);
+        let w = e.imm(u64::from(s.bits()) + 1);
+        let left = e.sub(w, m);
+        let zero = e.imm(0);
+        let left = e.select(m, left, zero);
+        let (r, c) = rotate_carry_wide(e, s, a, left);
+        let _ = e.when(n, |e| {
+            let up = e.shli(r, 1);
+            let x = e.xor(up, r);
+            let o = top(e, s, x);
+            flags::set_cf_of(e, c, o);
+            Ok(())
+        });
+        r
+    })?;
     Ok(())
 }
 
@@ -322,51 +312,46 @@ fn double_shift<E: Emit, F: Form>(e: &mut E, f: F, left: bool) -> R<E> {
     let n = if f.c == crate::decode::insn::opnd::IMM { e.imm(f.imm & 0xff) } else { reg(e, f.c, Size::B1, false) };
     let n = e.andi(n, if s == Size::B8 { 63 } else { 31 });
     let b = reg(e, f.b, s, false);
-    modify_a(
-        e,
-        f,
-        #[inline(always)]
-        |e, a| {
-            let w = u64::from(s.bits());
-            let one = e.imm(1);
-            let n1 = e.sub(n, one);
-            let (r, c) = if s == Size::B2 {
-                // 48 bits: dst:src:dst, so that counts up to 31 find their bits.
-                let (hi, mid) = (e.shli(a, 32), e.shli(b, 16));
-                let wide = e.or(hi, mid);
-                let wide = e.or(wide, a);
-                if left {
-                    let t = e.shl(wide, n1);
-                    let c = e.shri(t, 47);
-                    let t = e.shl(wide, n);
-                    (e.shri(t, 32), c)
-                } else {
-                    let t = e.shr(wide, n1);
-                    (e.shri(t, 1), t)
-                }
+    modify_a(e, f, |e, a| {
+        let w = u64::from(s.bits());
+        let one = e.imm(1);
+        let n1 = e.sub(n, one);
+        let (r, c) = if s == Size::B2 {
+            // 48 bits: dst:src:dst, so that counts up to 31 find their bits.
+            let (hi, mid) = (e.shli(a, 32), e.shli(b, 16));
+            let wide = e.or(hi, mid);
+            let wide = e.or(wide, a);
+            if left {
+                let t = e.shl(wide, n1);
+                let c = e.shri(t, 47);
+                let t = e.shl(wide, n);
+                (e.shri(t, 32), c)
             } else {
-                let wide = e.imm(w);
-                let back = e.sub(wide, n);
-                let (x, y, c) = if left {
-                    let t = e.shl(a, n1);
-                    let c = e.shri(t, s.bits() - 1);
-                    (e.shl(a, n), e.shr(b, back), c)
-                } else {
-                    (e.shr(a, n), e.shl(b, back), e.shr(a, n1))
-                };
-                (e.or(x, y), c)
+                let t = e.shr(wide, n1);
+                (e.shri(t, 1), t)
+            }
+        } else {
+            let wide = e.imm(w);
+            let back = e.sub(wide, n);
+            let (x, y, c) = if left {
+                let t = e.shl(a, n1);
+                let c = e.shri(t, s.bits() - 1);
+                (e.shl(a, n), e.shr(b, back), c)
+            } else {
+                (e.shr(a, n), e.shl(b, back), e.shr(a, n1))
             };
-            let r = e.zx(s, r);
-            let r = e.select(n, r, a);
-            let _ = e.when(n, |e| {
-                let c = e.andi(c, 1);
-                let x = e.xor(a, r);
-                let o = top(e, s, x);
-                flags::result(e, s, r, c, o);
-                Ok(())
-            });
-            r
-        },
-    )?;
+            (e.or(x, y), c)
+        };
+        let r = e.zx(s, r);
+        let r = e.select(n, r, a);
+        let _ = e.when(n, |e| {
+            let c = e.andi(c, 1);
+            let x = e.xor(a, r);
+            let o = top(e, s, x);
+            flags::result(e, s, r, c, o);
+            Ok(())
+        });
+        r
+    })?;
     Ok(())
 }

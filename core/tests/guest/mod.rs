@@ -95,10 +95,6 @@ impl Bus for Board {
         self.apic_base = if known { Some(v) } else { self.apic_base };
         known
     }
-    fn cr8_read(&mut self) -> u8 {
-        0
-    }
-    fn cr8_write(&mut self, _: u8) {}
     fn tsc(&mut self) -> u64 {
         self.retired
     }
