@@ -1,5 +1,6 @@
 // The catalogue of guests, and what this browser remembers about them.
 
+import { HELLO_CONFIG } from './hello.js';
 import { ProblemError } from './problem.js';
 
 /** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
@@ -34,23 +35,14 @@ const SUMMARIES = new Map([
   ['hello', 'The project’s own little kernel: a banner and a shell with help, mem, time, bench and fault.'],
 ]);
 
-/** The guest that is part of the page: it needs no catalogue. @type {Guest} */
+/** @type {Guest} */
 export const HELLO = {
-  id: 'hello',
-  name: 'Hello',
-  summary: SUMMARIES.get('hello') ?? '',
-  modes: ['pc'],
+  id: HELLO_CONFIG.id,
+  name: HELLO_CONFIG.name,
+  summary: SUMMARIES.get(HELLO_CONFIG.id) ?? '',
+  modes: [HELLO_CONFIG.mode],
   downloadBytes: 0,
-  config: {
-    id: 'hello',
-    name: 'Hello',
-    mode: 'pc',
-    memoryMiB: 32,
-    cpu: 'x86-64-v2',
-    cmdline: '',
-    clock: 'paced',
-    files: [{ role: 'kernel', name: 'hello.elf', url: new URL('./pkg/hello.elf', import.meta.url).href }],
-  },
+  config: HELLO_CONFIG,
 };
 
 /**

@@ -90,6 +90,7 @@ function showHome() {
   for (const machine of open.values()) takePicture(machine);
   machinesPlace.hidden = true;
   home.hidden = false;
+  document.documentElement.classList.remove('away');
   document.title = 'Tabvisor: machines in a browser tab';
   showOpen();
   drawCards();

@@ -63,9 +63,9 @@
  */
 
 /**
- * Page to worker.
+ * Page to worker. The config 'hello' is the page's own guest's (hello.js).
  * @typedef {{kind: 'engine', module: WebAssembly.Module}
- *   | {kind: 'start', config: MachineConfig}
+ *   | {kind: 'start', config: MachineConfig | 'hello'}
  *   | {kind: 'pause'}
  *   | {kind: 'resume'}
  *   | {kind: 'reset'}

@@ -1,5 +1,6 @@
 // The page's side of a machine: a worker behind one class with typed methods and events.
 
+import { HELLO_CONFIG } from './hello.js';
 import { ProblemError, asProblem } from './problem.js';
 import { compileEngine, missingFeature } from './wasm.js';
 
@@ -19,32 +20,35 @@ import { compileEngine, missingFeature } from './wasm.js';
  * @property {(problem: Problem) => void} problem
  */
 
+/**
+ * A worker that waits for its machine.
+ * @typedef {object} Ahead
+ * @property {Worker} [worker] gone if it failed
+ * @property {boolean} hello it runs the page's own guest already
+ * @property {number} began epoch milliseconds: since when it does
+ * @property {FromWorker[]} said what nobody listened to
+ */
+
 /** @type {Promise<WebAssembly.Module> | null} the compiled engine, which all workers share */
 let engine = null;
-/** @type {Worker | null} a worker that waits for its machine */
-let spare = null;
-
 /**
- * What the page began before its modules were there (index.html), if an address names a machine; each is used once.
- * @type {{engine?: Promise<Response>, worker?: Worker} | undefined}
+ * What the page began before its modules were there (index.html), if an address names a machine.
+ * @type {(Ahead & {engine?: Promise<WebAssembly.Module>}) | null}
  */
-const early = /** @type {any} */ (globalThis).early;
+const early = /** @type {any} */ (globalThis).ahead ?? null;
+/** @type {Ahead | null} */
+let spare = early;
 
 /** @returns {Promise<WebAssembly.Module>} */
 function compiled() {
-  if (!engine) {
-    engine = compileEngine(early?.engine);
-    delete early?.engine;
-  }
+  engine ??= early?.engine?.catch(() => compileEngine()) ?? compileEngine();
   // The next boot tries again.
   engine.catch(() => (engine = null));
   return engine;
 }
 
 function startWorker() {
-  const worker = early?.worker;
-  delete early?.worker;
-  return worker ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'machine' });
+  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'machine' });
 }
 
 /**
@@ -54,21 +58,30 @@ function startWorker() {
 export function warm() {
   if (spare || missingFeature()) return;
   const worker = startWorker();
-  spare = worker;
-  const drop = () => {
-    if (spare === worker) spare = null;
-    worker.terminate();
-  };
-  // A worker without a machine says nothing but what it lacks.
-  worker.onmessage = drop;
+  /** @type {Ahead} */
+  const ahead = { worker, hello: false, began: 0, said: [] };
+  spare = ahead;
+  worker.onmessage = (event) => ahead.said.push(event.data);
   worker.onerror = (event) => {
     event.preventDefault();
-    drop();
+    delete ahead.worker;
   };
-  compiled().then((module) => worker.postMessage(/** @type {ToWorker} */ ({ kind: 'engine', module })), drop);
+  compiled().then(
+    (module) => worker.postMessage(/** @type {ToWorker} */ ({ kind: 'engine', module })),
+    () => delete ahead.worker,
+  );
 }
 
-if (early) warm();
+/** @param {MachineConfig} config @returns {Ahead & {worker: Worker}} the worker for it, which may run it already */
+function workerFor(config) {
+  const ahead = spare;
+  spare = null;
+  // Before it has a machine, a worker says nothing but what it lacks.
+  const fits = ahead?.hello ? config === HELLO_CONFIG : ahead?.said.length === 0;
+  if (ahead?.worker && fits) return { ...ahead, worker: ahead.worker };
+  ahead?.worker?.terminate();
+  return { worker: startWorker(), hello: false, began: Date.now(), said: [] };
+}
 
 /** A machine in its own worker. */
 export class Vm {
@@ -79,14 +92,17 @@ export class Vm {
     this.questions = new Map();
     this.nextQuestion = 1;
     this.answered = false;
-    this.worker = spare ?? startWorker();
-    spare = null;
+    const { worker, hello, began, said } = workerFor(config);
+    this.worker = worker;
+    /** Epoch milliseconds. */
+    this.began = hello ? began : Date.now();
+    for (const message of said) queueMicrotask(() => this.receive(message));
     this.worker.onmessage = (event) => this.receive(event.data);
     this.worker.onerror = (event) => {
       event.preventDefault();
       this.broken(event.message);
     };
-    // A worker that was warmed has the engine already, and takes no notice of a second one.
+    // A worker that was started ahead has the engine already, and takes no notice of a second one.
     compiled().then(
       (module) => this.send({ kind: 'engine', module }),
       (error) => {
@@ -95,7 +111,7 @@ export class Vm {
         this.events.problem(asProblem(error, 'The engine of the machine did not start.'));
       },
     );
-    this.send({ kind: 'start', config });
+    if (!hello) this.send({ kind: 'start', config });
   }
 
   pause() {

@@ -4,6 +4,7 @@
 import { CONSOLE_WINDOW } from './protocol.js';
 import { ProblemError, asProblem, isTrap } from './problem.js';
 import { download } from './download.js';
+import { HELLO_CONFIG } from './hello.js';
 import { VM_STAT, VM_STATE, loadGlue, startEngine } from './wasm.js';
 
 /** @typedef {import('./protocol.js').ToWorker} ToWorker */
@@ -352,7 +353,7 @@ port.onmessage = ({ data: message }) => {
         runner.provide(message.module);
         break;
       case 'start':
-        runner.start(message.config).catch((error) => runner.fail(error));
+        runner.start(message.config === 'hello' ? HELLO_CONFIG : message.config).catch((error) => runner.fail(error));
         break;
       case 'pause':
         runner.pause();

@@ -155,6 +155,7 @@ export class X86Machine extends HTMLElement {
       },
       problem: (problem) => this.fail(problem),
     });
+    this.bootAt = this.vm.began;
     this.stateEvent('loading');
     this.update({});
   }

@@ -20,3 +20,4 @@ pub mod size;
 pub mod time;
 pub mod vcpu;
 pub mod vector;
+mod zeroed;

@@ -5,7 +5,7 @@
 //! the same bytes, so RAM is raw memory behind a shared handle and every access is a copy.
 
 use crate::size::Size;
-use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use crate::zeroed::Zeroed;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -51,18 +51,10 @@ impl core::fmt::Display for RamError {
 impl core::error::Error for RamError {}
 
 struct Inner {
-    base: *mut u8,
-    len: usize,
+    bytes: Zeroed,
     flags: Vec<Cell<u8>>,
     /// Pages with [`page::CODE`] that a device wrote to; the CPU drains it before it runs on.
     dirty_code: RefCell<Vec<u32>>,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // SAFETY: `base` came from `alloc_zeroed` with this layout in `GuestRam::new`.
-        unsafe { dealloc(self.base, Layout::from_size_align_unchecked(self.len, PAGE_SIZE as usize)) }
-    }
 }
 
 /// A handle to a machine's RAM. Guest-physical address = offset.
@@ -79,25 +71,15 @@ impl GuestRam {
             return Err(RamError::Size(len));
         }
         let size = usize::try_from(len).map_err(|_| RamError::Memory(len))?;
-        let layout = Layout::from_size_align(size, PAGE_SIZE as usize).map_err(|_| RamError::Memory(len))?;
-        // SAFETY: the layout has a non-zero size.
-        let base = unsafe { alloc_zeroed(layout) };
-        if base.is_null() {
-            return Err(RamError::Memory(len));
-        }
+        let bytes = Zeroed::new(size).ok_or(RamError::Memory(len))?;
         let pages = (len >> PAGE_SHIFT) as usize;
-        Ok(Self(Rc::new(Inner {
-            base,
-            len: size,
-            flags: alloc::vec![Cell::new(0); pages],
-            dirty_code: RefCell::default(),
-        })))
+        Ok(Self(Rc::new(Inner { bytes, flags: alloc::vec![Cell::new(0); pages], dirty_code: RefCell::default() })))
     }
 
     /// Bytes of RAM.
     #[inline(always)]
     pub fn len(&self) -> u64 {
-        self.0.len as u64
+        self.0.bytes.len() as u64
     }
     /// RAM is never empty.
     pub fn is_empty(&self) -> bool {
@@ -124,7 +106,7 @@ impl GuestRam {
     pub fn read(&self, at: u64, to: &mut [u8]) {
         let n = self.len().saturating_sub(at).min(to.len() as u64) as usize;
         // SAFETY: `[at, at + n)` lies inside the allocation; `to` is not part of it.
-        unsafe { core::ptr::copy_nonoverlapping(self.0.base.wrapping_add(at as usize), to.as_mut_ptr(), n) }
+        unsafe { core::ptr::copy_nonoverlapping(self.0.bytes.base().wrapping_add(at as usize), to.as_mut_ptr(), n) }
         to[n..].fill(0xff);
     }
     /// Copies `from` to RAM at `at` as a device does (DMA): code on the page is invalidated,
@@ -140,7 +122,7 @@ impl GuestRam {
             }
         }
         // SAFETY: `[at, at + n)` lies inside the allocation; `from` is not part of it.
-        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), self.0.base.wrapping_add(at as usize), n) }
+        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), self.0.bytes.base().wrapping_add(at as usize), n) }
     }
     /// A little-endian value of `N` bytes; ones beyond the end of RAM.
     pub fn read_le<const N: usize>(&self, at: u64) -> [u8; N] {
@@ -161,7 +143,7 @@ impl GuestRam {
     /// For the CPU: where the byte at guest-physical `at` lies, if it is RAM.
     #[inline(always)]
     pub(crate) fn host(&self, at: u64) -> Option<Host> {
-        (at < self.len()).then(|| Host((self.0.base as usize).wrapping_add(at as usize)))
+        (at < self.len()).then(|| Host((self.0.bytes.base() as usize).wrapping_add(at as usize)))
     }
 }
 

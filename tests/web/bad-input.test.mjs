@@ -85,7 +85,6 @@ test('files and settings that cannot boot are explained, and a good machine boot
     ['no memory', { files: [good], memoryMiB: 0 }, [/0 bytes of memory/, /2 to 3072 MiB/]],
     ['memory that is no number', { files: [good], memoryMiB: NaN }, [/0 bytes of memory/, /2 to 3072 MiB/]],
     ['absurd memory', { files: [good], memoryMiB: 1e15 }, [/bytes of memory/, /2 to 3072 MiB/]],
-    ['memory beyond what a tab may have', { files: [good], memoryMiB: 3072 }, [/3072 MiB of memory/, /give the machine less/i]],
     ['too little memory for anything', { files: [good], memoryMiB: 1 }, [/needs 2 MiB/, /at least 2 MiB/]],
     ['too little memory for the kernel', { ...bad('bad/linux', pack), memoryMiB: 32 }, [/kernel needs \d+ MiB/, /give it at least/i]],
     ['too little memory for kernel and initrd', { files: [good, { role: 'initrd', name: 'huge', url: `${url}bad/huge` }], memoryMiB: 32 }, [/initrd of \d+ bytes/, /at least \d+ MiB/]],

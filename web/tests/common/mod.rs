@@ -83,6 +83,23 @@ fn the_same_instructions_give_the_same_state() {
     assert_ne!(once, state(&[20_001.0]));
 }
 
+/// The RAM of a machine that is gone serves the next ones, cleared.
+#[wasm_bindgen_test]
+fn ram_is_used_again() {
+    let run = || {
+        let mut vm = machine(&tiny(), true);
+        vm.run_instructions(20_000.0).expect("the clock is deterministic");
+        vm.state_hash().expect("it is booted")
+    };
+    let first = run();
+    let pages = core::arch::wasm32::memory_size(0);
+    for _ in 0..10 {
+        assert_eq!(run(), first);
+    }
+    let grown = core::arch::wasm32::memory_size(0) - pages;
+    assert!(grown < 16 << 4, "ten machines of 16 MiB, one after another, took {grown} pages of 64 KiB more");
+}
+
 /// Mistakes come back as errors that explain themselves.
 #[wasm_bindgen_test]
 fn mistakes_are_explained() {
