@@ -81,8 +81,8 @@
  */
 
 /**
- * Worker to page.
- * @typedef {{kind: 'file', file: FileProgress}
+ * Worker to page. `atMs` is when it happened, in epoch milliseconds.
+ * @typedef {{kind: 'file', file: FileProgress, atMs: number}
  *   | {kind: 'state', state: State, reason: string}
  *   | {kind: 'started', atMs: number}
  *   | {kind: 'serial', bytes: Uint8Array}

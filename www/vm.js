@@ -11,10 +11,11 @@ import { compileEngine, missingFeature } from './wasm.js';
 
 /**
  * What a `Vm` tells its owner. All are called from the page's event loop, never from inside a method.
+ * `atMs` is when it happened, in epoch milliseconds.
  * @typedef {object} VmEvents
- * @property {(file: import('./protocol.js').FileProgress) => void} file
+ * @property {(file: import('./protocol.js').FileProgress, atMs: number) => void} file
  * @property {(state: import('./protocol.js').State, reason: string) => void} state
- * @property {(atMs: number) => void} started epoch milliseconds of the first guest instruction
+ * @property {(atMs: number) => void} started the first guest instruction
  * @property {(bytes: Uint8Array) => void} serial
  * @property {(stats: import('./protocol.js').Stats) => void} stats
  * @property {(problem: Problem) => void} problem
@@ -180,7 +181,7 @@ export class Vm {
     this.answered = true;
     switch (message.kind) {
       case 'file':
-        return this.events.file(message.file);
+        return this.events.file(message.file, message.atMs);
       case 'state':
         return this.events.state(message.state, message.reason);
       case 'started':

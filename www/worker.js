@@ -32,6 +32,11 @@ const INPUT_LIMIT = 1 << 20;
 /** @type {{postMessage(message: FromWorker, transfer?: Transferable[]): void, onmessage: ((e: MessageEvent<ToWorker>) => void) | null}} */
 const port = /** @type {any} */ (self);
 
+/** @param {number} [at] a time of `performance.now` @returns {number} milliseconds since 1970 UTC */
+function epoch(at = performance.now()) {
+  return performance.timeOrigin + at;
+}
+
 /** Schedules the next slice: at once but after waiting messages, or later. */
 class Alarm {
   /** @param {() => void} action */
@@ -115,7 +120,7 @@ class Runner {
     this.say('loading', '');
     const abort = new AbortController();
     const files = config.files.map((file) => {
-      const bytes = download(file, (progress) => port.postMessage({ kind: 'file', file: progress }), abort.signal);
+      const bytes = download(file, (progress) => port.postMessage({ kind: 'file', file: progress, atMs: epoch() }), abort.signal);
       return bytes.then((b) => ({ role: file.role, bytes: b }));
     });
     let engine;
@@ -155,7 +160,7 @@ class Runner {
       this.busyMs += end - begin;
       if (!this.started) {
         this.started = true;
-        port.postMessage({ kind: 'started', atMs: performance.timeOrigin + begin });
+        port.postMessage({ kind: 'started', atMs: epoch(begin) });
       }
       this.drain(vm);
       const code = vm.state();

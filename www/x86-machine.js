@@ -132,10 +132,10 @@ export class X86Machine extends HTMLElement {
       return;
     }
     this.vm = new Vm(config, {
-      file: (file) => {
+      file: (file, atMs) => {
         this.model.files.set(file.role, file);
         const all = [...this.model.files.values()];
-        if (all.length >= config.files.length && all.every((f) => f.done)) this.reached(this.watcher.reached('files'));
+        if (all.length >= config.files.length && all.every((f) => f.done)) this.reached(this.watcher.reached('files'), atMs);
         this.update({});
       },
       state: (state, reason) => this.stateChanged(state, reason),
