@@ -78,12 +78,17 @@ pub fn decode(bytes: &[u8], mode: u8, model: Model, off: u16) -> Decoded {
     match d.last_error() {
         DecoderError::None => {}
         DecoderError::NoMoreBytes => return Decoded::More,
-        // Iced calls "too long" invalid, too: only with a byte less it says that it wants more.
+        // Iced calls "too long" invalid, too: only with a byte less it says that it wants more. So it does of an
+        // instruction of 15 bytes that is wrong in itself (LOCK before one that takes none), but lets that pass if asked.
         _ if bytes.len() == MAX_LEN => {
-            let mut d = Decoder::new(bits, &bytes[..MAX_LEN - 1], OPTIONS);
-            let _ = d.decode();
-            let more = d.last_error() == DecoderError::NoMoreBytes;
-            return if more { Decoded::TooLong } else { Decoded::Undefined };
+            let error = |bytes, options| {
+                let mut d = Decoder::new(bits, bytes, options);
+                let _ = d.decode();
+                d.last_error()
+            };
+            let more = error(&bytes[..MAX_LEN - 1], OPTIONS) == DecoderError::NoMoreBytes;
+            let wrong = error(bytes, OPTIONS | DecoderOptions::NO_INVALID_CHECK) == DecoderError::None;
+            return if more && !wrong { Decoded::TooLong } else { Decoded::Undefined };
         }
         _ => return Decoded::Undefined,
     }
