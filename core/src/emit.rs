@@ -30,6 +30,30 @@ pub enum Bin {
     LtS,
 }
 
+impl Bin {
+    /// Does it.
+    #[inline(always)]
+    pub fn run(self, a: u64, b: u64) -> u64 {
+        match self {
+            Self::Add => a.wrapping_add(b),
+            Self::Sub => a.wrapping_sub(b),
+            Self::Mul => a.wrapping_mul(b),
+            Self::MulHiU => ((u128::from(a) * u128::from(b)) >> 64) as u64,
+            Self::MulHiS => ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64,
+            Self::And => a & b,
+            Self::Or => a | b,
+            Self::Xor => a ^ b,
+            Self::Shl => a.wrapping_shl(b as u32),
+            Self::Shr => a.wrapping_shr(b as u32),
+            Self::Sar => (a as i64).wrapping_shr(b as u32) as u64,
+            Self::Eq => u64::from(a == b),
+            Self::Ne => u64::from(a != b),
+            Self::LtU => u64::from(a < b),
+            Self::LtS => u64::from((a as i64) < b as i64),
+        }
+    }
+}
+
 /// A 64-bit operation on one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]

@@ -71,6 +71,17 @@ pub enum FlagOp {
     Logic,
 }
 
+impl FlagOp {
+    /// All, in the order of their numbers.
+    const ALL: [Self; 9] =
+        [Self::Image, Self::Given, Self::Add, Self::Adc, Self::Sub, Self::Sbb, Self::Inc, Self::Dec, Self::Logic];
+
+    /// The operation with this number.
+    pub fn from_number(n: u8) -> Self {
+        Self::ALL.get(usize::from(n)).copied().unwrap_or(Self::Image)
+    }
+}
+
 /// Records `r = a op b`; the values are zero-extended.
 #[inline(always)]
 pub fn record<E: Emit>(e: &mut E, op: FlagOp, size: Size, a: E::Val, b: E::Val, r: E::Val) {

@@ -40,23 +40,7 @@ impl Emit for Cpu {
     }
     #[inline(always)]
     fn bin(&mut self, op: Bin, a: u64, b: u64) -> u64 {
-        match op {
-            Bin::Add => a.wrapping_add(b),
-            Bin::Sub => a.wrapping_sub(b),
-            Bin::Mul => a.wrapping_mul(b),
-            Bin::MulHiU => ((u128::from(a) * u128::from(b)) >> 64) as u64,
-            Bin::MulHiS => ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64,
-            Bin::And => a & b,
-            Bin::Or => a | b,
-            Bin::Xor => a ^ b,
-            Bin::Shl => a.wrapping_shl(b as u32),
-            Bin::Shr => a.wrapping_shr(b as u32),
-            Bin::Sar => (a as i64).wrapping_shr(b as u32) as u64,
-            Bin::Eq => u64::from(a == b),
-            Bin::Ne => u64::from(a != b),
-            Bin::LtU => u64::from(a < b),
-            Bin::LtS => u64::from((a as i64) < b as i64),
-        }
+        op.run(a, b)
     }
     #[inline(always)]
     fn un(&mut self, op: Un, a: u64) -> u64 {

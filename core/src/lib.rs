@@ -13,6 +13,7 @@ pub mod flags;
 pub mod float;
 pub mod interp;
 pub mod isa;
+pub mod jit;
 pub mod mem;
 #[cfg(feature = "profile")]
 pub mod profile;

@@ -18,6 +18,7 @@ use crate::decode::{self, Decoded, MAX_LEN};
 use crate::flags::{self, FlagOp};
 use crate::isa::hot::{self, Left};
 use crate::isa::{self, Op};
+use crate::jit::{CodeHost, Jit};
 use crate::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE, page};
 use crate::size::Size;
 use alloc::boxed::Box;
@@ -38,15 +39,26 @@ pub struct Vcpu {
     /// Registers and all other state.
     pub cpu: Box<Cpu>,
     code: CodeCache,
+    jit: Option<Jit>,
 }
 
 /// Instructions run before the loop function is left, so that the host may swap in optimized code.
 const STRETCH: u64 = 100_000;
-
 impl Vcpu {
     /// A CPU in its reset state.
     pub fn new(ram: &GuestRam, model: Model) -> Self {
-        Self { cpu: Cpu::new(ram, model), code: CodeCache::default() }
+        Self { cpu: Cpu::new(ram, model), code: CodeCache::default(), jit: None }
+    }
+
+    /// From now on hot code is compiled.
+    pub fn set_code_host(&mut self, host: Box<dyn CodeHost>) {
+        self.drop_all_code();
+        self.jit = Some(Jit::new(host, &self.cpu, &self.code));
+    }
+
+    /// The compiler, if there is one.
+    pub fn jit(&mut self) -> Option<&mut Jit> {
+        self.jit.as_mut()
     }
 
     /// Instructions retired since the CPU was created.
@@ -66,16 +78,19 @@ impl Vcpu {
         self.cpu.left = budget;
         self.cpu.retired_end = retired.wrapping_add(budget);
         self.cpu.events |= event::CHECK;
-        let code = &mut self.code;
-        self.cpu.with_board(bus, |cpu| run(cpu, code))
+        let (code, jit) = (&mut self.code, &mut self.jit);
+        self.cpu.with_board(bus, |cpu| run(cpu, code, jit.as_mut()))
     }
 
     fn drop_all_code(&mut self) {
-        drop_all(&mut self.cpu, &mut self.code);
+        drop_all(&mut self.cpu, &mut self.code, self.jit.as_mut());
     }
 }
 
-fn drop_all(cpu: &mut Cpu, code: &mut CodeCache) {
+fn drop_all(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>) {
+    if let Some(jit) = jit {
+        jit.drop_all();
+    }
     for p in code.clear() {
         unmark(cpu, p);
     }
@@ -90,10 +105,10 @@ fn unmark(cpu: &mut Cpu, p: u32) {
     cpu.ram.change_flags(u64::from(p), 0, page::CODE);
 }
 
-fn run(cpu: &mut Cpu, code: &mut CodeCache) -> CpuExit {
+fn run(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>) -> CpuExit {
     loop {
         if cpu.events != 0 || cpu.ram.has_dirty_code() {
-            if let Some(exit) = events(cpu, code) {
+            if let Some(exit) = events(cpu, code, jit.as_deref_mut()) {
                 return exit;
             }
         }
@@ -106,7 +121,7 @@ fn run(cpu: &mut Cpu, code: &mut CodeCache) -> CpuExit {
         }
         match lookup(cpu, code) {
             Ok(Some(block)) => {
-                if let Some(alone) = stretch(cpu, code, block) {
+                if let Some(alone) = stretch(cpu, code, jit.as_deref_mut(), block) {
                     step(cpu, code, Some(alone));
                 }
             }
@@ -123,13 +138,13 @@ fn run(cpu: &mut Cpu, code: &mut CodeCache) -> CpuExit {
 }
 
 /// Deals with everything pending between instructions.
-fn events(cpu: &mut Cpu, code: &mut CodeCache) -> Option<CpuExit> {
+fn events(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>) -> Option<CpuExit> {
     if cpu.events & event::SHUTDOWN != 0 {
         return Some(CpuExit::Shutdown);
     }
     if cpu.events & event::FLUSH_CODE != 0 {
         cpu.events &= !event::FLUSH_CODE;
-        drop_all(cpu, code);
+        drop_all(cpu, code, jit.as_deref_mut());
     }
     if cpu.events & event::STALE_CODE != 0 || cpu.ram.has_dirty_code() {
         cpu.events &= !event::STALE_CODE;
@@ -138,6 +153,9 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache) -> Option<CpuExit> {
         for p in pages {
             cpu.stats.stale_pages += 1;
             code.drop_page(p);
+            if let Some(jit) = &mut jit {
+                jit.drop_page(p);
+            }
             unmark(cpu, p);
         }
     }
@@ -313,22 +331,46 @@ fn mark(cpu: &mut Cpu, pa: u64, n: usize) {
 
 /// Runs blocks from the one with this head record on for a while. Returns the instruction at RIP
 /// if it must be run alone.
-fn stretch(cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> Option<Insn> {
-    cpu.floor = cpu.left.saturating_sub(STRETCH);
-    let Some(mut at) = hot::enter(cpu, code.insns(), head) else { return part(cpu, code, head) };
+fn stretch(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) -> Option<Insn> {
+    cpu.floor = cpu.left.saturating_sub(jit.as_ref().map_or(STRETCH, |jit| jit.interval()));
+    let Some(mut at) = hot::enter(cpu, code.insns(), head) else { return short(cpu, code, jit, head) };
     loop {
         match hot::run(cpu, code.insns(), code, at) {
             Left::Look => return None,
-            Left::Short(head) => return part(cpu, code, head),
+            Left::Short(head) => return short(cpu, code, jit, head),
             Left::Stopped(at, stop) => return stopped(cpu, code.insns(), at, stop),
             Left::Unlinked(leave) => {
                 // The outer loop meets what goes wrong again, and handles it.
                 let Ok(Some(head)) = lookup(cpu, code) else { return None };
                 tie(cpu, code, leave, head);
-                at = hot::enter(cpu, code.insns(), head)?;
+                match hot::enter(cpu, code.insns(), head) {
+                    Some(first) => at = first,
+                    None => return short(cpu, code, jit, head),
+                }
             }
         }
     }
+}
+
+/// The interpreter did not begin the block with this head record, which is at RIP: it is compiled, or the stretch is
+/// over, or the budget covers only part of it.
+#[inline(never)]
+fn short(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) -> Option<Insn> {
+    let (count, _) = code.extent(head);
+    if let Some(jit) = jit {
+        if code.compiled(head) {
+            return if jit.run(cpu, code, head) { None } else { part(cpu, code, head, count) };
+        }
+        if cpu.left >= count {
+            // A fault here is the outer loop's.
+            if let Ok(pa) = cpu.fetch_page(cpu.code_address()) {
+                jit.sample(code, pa, cpu.mode, head);
+            }
+            // Without an interval nothing else is interpreted.
+            return if jit.interval() > 0 || code.compiled(head) { None } else { part(cpu, code, head, count) };
+        }
+    }
+    part(cpu, code, head, count - 1)
 }
 
 /// Lets the block that is left through this record know that it led to `head`, for next time.
@@ -341,21 +383,22 @@ fn tie(cpu: &Cpu, code: &mut CodeCache, leave: usize, head: u32) {
     code.tie(leave, side, if same_page && within { head } else { link::NEVER });
 }
 
-/// Runs what the budget covers of the block with this head record, which is less than all of it.
+/// Runs what the budget covers of the block with this head record, `most` instructions at most, and stops there.
 #[cold]
 #[inline(never)]
-fn part(cpu: &mut Cpu, code: &CodeCache, head: u32) -> Option<Insn> {
+fn part(cpu: &mut Cpu, code: &CodeCache, head: u32, most: u64) -> Option<Insn> {
     let first = head as usize + 1;
-    let n = cpu.left as usize;
-    if n == 0 || cpu.left >= code.extent(head).0 {
+    let (count, bytes) = code.extent(head);
+    if cpu.left == 0 || most < count && cpu.left > most {
         // Either way the outer loop knows what to do.
         return None;
     }
-    let rest = code.insns().get(first + n)?;
+    let n = cpu.left.min(count) as usize;
+    let end = if n as u64 == count { bytes as u16 } else { code.insns().get(first + n)?.off };
     let mut insns = [NOTHING; MAX_BLOCK + 2];
-    insns[0] = Insn::head(n, rest.off);
+    insns[0] = Insn::head(n, end);
     insns.get_mut(1..=n)?.copy_from_slice(code.insns().range(first, first + n));
-    insns[n + 1] = Insn::leave(rest.off, link::UNKNOWN);
+    insns[n + 1] = Insn::leave(end, link::UNKNOWN);
     let insns = Sealed::new(&insns[..n + 2])?;
     cpu.floor = 0;
     let at = hot::enter(cpu, insns, 0)?;

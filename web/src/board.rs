@@ -52,7 +52,7 @@ impl Pc {
         let clock = if config.deterministic { ClockPolicy::Deterministic(Rate::ONE) } else { ClockPolicy::Paced };
         // `as` saturates, and makes 0 of a clock that is no number.
         let wall_clock_ms = config.wall_clock_ms as i64;
-        let config = machine::Config {
+        let board = machine::Config {
             ram: u64::from(config.memory_mib) << 20,
             cpu: config.cpu.clone(),
             clock,
@@ -69,7 +69,14 @@ impl Pc {
                 cmdline: config.cmdline.clone(),
             },
         };
-        let machine = Machine::new(config).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;
+        #[cfg_attr(not(target_arch = "wasm32"), allow(unused_mut, reason = "there is no host of compiled code"))]
+        let mut machine = Machine::new(board).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;
+        #[cfg(target_arch = "wasm32")]
+        if config.compile {
+            if let Some(host) = crate::code_host::Host::new() {
+                machine.set_code_host(Box::new(host));
+            }
+        }
         Ok(Self { machine, log: Vec::new(), debug: Vec::new() })
     }
 }
@@ -117,6 +124,9 @@ impl Board for Pc {
     }
     fn report(&mut self) -> String {
         let mut report = self.machine.report();
+        if let Some(jit) = self.machine.jit_stats() {
+            report += &format!("\n{jit:?}");
+        }
         for line in &self.log {
             report.push('\n');
             report.push_str(line);

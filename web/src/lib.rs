@@ -5,6 +5,8 @@
 //! a fault of ours: it traps, and [`last_panic`] keeps its text for the report.
 
 mod board;
+#[cfg(target_arch = "wasm32")]
+mod code_host;
 mod error;
 mod pace;
 mod session;
@@ -58,8 +60,14 @@ impl Vm {
     /// time in milliseconds since 1970 UTC.
     #[wasm_bindgen(constructor)]
     pub fn new(memory_mib: u32, cpu: String, cmdline: String, deterministic: bool, wall_clock_ms: f64) -> Self {
-        let config = Config { memory_mib, cpu, cmdline, deterministic, wall_clock_ms };
+        let config = Config { memory_mib, cpu, cmdline, deterministic, wall_clock_ms, compile: false };
         Self { session: Session::new(config, Pc::build) }
+    }
+
+    /// Is hot code compiled? To be said before `boot`.
+    #[wasm_bindgen(js_name = setCompile)]
+    pub fn set_compile(&mut self, on: bool) {
+        self.session.set_compile(on);
     }
 
     /// Appends bytes of the file with the role "kernel" or "initrd".

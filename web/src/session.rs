@@ -21,6 +21,8 @@ pub struct Config {
     pub deterministic: bool,
     /// Wall-clock time at power-on: milliseconds since 1970-01-01 00:00 UTC.
     pub wall_clock_ms: f64,
+    /// Hot code is compiled.
+    pub compile: bool,
 }
 
 /// The files a direct boot needs.
@@ -77,6 +79,11 @@ pub struct Session<B> {
 }
 
 impl<B: Board> Session<B> {
+    /// Is hot code compiled? Counts at the next boot.
+    pub fn set_compile(&mut self, on: bool) {
+        self.config.compile = on;
+    }
+
     /// A machine without files yet.
     pub fn new(config: Config, build: Builder<B>) -> Self {
         Self {

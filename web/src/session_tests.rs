@@ -74,8 +74,14 @@ fn build(config: &Config, files: Files) -> Result<Toy, VmError> {
 }
 
 fn session(code: &str, deterministic: bool) -> Session<Toy> {
-    let config =
-        Config { memory_mib: 16, cpu: "x86-64-v2".into(), cmdline: String::new(), deterministic, wall_clock_ms: 0.0 };
+    let config = Config {
+        memory_mib: 16,
+        cpu: "x86-64-v2".into(),
+        cmdline: String::new(),
+        deterministic,
+        wall_clock_ms: 0.0,
+        compile: false,
+    };
     let mut s = Session::new(config, build);
     for portion in code.as_bytes().chunks(3) {
         s.load("kernel", portion.to_vec()).expect("a session takes its kernel in portions");

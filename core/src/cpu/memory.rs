@@ -129,6 +129,18 @@ impl Cpu {
         Ok(Place::Ram(host))
     }
 
+    /// The host's address of `size` bytes within a page, if an access there does nothing but load or store. Fills the
+    /// TLB as that access would.
+    pub(crate) fn host_of(&mut self, at: Linear<u64>, size: Size, write: bool) -> Option<u64> {
+        if self.check_address(at, size).is_err() || self.page_watched(at.at) {
+            return None;
+        }
+        match self.place(self.as_self(), at.at, write) {
+            Ok(Place::Ram(host)) => Some(host.value()),
+            _ => None,
+        }
+    }
+
     /// A store goes to a page that has decoded code: is the granule decoded?
     fn store_to_code_page(&mut self, pa: u64) -> Done {
         let p = (pa >> PAGE_SHIFT) as usize;

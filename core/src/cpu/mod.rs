@@ -301,6 +301,8 @@ pub struct Cpu {
     pub code_granules: Vec<u64>,
     /// Pages whose decoded code was overwritten.
     pub stale_code: Vec<u32>,
+    /// What an instruction raised that compiled code called.
+    pub(crate) compiled_fault: Option<Fault>,
     /// The board, while a run lasts.
     pub(crate) board: BoardSlot,
     /// Figures for people.
@@ -391,6 +393,7 @@ impl Cpu {
             ram: ram.clone(),
             code_granules: alloc::vec![0; pages],
             stale_code: Vec::new(),
+            compiled_fault: None,
             board: BoardSlot::default(),
             stats: Stats::default(),
         });

@@ -120,6 +120,24 @@ impl CodeCache {
     pub fn insns(&self) -> Sealed<'_> {
         Sealed::new(&self.insns).expect("blocks are added whole, with their leave records")
     }
+    /// Where the arena lies, which never moves.
+    pub fn arena(&self) -> *const Insn {
+        self.insns.as_ptr()
+    }
+    /// Is the block with this head record compiled?
+    pub fn compiled(&self, head: u32) -> bool {
+        self.compiled_as(head).is_some()
+    }
+    /// The region and the entry in which the block with this head record is compiled.
+    pub fn compiled_as(&self, head: u32) -> Option<(u32, u32)> {
+        self.insns.get(head as usize).and_then(Insn::compiled)
+    }
+    /// See [`CodeCache::compiled_as`].
+    pub fn set_compiled(&mut self, head: u32, to: Option<(u32, u32)>) {
+        if let Some(record) = self.insns.get_mut(head as usize) {
+            record.set_compiled(to);
+        }
+    }
     /// Instructions and bytes of the block with this head record.
     pub fn extent(&self, head: u32) -> (u64, u64) {
         self.insns.get(head as usize).map_or((0, 0), |head| (head.block_count(), head.block_bytes()))

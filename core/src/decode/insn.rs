@@ -150,7 +150,23 @@ impl Insn {
     /// Instructions of the block this is the head of.
     #[inline(always)]
     pub fn block_count(&self) -> u64 {
+        self.imm & 0xff
+    }
+    /// The budget that lets the interpreter begin the block: its instructions, or more than any budget has if it is
+    /// compiled.
+    #[inline(always)]
+    pub fn block_price(&self) -> u64 {
         self.imm
+    }
+    /// The region and the entry in which the block this is the head of is compiled.
+    #[inline(always)]
+    pub fn compiled(&self) -> Option<(u32, u32)> {
+        (self.imm & COMPILED != 0).then_some(((self.imm >> 8) as u32, (self.imm >> 40 & 0xffff) as u32))
+    }
+    /// See [`Insn::compiled`].
+    pub fn set_compiled(&mut self, to: Option<(u32, u32)>) {
+        let as_ = to.map_or(0, |(region, entry)| COMPILED | u64::from(region) << 8 | u64::from(entry & 0xffff) << 40);
+        self.imm = self.block_count() | as_;
     }
     /// Bytes of code of the block this is the head or the leave record of.
     #[inline(always)]
@@ -172,6 +188,9 @@ impl Insn {
         self.imm = self.imm & !(0xffff_ffff << shift) | u64::from(to) << shift;
     }
 }
+
+/// In a head record's `imm`: the block is compiled.
+const COMPILED: u64 = 1 << 63;
 
 /// [`Insn::op`] of a head record; it is never run.
 pub const HEAD: u16 = u16::MAX;

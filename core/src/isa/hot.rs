@@ -128,7 +128,7 @@ macro_rules! hot {
 pub enum Left {
     /// There are events to look at.
     Look,
-    /// The budget, or this stretch, does not cover the block with this head record.
+    /// The budget, or this stretch, does not cover the block with this head record; or it is compiled.
     Short(u32),
     /// It is not known where the block with this leave record leads now.
     Unlinked(usize),
@@ -141,7 +141,7 @@ pub enum Left {
 #[inline(always)]
 pub fn enter(cpu: &mut Cpu, insns: Sealed<'_>, head: u32) -> Option<usize> {
     let record = insns.get(head as usize)?;
-    let count = record.block_count();
+    let count = record.block_price();
     if cpu.left < count + cpu.floor {
         return None;
     }

@@ -33,7 +33,7 @@ pub mod x87;
 use crate::cpu::{Cpu, Done};
 use crate::decode::insn::{Insn, opnd};
 use iced_x86::{Instruction, Mnemonic, OpKind};
-pub use table::{COUNT, HANDLERS, NAMES, Op, ends, op_at};
+pub use table::{COUNT, Compile, HANDLERS, NAMES, Op, compile, ends, op_at};
 
 /// What the interpreter calls for an instruction.
 pub type Handler = fn(&mut Cpu, &Insn) -> Done;

@@ -1,14 +1,18 @@
 //! The instruction set: one line per mnemonic says which function is its meaning.
 //!
 //! `emit` functions are generic over [`Emit`](crate::emit::Emit): the interpreter runs them,
-//! the JIT compiles them. `plain` functions work on the CPU directly. `last` ones (plain) and
+//! the JIT compiles them; `vector` ones are, too, but not compiled yet. `plain` functions work on the CPU directly. `last` ones (plain) and
 //! `jump` ones (emit) end a block, because they may change RIP, the mode, IF or the board.
 
 use super::operand::Any;
 use super::*;
+use crate::jit::{Builder, Leave};
 
 macro_rules! handler {
     (emit $f:path) => {
+        |cpu: &mut Cpu, i: &Insn| $f(cpu, Any(i))
+    };
+    (vector $f:path) => {
         |cpu: &mut Cpu, i: &Insn| $f(cpu, Any(i))
     };
     (jump $f:path) => {
@@ -21,8 +25,28 @@ macro_rules! handler {
         $f
     };
 }
+macro_rules! compile {
+    (emit $f:path) => {
+        Compile::Emit(|b: &mut Builder<'_>, i: &Insn| $f(b, Any(i)))
+    };
+    (jump $f:path) => {
+        Compile::Emit(|b: &mut Builder<'_>, i: &Insn| $f(b, Any(i)))
+    };
+    (vector $f:path) => {
+        Compile::Call
+    };
+    (plain $f:path) => {
+        Compile::Call
+    };
+    (last $f:path) => {
+        Compile::Never
+    };
+}
 macro_rules! ends {
     (emit) => {
+        false
+    };
+    (vector) => {
         false
     };
     (plain) => {
@@ -46,6 +70,7 @@ macro_rules! table {
 
         /// The interpreter's functions, by [`Op`].
         pub static HANDLERS: [Handler; COUNT] = [$(handler!($kind $f),)*];
+        static COMPILE: [Compile; COUNT] = [$(compile!($kind $f),)*];
         /// Does the operation end its block?
         pub const fn ends(op: Op) -> bool {
             match op { $(Op::$op => ends!($kind),)* }
@@ -221,148 +246,148 @@ table! {
     Xgetbv Xgetbv => plain control::xgetbv;
     Xsetbv Xsetbv => last control::xsetbv;
     Cpuid Cpuid => last cpuid::cpuid;
-    Movaps Movaps Movapd Movdqa Movntps Movntpd Movntdq Movntdqa => emit sse::mov::movaps;
-    Movups Movups Movupd Movdqu Lddqu => emit sse::mov::movups;
-    Movss Movss => emit sse::mov::movss;
-    Movd Movd => emit sse::mov::movd;
-    Movq Movq Movntq => emit sse::mov::movq;
-    Movq2dq Movq2dq Movdq2q => emit sse::mov::movq2dq;
-    Movlps Movlps Movlpd Movhlps => emit sse::mov::movlps;
-    Movhps Movhps Movhpd Movlhps => emit sse::mov::movhps;
-    Pmovmskb Pmovmskb => emit sse::mov::pmovmskb;
-    Movmskps Movmskps => emit sse::mov::movmskps;
-    Movmskpd Movmskpd => emit sse::mov::movmskpd;
-    Pextrb Pextrb => emit sse::mov::pextrb;
-    Pextrw Pextrw => emit sse::mov::pextrw;
-    Pextrd Pextrd Extractps => emit sse::mov::pextrd;
-    Pextrq Pextrq => emit sse::mov::pextrq;
-    Pinsrb Pinsrb => emit sse::mov::pinsrb;
-    Pinsrw Pinsrw => emit sse::mov::pinsrw;
-    Pinsrd Pinsrd => emit sse::mov::pinsrd;
-    Pinsrq Pinsrq => emit sse::mov::pinsrq;
-    MovScalarD => emit sse::mov::movsd;
+    Movaps Movaps Movapd Movdqa Movntps Movntpd Movntdq Movntdqa => vector sse::mov::movaps;
+    Movups Movups Movupd Movdqu Lddqu => vector sse::mov::movups;
+    Movss Movss => vector sse::mov::movss;
+    Movd Movd => vector sse::mov::movd;
+    Movq Movq Movntq => vector sse::mov::movq;
+    Movq2dq Movq2dq Movdq2q => vector sse::mov::movq2dq;
+    Movlps Movlps Movlpd Movhlps => vector sse::mov::movlps;
+    Movhps Movhps Movhpd Movlhps => vector sse::mov::movhps;
+    Pmovmskb Pmovmskb => vector sse::mov::pmovmskb;
+    Movmskps Movmskps => vector sse::mov::movmskps;
+    Movmskpd Movmskpd => vector sse::mov::movmskpd;
+    Pextrb Pextrb => vector sse::mov::pextrb;
+    Pextrw Pextrw => vector sse::mov::pextrw;
+    Pextrd Pextrd Extractps => vector sse::mov::pextrd;
+    Pextrq Pextrq => vector sse::mov::pextrq;
+    Pinsrb Pinsrb => vector sse::mov::pinsrb;
+    Pinsrw Pinsrw => vector sse::mov::pinsrw;
+    Pinsrd Pinsrd => vector sse::mov::pinsrd;
+    Pinsrq Pinsrq => vector sse::mov::pinsrq;
+    MovScalarD => vector sse::mov::movsd;
     Maskmov Maskmovdqu Maskmovq => plain sse::mov::maskmov;
-    Pand Pand Andps Andpd => emit sse::int::pand;
-    Pandn Pandn Andnps Andnpd => emit sse::int::pandn;
-    Por Por Orps Orpd => emit sse::int::por;
-    Pxor Pxor Xorps Xorpd => emit sse::int::pxor;
-    Paddb Paddb => emit sse::int::paddb;
-    Paddw Paddw => emit sse::int::paddw;
-    Paddd Paddd => emit sse::int::paddd;
-    Paddq Paddq => emit sse::int::paddq;
-    Psubb Psubb => emit sse::int::psubb;
-    Psubw Psubw => emit sse::int::psubw;
-    Psubd Psubd => emit sse::int::psubd;
-    Psubq Psubq => emit sse::int::psubq;
-    Paddsb Paddsb => emit sse::int::paddsb;
-    Paddsw Paddsw => emit sse::int::paddsw;
-    Paddusb Paddusb => emit sse::int::paddusb;
-    Paddusw Paddusw => emit sse::int::paddusw;
-    Psubsb Psubsb => emit sse::int::psubsb;
-    Psubsw Psubsw => emit sse::int::psubsw;
-    Psubusb Psubusb => emit sse::int::psubusb;
-    Psubusw Psubusw => emit sse::int::psubusw;
-    Pmullw Pmullw => emit sse::int::pmullw;
-    Pmulld Pmulld => emit sse::int::pmulld;
-    Pmulhw Pmulhw => emit sse::int::pmulhw;
-    Pmulhuw Pmulhuw => emit sse::int::pmulhuw;
-    Pmulhrsw Pmulhrsw => emit sse::int::pmulhrsw;
-    Pmuludq Pmuludq => emit sse::int::pmuludq;
-    Pmuldq Pmuldq => emit sse::int::pmuldq;
-    Pmaddwd Pmaddwd => emit sse::int::pmaddwd;
-    Pmaddubsw Pmaddubsw => emit sse::int::pmaddubsw;
-    Psadbw Psadbw => emit sse::int::psadbw;
-    Pavgb Pavgb => emit sse::int::pavgb;
-    Pavgw Pavgw => emit sse::int::pavgw;
-    Pminub Pminub => emit sse::int::pminub;
-    Pminsb Pminsb => emit sse::int::pminsb;
-    Pminuw Pminuw => emit sse::int::pminuw;
-    Pminsw Pminsw => emit sse::int::pminsw;
-    Pminud Pminud => emit sse::int::pminud;
-    Pminsd Pminsd => emit sse::int::pminsd;
-    Pmaxub Pmaxub => emit sse::int::pmaxub;
-    Pmaxsb Pmaxsb => emit sse::int::pmaxsb;
-    Pmaxuw Pmaxuw => emit sse::int::pmaxuw;
-    Pmaxsw Pmaxsw => emit sse::int::pmaxsw;
-    Pmaxud Pmaxud => emit sse::int::pmaxud;
-    Pmaxsd Pmaxsd => emit sse::int::pmaxsd;
-    Pcmpeqb Pcmpeqb => emit sse::int::pcmpeqb;
-    Pcmpeqw Pcmpeqw => emit sse::int::pcmpeqw;
-    Pcmpeqd Pcmpeqd => emit sse::int::pcmpeqd;
-    Pcmpeqq Pcmpeqq => emit sse::int::pcmpeqq;
-    Pcmpgtb Pcmpgtb => emit sse::int::pcmpgtb;
-    Pcmpgtw Pcmpgtw => emit sse::int::pcmpgtw;
-    Pcmpgtd Pcmpgtd => emit sse::int::pcmpgtd;
-    Pcmpgtq Pcmpgtq => emit sse::int::pcmpgtq;
-    Psignb Psignb => emit sse::int::psignb;
-    Psignw Psignw => emit sse::int::psignw;
-    Psignd Psignd => emit sse::int::psignd;
-    Pabsb Pabsb => emit sse::int::pabsb;
-    Pabsw Pabsw => emit sse::int::pabsw;
-    Pabsd Pabsd => emit sse::int::pabsd;
-    Phminposuw Phminposuw => emit sse::int::phminposuw;
-    Phaddw Phaddw => emit sse::int::phaddw;
-    Phaddd Phaddd => emit sse::int::phaddd;
-    Phaddsw Phaddsw => emit sse::int::phaddsw;
-    Phsubw Phsubw => emit sse::int::phsubw;
-    Phsubd Phsubd => emit sse::int::phsubd;
-    Phsubsw Phsubsw => emit sse::int::phsubsw;
-    Psllw Psllw => emit sse::int::psllw;
-    Pslld Pslld => emit sse::int::pslld;
-    Psllq Psllq => emit sse::int::psllq;
-    Psrlw Psrlw => emit sse::int::psrlw;
-    Psrld Psrld => emit sse::int::psrld;
-    Psrlq Psrlq => emit sse::int::psrlq;
-    Psraw Psraw => emit sse::int::psraw;
-    Psrad Psrad => emit sse::int::psrad;
-    Mpsadbw Mpsadbw => emit sse::int::mpsadbw;
-    Ptest Ptest => emit sse::int::ptest;
-    Packsswb Packsswb => emit sse::shuffle::packsswb;
-    Packuswb Packuswb => emit sse::shuffle::packuswb;
-    Packssdw Packssdw => emit sse::shuffle::packssdw;
-    Packusdw Packusdw => emit sse::shuffle::packusdw;
-    Punpcklbw Punpcklbw => emit sse::shuffle::punpcklbw;
-    Punpcklwd Punpcklwd => emit sse::shuffle::punpcklwd;
-    Punpckldq Punpckldq => emit sse::shuffle::punpckldq;
-    Unpcklps Unpcklps => emit sse::shuffle::unpcklps;
-    Unpckhps Unpckhps => emit sse::shuffle::unpckhps;
-    Punpcklqdq Punpcklqdq Unpcklpd => emit sse::shuffle::punpcklqdq;
-    Punpckhqdq Punpckhqdq Unpckhpd => emit sse::shuffle::punpckhqdq;
-    Punpckhbw Punpckhbw => emit sse::shuffle::punpckhbw;
-    Punpckhwd Punpckhwd => emit sse::shuffle::punpckhwd;
-    Punpckhdq Punpckhdq => emit sse::shuffle::punpckhdq;
-    Movsldup Movsldup => emit sse::shuffle::movsldup;
-    Movshdup Movshdup => emit sse::shuffle::movshdup;
-    Movddup Movddup => emit sse::shuffle::movddup;
-    Pshufd Pshufd => emit sse::shuffle::pshufd;
-    Pshuflw Pshuflw => emit sse::shuffle::pshuflw;
-    Pshufhw Pshufhw => emit sse::shuffle::pshufhw;
-    Pshufw Pshufw => emit sse::shuffle::pshufw;
-    Shufps Shufps => emit sse::shuffle::shufps;
-    Shufpd Shufpd => emit sse::shuffle::shufpd;
-    Pshufb Pshufb => emit sse::shuffle::pshufb;
-    Palignr Palignr => emit sse::shuffle::palignr;
-    Pslldq Pslldq => emit sse::shuffle::pslldq;
-    Psrldq Psrldq => emit sse::shuffle::psrldq;
-    Pblendw Pblendw => emit sse::shuffle::pblendw;
-    Blendps Blendps => emit sse::shuffle::blendps;
-    Blendpd Blendpd => emit sse::shuffle::blendpd;
-    Pblendvb Pblendvb => emit sse::shuffle::pblendvb;
-    Blendvps Blendvps => emit sse::shuffle::blendvps;
-    Blendvpd Blendvpd => emit sse::shuffle::blendvpd;
-    Insertps Insertps => emit sse::shuffle::insertps;
-    Pmovsxbw Pmovsxbw => emit sse::shuffle::pmovsxbw;
-    Pmovsxbd Pmovsxbd => emit sse::shuffle::pmovsxbd;
-    Pmovsxbq Pmovsxbq => emit sse::shuffle::pmovsxbq;
-    Pmovsxwd Pmovsxwd => emit sse::shuffle::pmovsxwd;
-    Pmovsxwq Pmovsxwq => emit sse::shuffle::pmovsxwq;
-    Pmovsxdq Pmovsxdq => emit sse::shuffle::pmovsxdq;
-    Pmovzxbw Pmovzxbw => emit sse::shuffle::pmovzxbw;
-    Pmovzxbd Pmovzxbd => emit sse::shuffle::pmovzxbd;
-    Pmovzxbq Pmovzxbq => emit sse::shuffle::pmovzxbq;
-    Pmovzxwd Pmovzxwd => emit sse::shuffle::pmovzxwd;
-    Pmovzxwq Pmovzxwq => emit sse::shuffle::pmovzxwq;
-    Pmovzxdq Pmovzxdq => emit sse::shuffle::pmovzxdq;
+    Pand Pand Andps Andpd => vector sse::int::pand;
+    Pandn Pandn Andnps Andnpd => vector sse::int::pandn;
+    Por Por Orps Orpd => vector sse::int::por;
+    Pxor Pxor Xorps Xorpd => vector sse::int::pxor;
+    Paddb Paddb => vector sse::int::paddb;
+    Paddw Paddw => vector sse::int::paddw;
+    Paddd Paddd => vector sse::int::paddd;
+    Paddq Paddq => vector sse::int::paddq;
+    Psubb Psubb => vector sse::int::psubb;
+    Psubw Psubw => vector sse::int::psubw;
+    Psubd Psubd => vector sse::int::psubd;
+    Psubq Psubq => vector sse::int::psubq;
+    Paddsb Paddsb => vector sse::int::paddsb;
+    Paddsw Paddsw => vector sse::int::paddsw;
+    Paddusb Paddusb => vector sse::int::paddusb;
+    Paddusw Paddusw => vector sse::int::paddusw;
+    Psubsb Psubsb => vector sse::int::psubsb;
+    Psubsw Psubsw => vector sse::int::psubsw;
+    Psubusb Psubusb => vector sse::int::psubusb;
+    Psubusw Psubusw => vector sse::int::psubusw;
+    Pmullw Pmullw => vector sse::int::pmullw;
+    Pmulld Pmulld => vector sse::int::pmulld;
+    Pmulhw Pmulhw => vector sse::int::pmulhw;
+    Pmulhuw Pmulhuw => vector sse::int::pmulhuw;
+    Pmulhrsw Pmulhrsw => vector sse::int::pmulhrsw;
+    Pmuludq Pmuludq => vector sse::int::pmuludq;
+    Pmuldq Pmuldq => vector sse::int::pmuldq;
+    Pmaddwd Pmaddwd => vector sse::int::pmaddwd;
+    Pmaddubsw Pmaddubsw => vector sse::int::pmaddubsw;
+    Psadbw Psadbw => vector sse::int::psadbw;
+    Pavgb Pavgb => vector sse::int::pavgb;
+    Pavgw Pavgw => vector sse::int::pavgw;
+    Pminub Pminub => vector sse::int::pminub;
+    Pminsb Pminsb => vector sse::int::pminsb;
+    Pminuw Pminuw => vector sse::int::pminuw;
+    Pminsw Pminsw => vector sse::int::pminsw;
+    Pminud Pminud => vector sse::int::pminud;
+    Pminsd Pminsd => vector sse::int::pminsd;
+    Pmaxub Pmaxub => vector sse::int::pmaxub;
+    Pmaxsb Pmaxsb => vector sse::int::pmaxsb;
+    Pmaxuw Pmaxuw => vector sse::int::pmaxuw;
+    Pmaxsw Pmaxsw => vector sse::int::pmaxsw;
+    Pmaxud Pmaxud => vector sse::int::pmaxud;
+    Pmaxsd Pmaxsd => vector sse::int::pmaxsd;
+    Pcmpeqb Pcmpeqb => vector sse::int::pcmpeqb;
+    Pcmpeqw Pcmpeqw => vector sse::int::pcmpeqw;
+    Pcmpeqd Pcmpeqd => vector sse::int::pcmpeqd;
+    Pcmpeqq Pcmpeqq => vector sse::int::pcmpeqq;
+    Pcmpgtb Pcmpgtb => vector sse::int::pcmpgtb;
+    Pcmpgtw Pcmpgtw => vector sse::int::pcmpgtw;
+    Pcmpgtd Pcmpgtd => vector sse::int::pcmpgtd;
+    Pcmpgtq Pcmpgtq => vector sse::int::pcmpgtq;
+    Psignb Psignb => vector sse::int::psignb;
+    Psignw Psignw => vector sse::int::psignw;
+    Psignd Psignd => vector sse::int::psignd;
+    Pabsb Pabsb => vector sse::int::pabsb;
+    Pabsw Pabsw => vector sse::int::pabsw;
+    Pabsd Pabsd => vector sse::int::pabsd;
+    Phminposuw Phminposuw => vector sse::int::phminposuw;
+    Phaddw Phaddw => vector sse::int::phaddw;
+    Phaddd Phaddd => vector sse::int::phaddd;
+    Phaddsw Phaddsw => vector sse::int::phaddsw;
+    Phsubw Phsubw => vector sse::int::phsubw;
+    Phsubd Phsubd => vector sse::int::phsubd;
+    Phsubsw Phsubsw => vector sse::int::phsubsw;
+    Psllw Psllw => vector sse::int::psllw;
+    Pslld Pslld => vector sse::int::pslld;
+    Psllq Psllq => vector sse::int::psllq;
+    Psrlw Psrlw => vector sse::int::psrlw;
+    Psrld Psrld => vector sse::int::psrld;
+    Psrlq Psrlq => vector sse::int::psrlq;
+    Psraw Psraw => vector sse::int::psraw;
+    Psrad Psrad => vector sse::int::psrad;
+    Mpsadbw Mpsadbw => vector sse::int::mpsadbw;
+    Ptest Ptest => vector sse::int::ptest;
+    Packsswb Packsswb => vector sse::shuffle::packsswb;
+    Packuswb Packuswb => vector sse::shuffle::packuswb;
+    Packssdw Packssdw => vector sse::shuffle::packssdw;
+    Packusdw Packusdw => vector sse::shuffle::packusdw;
+    Punpcklbw Punpcklbw => vector sse::shuffle::punpcklbw;
+    Punpcklwd Punpcklwd => vector sse::shuffle::punpcklwd;
+    Punpckldq Punpckldq => vector sse::shuffle::punpckldq;
+    Unpcklps Unpcklps => vector sse::shuffle::unpcklps;
+    Unpckhps Unpckhps => vector sse::shuffle::unpckhps;
+    Punpcklqdq Punpcklqdq Unpcklpd => vector sse::shuffle::punpcklqdq;
+    Punpckhqdq Punpckhqdq Unpckhpd => vector sse::shuffle::punpckhqdq;
+    Punpckhbw Punpckhbw => vector sse::shuffle::punpckhbw;
+    Punpckhwd Punpckhwd => vector sse::shuffle::punpckhwd;
+    Punpckhdq Punpckhdq => vector sse::shuffle::punpckhdq;
+    Movsldup Movsldup => vector sse::shuffle::movsldup;
+    Movshdup Movshdup => vector sse::shuffle::movshdup;
+    Movddup Movddup => vector sse::shuffle::movddup;
+    Pshufd Pshufd => vector sse::shuffle::pshufd;
+    Pshuflw Pshuflw => vector sse::shuffle::pshuflw;
+    Pshufhw Pshufhw => vector sse::shuffle::pshufhw;
+    Pshufw Pshufw => vector sse::shuffle::pshufw;
+    Shufps Shufps => vector sse::shuffle::shufps;
+    Shufpd Shufpd => vector sse::shuffle::shufpd;
+    Pshufb Pshufb => vector sse::shuffle::pshufb;
+    Palignr Palignr => vector sse::shuffle::palignr;
+    Pslldq Pslldq => vector sse::shuffle::pslldq;
+    Psrldq Psrldq => vector sse::shuffle::psrldq;
+    Pblendw Pblendw => vector sse::shuffle::pblendw;
+    Blendps Blendps => vector sse::shuffle::blendps;
+    Blendpd Blendpd => vector sse::shuffle::blendpd;
+    Pblendvb Pblendvb => vector sse::shuffle::pblendvb;
+    Blendvps Blendvps => vector sse::shuffle::blendvps;
+    Blendvpd Blendvpd => vector sse::shuffle::blendvpd;
+    Insertps Insertps => vector sse::shuffle::insertps;
+    Pmovsxbw Pmovsxbw => vector sse::shuffle::pmovsxbw;
+    Pmovsxbd Pmovsxbd => vector sse::shuffle::pmovsxbd;
+    Pmovsxbq Pmovsxbq => vector sse::shuffle::pmovsxbq;
+    Pmovsxwd Pmovsxwd => vector sse::shuffle::pmovsxwd;
+    Pmovsxwq Pmovsxwq => vector sse::shuffle::pmovsxwq;
+    Pmovsxdq Pmovsxdq => vector sse::shuffle::pmovsxdq;
+    Pmovzxbw Pmovzxbw => vector sse::shuffle::pmovzxbw;
+    Pmovzxbd Pmovzxbd => vector sse::shuffle::pmovzxbd;
+    Pmovzxbq Pmovzxbq => vector sse::shuffle::pmovzxbq;
+    Pmovzxwd Pmovzxwd => vector sse::shuffle::pmovzxwd;
+    Pmovzxwq Pmovzxwq => vector sse::shuffle::pmovzxwq;
+    Pmovzxdq Pmovzxdq => vector sse::shuffle::pmovzxdq;
     Addps Addps => plain sse::float::addps;
     Addpd Addpd => plain sse::float::addpd;
     Addss Addss => plain sse::float::addss;
@@ -525,6 +550,22 @@ table! {
     Stmxcsr Stmxcsr => plain fxsave::stmxcsr;
     // End of the x87 unit.
     Ud Ud0 Ud1 Ud2 => last system::ud;
+}
+
+/// How the JIT deals with an operation.
+#[derive(Clone, Copy)]
+pub enum Compile {
+    /// It compiles what this leaves behind.
+    Emit(fn(&mut Builder<'_>, &Insn) -> Result<(), Leave>),
+    /// It calls the interpreter's function.
+    Call,
+    /// It leaves it to the interpreter.
+    Never,
+}
+
+/// How the JIT deals with an operation.
+pub fn compile(op: Op) -> Compile {
+    COMPILE[op as usize]
 }
 
 /// The operation with this number.

@@ -11,6 +11,7 @@ use crate::effect::{Effect, Input, ResetCause};
 use std::sync::Arc;
 use tabvisor_core::bus::Bus;
 use tabvisor_core::cpu::features::Model;
+use tabvisor_core::jit::{self, CodeHost};
 use tabvisor_core::mem::{GuestRam, PAGE_SIZE, RamError};
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_core::vcpu::{CpuExit, Vcpu};
@@ -208,6 +209,15 @@ impl Machine {
         }
         self.ended = None;
         self.load()
+    }
+
+    /// From now on hot code is compiled.
+    pub fn set_code_host(&mut self, host: Box<dyn CodeHost>) {
+        self.cpu.set_code_host(host);
+    }
+    /// What the compiler did, if there is one.
+    pub fn jit_stats(&mut self) -> Option<jit::Stats> {
+        self.cpu.jit_stats()
     }
 
     fn sync(&mut self) {

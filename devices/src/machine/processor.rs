@@ -6,6 +6,7 @@ use crate::device::put_state;
 use tabvisor_core::bus::Bus;
 use tabvisor_core::cpu::segment::Segment;
 use tabvisor_core::cpu::{Cpu, Msrs, Shadow, TableReg, event, reg};
+use tabvisor_core::jit::{self, CodeHost};
 use tabvisor_core::vcpu::{CpuExit, Vcpu};
 
 /// A CPU on a board.
@@ -20,6 +21,12 @@ pub trait Processor {
     fn state_bytes(&mut self, out: &mut Vec<u8>);
     /// The registers, for people.
     fn describe(&mut self) -> String;
+    /// From now on hot code is compiled, if the CPU knows how.
+    fn set_code_host(&mut self, _host: Box<dyn CodeHost>) {}
+    /// What the compiler did, if there is one.
+    fn jit_stats(&mut self) -> Option<jit::Stats> {
+        None
+    }
 }
 
 fn segment(s: &entry::Segment) -> Segment {
@@ -80,6 +87,12 @@ impl Processor for Vcpu {
 
     fn describe(&mut self) -> String {
         describe(&mut self.cpu)
+    }
+    fn set_code_host(&mut self, host: Box<dyn CodeHost>) {
+        Vcpu::set_code_host(self, host);
+    }
+    fn jit_stats(&mut self) -> Option<jit::Stats> {
+        self.jit().map(|jit| jit.stats)
     }
 }
 

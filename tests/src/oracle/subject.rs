@@ -46,6 +46,7 @@ const BUDGET: u64 = 100_000;
 /// The interpreter.
 pub struct Interpreter {
     vcpu: Vcpu,
+    prepare: fn(&mut Vcpu),
     ram: GuestRam,
     fills: Vec<Vec<u8>>,
     expect: Vec<u8>,
@@ -62,6 +63,16 @@ impl Default for Interpreter {
 impl Interpreter {
     /// A machine ready for tests.
     pub fn new() -> Interpreter {
+        Self::prepared(|_| {})
+    }
+
+    /// The CPU.
+    pub fn vcpu(&mut self) -> &mut Vcpu {
+        &mut self.vcpu
+    }
+
+    /// A machine ready for tests, its CPU made ready by `prepare`.
+    pub fn prepared(prepare: fn(&mut Vcpu)) -> Interpreter {
         let ram = GuestRam::new(RAM).expect("a small guest");
         let put = |at: u64, v: u64| ram.write(at, &v.to_le_bytes());
         let table = pte::P | pte::W | pte::U | pte::AD;
@@ -115,8 +126,10 @@ impl Interpreter {
         cpu.seg[7] = Descriptor { raw: gdt[8], high: gdt[9] }.segment(0x40);
         cpu.mode_changed();
         cpu.tlb.flush_all();
+        prepare(&mut vcpu);
         Interpreter {
             vcpu,
+            prepare,
             ram,
             fills: (0..FILLS).map(values::data_fill).collect(),
             expect: vec![0; DATA_SIZE as usize],
@@ -231,7 +244,7 @@ impl Subject for Interpreter {
                 *out = Out::unchanged(t);
                 out.vector = VEC_KILLED;
                 // A triple fault or a loop may leave anything behind: start afresh.
-                *self = Interpreter::new();
+                *self = Interpreter::prepared(self.prepare);
                 return;
             }
         }

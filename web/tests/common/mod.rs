@@ -100,6 +100,34 @@ fn ram_is_used_again() {
     assert!(grown < 16 << 4, "ten machines of 16 MiB, one after another, took {grown} pages of 64 KiB more");
 }
 
+/// Compiled code leaves a machine in the state the interpreter leaves it in, at the same instruction.
+#[wasm_bindgen_test]
+fn compiled_code_gives_the_same_state() {
+    if HELLO.is_empty() {
+        wasm_bindgen_test::console_log!("SKIPPED compiled_code_gives_the_same_state: no hello.elf");
+        return;
+    }
+    let run = |compile: bool| {
+        let mut vm = Vm::new(32, "x86-64-v2".into(), String::new(), true, 1.7e12);
+        vm.set_compile(compile);
+        vm.load("kernel", HELLO.to_vec()).expect("a kernel");
+        vm.boot().expect("the kernel is in order");
+        let mut states = Vec::new();
+        for input in [&b""[..], b"bench\r", b"mem\r"] {
+            vm.serial_input(input);
+            vm.run_instructions(20_000_011.0).expect("the clock is deterministic");
+            states.push((
+                vm.state_hash().expect("it is booted"),
+                String::from_utf8_lossy(&vm.take_serial()).into_owned(),
+            ));
+        }
+        (states, vm.report())
+    };
+    let ((plain, _), (compiled, report)) = (run(false), run(true));
+    assert_eq!(plain, compiled);
+    assert!(report.contains("regions: ") && !report.contains("regions: 0,"), "nothing was compiled: {report}");
+}
+
 /// Mistakes come back as errors that explain themselves.
 #[wasm_bindgen_test]
 fn mistakes_are_explained() {

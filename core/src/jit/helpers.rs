@@ -1,0 +1,46 @@
+//! What generated code calls (`module::import`).
+
+use crate::cpu::{Cpu, Stop};
+use crate::decode::insn::Insn;
+use crate::emit::{Bin, Linear};
+use crate::flags::{self, FlagOp};
+use crate::isa::{HANDLERS, hot};
+use crate::mem::PAGE_SIZE;
+use crate::size::Size;
+
+/// The host's address of an access of `size` bytes at `la` that the TLB does not serve, which it does from now on if
+/// it can. `None`: the interpreter has to look at it.
+pub fn fill(cpu: &mut Cpu, la: u64, size: Size, write: bool) -> Option<u64> {
+    if la & (PAGE_SIZE - 1) > PAGE_SIZE - size.bytes() {
+        return None;
+    }
+    cpu.host_of(Linear { at: la, stack: false }, size, write)
+}
+
+/// Runs an instruction; 0: it is complete, 1: it is not, 2: it is, and there are events to look at. A fault is kept
+/// for [`super::Jit::run`]: the instruction may have done a part of its work, and is not run again.
+pub fn plain(cpu: &mut Cpu, i: &Insn) -> u32 {
+    let Some(op) = hot::op(i.op) else { return 1 };
+    match HANDLERS[op as usize](cpu, i) {
+        Ok(()) if cpu.events == 0 => 0,
+        Ok(()) => 2,
+        Err(Stop::Fault(fault)) => {
+            cpu.compiled_fault = Some(fault);
+            1
+        }
+        Err(Stop::Alone) => 1,
+    }
+}
+
+/// The six flags that values in locals are for; `told`: `op | size << 4`. The CPU has them then, too.
+pub fn image(cpu: &mut Cpu, told: u64, a: u64, b: u64, r: u64) -> u64 {
+    let shift = 64 - 8 * (told >> 4) as u32;
+    [cpu.flag_a, cpu.flag_b, cpu.flag_r] = [a, b, r].map(|v| ((v << shift) as i64 >> shift) as u64);
+    cpu.flag_op = FlagOp::from_number(told as u8 & 15);
+    flags::read(cpu)
+}
+
+/// High half of a product.
+pub fn mul_hi(a: u64, b: u64, signed: bool) -> u64 {
+    if signed { Bin::MulHiS } else { Bin::MulHiU }.run(a, b)
+}

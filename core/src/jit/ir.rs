@@ -1,0 +1,265 @@
+//! What one instruction computes: pure values as a graph, and the steps that have to happen in order.
+//!
+//! The graph lives for one instruction. Registers do not change before its end, so a value may be computed anywhere
+//! inside it; what is used more than once is computed once (`lower.rs`).
+
+use crate::emit::{Bin, Un};
+use crate::size::Size;
+use alloc::vec::Vec;
+
+/// A 64-bit value: its number in [`Values`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Val(pub u32);
+
+/// How a value comes about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// A constant.
+    Const(u64),
+    /// What a local holds at the beginning of the instruction, or since the step that set it.
+    Local(u32),
+    /// `a op b`.
+    Bin(Bin, Val, Val),
+    /// `op a`.
+    Un(Un, Val),
+    /// The low bytes, sign-extended.
+    Sx(Size, Val),
+    /// `c != 0 ? yes : no`.
+    Select(Val, Val, Val),
+    /// A RIP: this far from the beginning of the region's page.
+    Rip(i64),
+    /// The image of the arithmetic flags, from `op | size << 4`, `a`, `b` and `r` (`flags.rs`).
+    Image([Val; 4]),
+}
+
+/// The values of an instruction.
+#[derive(Default)]
+pub struct Values {
+    nodes: Vec<Node>,
+    /// How many low bits may be other than zero.
+    bits: Vec<u8>,
+}
+
+impl Values {
+    /// For the next instruction.
+    pub fn clear(&mut self) {
+        self.nodes.clear();
+        self.bits.clear();
+    }
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+    /// How the value comes about.
+    #[inline]
+    pub fn node(&self, v: Val) -> Node {
+        self.nodes[v.0 as usize]
+    }
+    /// How many low bits of the value may be other than zero.
+    #[inline]
+    pub fn bits(&self, v: Val) -> u8 {
+        self.bits[v.0 as usize]
+    }
+    /// The constant it is.
+    pub fn constant(&self, v: Val) -> Option<u64> {
+        match self.node(v) {
+            Node::Const(c) => Some(c),
+            _ => None,
+        }
+    }
+    /// Is it 0 or 1?
+    fn is_bool(&self, v: Val) -> bool {
+        self.bits(v) <= 1
+    }
+
+    #[inline(never)]
+    fn push(&mut self, node: Node, bits: u8) -> Val {
+        self.nodes.push(node);
+        self.bits.push(bits);
+        Val(self.nodes.len() as u32 - 1)
+    }
+    /// A constant.
+    pub fn imm(&mut self, c: u64) -> Val {
+        self.push(Node::Const(c), 64 - c.leading_zeros() as u8)
+    }
+    /// A local, which has no more than `bits` bits.
+    pub fn local(&mut self, local: u32, bits: u8) -> Val {
+        self.push(Node::Local(local), bits)
+    }
+    /// A RIP this far from the beginning of the region's page.
+    pub fn rip(&mut self, off: i64, bits: u8) -> Val {
+        self.push(Node::Rip(off), bits)
+    }
+    /// The image of the flags.
+    pub fn image(&mut self, of: [Val; 4]) -> Val {
+        self.push(Node::Image(of), 12)
+    }
+
+    /// `v` cut to its low `bits` bits.
+    pub fn cut(&mut self, v: Val, bits: u8) -> Val {
+        if self.bits(v) <= bits {
+            return v;
+        }
+        let mask = self.imm(u64::MAX >> (64 - bits));
+        self.bin(Bin::And, v, mask)
+    }
+
+    /// The low bytes, sign-extended.
+    #[inline(never)]
+    pub fn sx(&mut self, size: Size, v: Val) -> Val {
+        if size == Size::B8 || u32::from(self.bits(v)) < size.bits() {
+            return v;
+        }
+        let v = self.uncut(v, size.bits() as u8);
+        match self.node(v) {
+            Node::Const(c) => self.imm(size.sx(c)),
+            Node::Sx(inner, _) if inner.bytes() <= size.bytes() => v,
+            _ => self.push(Node::Sx(size, v), 64),
+        }
+    }
+
+    /// What `v` was before its bits above `bits` were cut off or made, for whoever does not look at those.
+    pub fn uncut(&self, mut v: Val, bits: u8) -> Val {
+        loop {
+            v = match self.node(v) {
+                Node::Bin(Bin::And, x, mask) if self.constant(mask).is_some_and(|m| covers(m, bits)) => x,
+                Node::Sx(size, x) if size.bits() >= u32::from(bits) => x,
+                _ => return v,
+            };
+        }
+    }
+
+    /// `op a`.
+    pub fn un(&mut self, op: Un, a: Val) -> Val {
+        let bits = match op {
+            Un::Clz | Un::Ctz | Un::Popcnt => 7,
+            Un::Bswap => 64,
+            Un::Parity => 1,
+        };
+        self.push(Node::Un(op, a), bits)
+    }
+
+    /// `c != 0 ? yes : no`.
+    pub fn select(&mut self, c: Val, yes: Val, no: Val) -> Val {
+        match self.constant(c) {
+            Some(0) => no,
+            Some(_) => yes,
+            None if yes == no => yes,
+            None => self.push(Node::Select(c, yes, no), self.bits(yes).max(self.bits(no))),
+        }
+    }
+
+    /// `a op b`.
+    #[inline(never)]
+    pub fn bin(&mut self, op: Bin, a: Val, b: Val) -> Val {
+        use Bin::*;
+        if let (Some(x), Some(y)) = (self.constant(a), self.constant(b)) {
+            return self.imm(op.run(x, y));
+        }
+        // Constants to the right.
+        let (a, b) = match op {
+            Add | Mul | And | Or | Xor | Eq | Ne if self.constant(a).is_some() => (b, a),
+            _ => (a, b),
+        };
+        if let Some(v) = self.known(op, a, b) {
+            return v;
+        }
+        let (x, y) = (self.bits(a), self.bits(b));
+        let bits = match op {
+            And => x.min(y),
+            Or | Xor => x.max(y),
+            Add => (x.max(y) + 1).min(64),
+            Mul => (x + y).min(64),
+            Shr => match self.constant(b) {
+                Some(n) => x.saturating_sub(n as u8 & 63),
+                None => x,
+            },
+            Shl => match self.constant(b) {
+                Some(n) => (x + (n as u8 & 63)).min(64),
+                None => 64,
+            },
+            Eq | Ne | LtU | LtS => 1,
+            Sub | MulHiU | MulHiS | Sar => 64,
+        };
+        self.push(Node::Bin(op, a, b), bits)
+    }
+
+    /// A simpler value that `a op b` is equal to.
+    fn known(&mut self, op: Bin, a: Val, b: Val) -> Option<Val> {
+        use Bin::*;
+        let c = self.constant(b);
+        match (op, c) {
+            (Add | Sub | Or | Xor | Shl | Shr | Sar, Some(0)) | (Mul, Some(1)) => Some(a),
+            (And | Mul, Some(0)) => Some(b),
+            (And, Some(m)) if covers(m, self.bits(a)) => Some(a),
+            (Add | Sub, Some(n)) => {
+                let n = if op == Sub { n.wrapping_neg() } else { n };
+                match self.node(a) {
+                    Node::Rip(off) => Some(self.push(Node::Rip(off.wrapping_add(n as i64)), self.bits(a))),
+                    Node::Bin(Add, x, k) if self.constant(k).is_some() => {
+                        let sum = n.wrapping_add(self.constant(k)?);
+                        let sum = self.imm(sum);
+                        Some(self.bin(Add, x, sum))
+                    }
+                    // One shape for what differs in nothing else.
+                    _ if op == Sub => {
+                        let n = self.imm(n);
+                        Some(self.bin(Add, a, n))
+                    }
+                    _ => None,
+                }
+            }
+            (And, Some(m)) => match self.node(a) {
+                Node::Bin(And, x, k) if self.constant(k).is_some() => {
+                    let both = m & self.constant(k)?;
+                    let both = self.imm(both);
+                    Some(self.bin(And, x, both))
+                }
+                _ => None,
+            },
+            // Both shifts by the same: sign extension.
+            (Sar, Some(n @ (32 | 48 | 56))) => match self.node(a) {
+                Node::Bin(Shl, x, k) if self.constant(k) == Some(n) => Some(self.sx(
+                    if n == 32 {
+                        Size::B4
+                    } else if n == 48 {
+                        Size::B2
+                    } else {
+                        Size::B1
+                    },
+                    x,
+                )),
+                _ => None,
+            },
+            (Shr, Some(n)) if u64::from(self.bits(a)) <= n & 63 => Some(self.imm(0)),
+            (Xor, Some(1)) => match self.node(a) {
+                Node::Bin(Eq, x, y) => Some(self.bin(Ne, x, y)),
+                Node::Bin(Ne, x, y) => Some(self.bin(Eq, x, y)),
+                _ => None,
+            },
+            // Comparisons do not mind whether both sides are sign-extended or cut.
+            (Eq | Ne | LtU | LtS, _) => self.compared(op, a, b),
+            (Xor | Sub, None) if a == b => Some(self.imm(0)),
+            _ => None,
+        }
+    }
+
+    fn compared(&mut self, op: Bin, a: Val, b: Val) -> Option<Val> {
+        use Bin::*;
+        let c = self.constant(b);
+        match (op, c) {
+            (Eq, Some(0)) if self.is_bool(a) => match self.node(a) {
+                Node::Bin(Eq, x, y) => Some(self.bin(Ne, x, y)),
+                Node::Bin(Ne, x, y) => Some(self.bin(Eq, x, y)),
+                _ => None,
+            },
+            (Ne, Some(0)) if self.is_bool(a) => Some(a),
+            _ => None,
+        }
+    }
+}
+
+/// Does `mask` keep all of the low `bits` bits?
+fn covers(mask: u64, bits: u8) -> bool {
+    mask.trailing_ones() >= u32::from(bits)
+}

@@ -1,0 +1,66 @@
+//! Where in memory generated code finds things: addresses that stay the same as long as the CPU lives.
+
+use crate::cpu::{Cpu, segment::Segment, tlb::Tlb};
+use crate::decode::insn::Insn;
+use core::mem::offset_of;
+
+/// Addresses in the memory that generated code works on: the low halves of those in this process.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "fields of `Cpu`")]
+pub struct Layout {
+    /// The CPU itself.
+    pub cpu: u32,
+    pub rip: u32,
+    pub flag_a: u32,
+    pub flag_b: u32,
+    pub flag_r: u32,
+    pub flag_op: u32,
+    pub left: u32,
+    pub floor: u32,
+    pub tlb_ctx: u32,
+    /// The TLB's entries for loads, those of all contexts.
+    pub tlb_read: u32,
+    /// The TLB's entries for stores.
+    pub tlb_write: u32,
+    regs: u32,
+    segments: u32,
+    insns: u32,
+}
+
+impl Layout {
+    /// Of a CPU and the arena its instructions lie in; neither may move as long as code made from this lives.
+    pub fn new(cpu: &Cpu, insns: *const Insn) -> Self {
+        let base = core::ptr::from_ref(cpu).addr() as u32;
+        let field = |offset: usize| base.wrapping_add(offset as u32);
+        let table = |entries: *const crate::cpu::tlb::Entry| entries.addr() as u32;
+        let tlb: &Tlb = &cpu.tlb;
+        Self {
+            cpu: base,
+            rip: field(offset_of!(Cpu, rip)),
+            flag_a: field(offset_of!(Cpu, flag_a)),
+            flag_b: field(offset_of!(Cpu, flag_b)),
+            flag_r: field(offset_of!(Cpu, flag_r)),
+            flag_op: field(offset_of!(Cpu, flag_op)),
+            left: field(offset_of!(Cpu, left)),
+            floor: field(offset_of!(Cpu, floor)),
+            tlb_ctx: field(offset_of!(Cpu, tlb_ctx)),
+            tlb_read: table(tlb.read.as_ptr()),
+            tlb_write: table(tlb.write.as_ptr()),
+            regs: field(offset_of!(Cpu, regs)),
+            segments: field(offset_of!(Cpu, seg)),
+            insns: insns.addr() as u32,
+        }
+    }
+    /// A register slot.
+    pub fn gpr(&self, r: u8) -> u32 {
+        self.regs + 8 * u32::from(r)
+    }
+    /// The base of a segment.
+    pub fn segment_base(&self, s: u8) -> u32 {
+        self.segments + (u32::from(s) * size_of::<Segment>() as u32) + offset_of!(Segment, base) as u32
+    }
+    /// The instruction at a place in the arena.
+    pub fn insn(&self, place: usize) -> u32 {
+        self.insns + (place * size_of::<Insn>()) as u32
+    }
+}

@@ -1,0 +1,110 @@
+//! The local variables of a region's function: the CPU state it works on, and temporary ones.
+
+use alloc::vec::Vec;
+use wasm_encoder::ValType;
+
+/// The locals. Those of the CPU state exist once somebody asks for them.
+pub struct Locals {
+    types: Vec<ValType>,
+    gpr: [Option<u32>; 16],
+    segment: [Option<u32>; 8],
+    flags: Option<[u32; 4]>,
+    free: Vec<u32>,
+    taken: Vec<u32>,
+    /// Registers that are written somewhere in the region.
+    pub written: u16,
+    /// Are the flags written somewhere?
+    pub flags_written: bool,
+}
+
+/// The function's parameter: which entry.
+pub const ENTRY: u32 = 0;
+/// i32: where the next dispatch goes.
+pub const STATE: u32 = 1;
+/// i32: why the region is left.
+pub const EXIT: u32 = 2;
+/// i32: the TLB context, as a distance in bytes.
+pub const CONTEXT: u32 = 3;
+/// i32: a TLB entry, or what a called function returned.
+pub const ENTRY_AT: u32 = 4;
+/// i32: where an operand in memory is, between load and store.
+pub const HOST: u32 = 5;
+/// i64: the linear address of the region's page.
+pub const BASE: u32 = 6;
+/// i64: instructions that may still be run.
+pub const LEFT: u32 = 7;
+
+impl Default for Locals {
+    fn default() -> Self {
+        Self {
+            types: [[ValType::I32; 5].as_slice(), &[ValType::I64; 2]].concat(),
+            gpr: [None; 16],
+            segment: [None; 8],
+            flags: None,
+            free: Vec::new(),
+            taken: Vec::new(),
+            written: 0,
+            flags_written: false,
+        }
+    }
+}
+
+impl Locals {
+    fn add(types: &mut Vec<ValType>, ty: ValType) -> u32 {
+        types.push(ty);
+        // Behind the parameter.
+        types.len() as u32
+    }
+    /// The types of all but the parameter, in order.
+    pub fn types(&self) -> &[ValType] {
+        &self.types
+    }
+    /// i64: a general register.
+    pub fn gpr(&mut self, r: u8) -> u32 {
+        *self.gpr[usize::from(r & 15)].get_or_insert_with(|| Self::add(&mut self.types, ValType::I64))
+    }
+    /// The general registers that are in use, with their locals.
+    pub fn gprs(&self) -> impl Iterator<Item = (u8, u32)> {
+        (0..).zip(self.gpr).filter_map(|(r, local)| Some((r, local?)))
+    }
+    /// i64: the base of a segment.
+    pub fn segment_base(&mut self, s: u8) -> u32 {
+        *self.segment[usize::from(s & 7)].get_or_insert_with(|| Self::add(&mut self.types, ValType::I64))
+    }
+    /// The segment bases that are in use, with their locals.
+    pub fn segment_bases(&self) -> impl Iterator<Item = (u8, u32)> {
+        (0..).zip(self.segment).filter_map(|(s, local)| Some((s, local?)))
+    }
+    /// i64: `a`, `b` and `r` of the flags, not sign-extended, and what they are of: `op | size << 4`.
+    pub fn flag(&mut self, n: usize) -> u32 {
+        self.flags.get_or_insert_with(|| [(); 4].map(|()| Self::add(&mut self.types, ValType::I64)))[n]
+    }
+    /// The fourth of [`Locals::flag`].
+    pub fn flag_op(&mut self) -> u32 {
+        self.flag(3)
+    }
+    /// Those of the flags, if they are in use.
+    pub fn flags(&self) -> Option<[u32; 4]> {
+        self.flags
+    }
+    /// What is in use and what is written: changes if a second pass would find more.
+    pub fn sets(&self) -> impl PartialEq + use<> {
+        (
+            self.gpr.map(|l| l.is_some()),
+            self.segment.map(|l| l.is_some()),
+            self.flags.is_some(),
+            self.written,
+            self.flags_written,
+        )
+    }
+    /// i64, until [`Locals::release`].
+    pub fn take(&mut self) -> u32 {
+        let local = self.free.pop().unwrap_or_else(|| Self::add(&mut self.types, ValType::I64));
+        self.taken.push(local);
+        local
+    }
+    /// What was taken is free again.
+    pub fn release(&mut self) {
+        self.free.append(&mut self.taken);
+    }
+}

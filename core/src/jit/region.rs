@@ -1,0 +1,531 @@
+//! A region: blocks of one page that lead to each other, compiled to one function.
+//!
+//! The function is entered with the number of an entry, works on locals, and leaves through one piece of code that puts
+//! them back. What it returns says where: 0, RIP is stored; else the number of an [`Exit`], an instruction in front of
+//! which it stopped.
+
+use super::build::{Builder, Flags, Raw};
+use super::ir::{Node, Val};
+use super::layout::Layout;
+use super::locals::{BASE, CONTEXT, ENTRY, ENTRY_AT, EXIT, LEFT, Locals, STATE};
+use super::lower::Lower;
+use super::module::{self, import};
+use super::shape::{Shape, shape};
+use super::steps::{self, Way, at};
+use crate::cpu::mode::key;
+use crate::decode::cache::{self, CodeCache};
+use crate::decode::insn::{Insn, opnd, slot};
+use crate::isa::{self, Compile, hot};
+use crate::mem::PAGE_SIZE;
+use crate::size::Size;
+use alloc::vec;
+use alloc::vec::Vec;
+use wasm_encoder::{BlockType, InstructionSink};
+
+/// Most instructions in a region: compilers' time grows faster than their number.
+const MAX_INSNS: usize = 300;
+
+/// A place in front of an instruction where a region may be left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// RIP, counted from the beginning of the page.
+    pub off: i32,
+    /// Instructions of its block, from this one on, that were counted and not run.
+    pub rest: u32,
+}
+
+/// A compiled region.
+pub struct Region {
+    /// The module.
+    pub module: Vec<u8>,
+    /// The head records of the blocks it may be entered at, in the order of their numbers.
+    pub entries: Vec<u32>,
+    /// Its exits; the first has number 1.
+    pub exits: Vec<Exit>,
+    /// Instructions in it.
+    pub insns: usize,
+}
+
+/// A block of the region.
+struct Block {
+    /// Its head record.
+    head: u32,
+    /// Where it begins in the page.
+    at: i64,
+    /// Its bytes.
+    bytes: i64,
+    insns: Vec<Insn>,
+}
+
+impl Block {
+    /// Where the branch at its end leads, from the beginning of the page, if that is fixed.
+    fn target(&self, bits32: bool) -> Option<i64> {
+        let last = self.insns.last()?;
+        let op = hot::op(last.op)?;
+        let fixed = matches!(op, isa::Op::Jcc | isa::Op::Jcxz | isa::Op::Loop)
+            || matches!(op, isa::Op::Jmp | isa::Op::Call) && last.a == opnd::IMM;
+        // Branches of 16 bits cut RIP.
+        (fixed && (last.size != Size::B2 || !bits32)).then(|| self.at + last.imm as i64)
+    }
+    /// May it go on behind its end?
+    fn falls_through(&self) -> bool {
+        let last = self.insns.last().and_then(|i| hot::op(i.op));
+        !matches!(last, Some(isa::Op::Jmp | isa::Op::Call | isa::Op::Ret))
+    }
+}
+
+/// Compiles what the block with this head record, at physical address `pa`, leads to within its page.
+pub fn compile(code: &CodeCache, layout: &Layout, pa: u64, mode: u8, head: u32) -> Option<Region> {
+    if mode & key::FLAT == 0 || mode & key::CODE == key::CODE16 {
+        return None;
+    }
+    let blocks = discover(code, pa, mode, head)?;
+    let places: Vec<i64> = blocks.iter().map(|b| b.at).collect();
+    let find = |at: i64| places.iter().position(|&p| p == at).map(|n| n as u32);
+    let long = mode & key::CODE == key::CODE64;
+    let next: Vec<Vec<u32>> = blocks
+        .iter()
+        .map(|b| {
+            let through = if b.falls_through() { Some(b.at + b.bytes) } else { None };
+            b.target(!long).into_iter().chain(through).filter_map(find).collect()
+        })
+        .collect();
+    let shapes = shape(&next, &[0]);
+    let mut locals = Locals::default();
+    // Instructions that are called spill what is written anywhere: the second time it is known what that is.
+    loop {
+        let known = locals.sets();
+        let mut f = Function {
+            blocks: &blocks,
+            places: &places,
+            next: &next,
+            layout,
+            long,
+            body: Vec::new(),
+            locals: &mut locals,
+            labels: Vec::new(),
+            exits: Vec::new(),
+            flags: vec![None; blocks.len()],
+            total: blocks.iter().map(|b| b.insns.len() as i64).sum(),
+            called: false,
+        };
+        f.nest(&shapes);
+        f.out().unreachable();
+        let (body, exits, called) = (f.body, f.exits, f.called);
+        if called && locals.sets() != known {
+            continue;
+        }
+        let insns = blocks.iter().map(|b| b.insns.len()).sum();
+        let code = around(&locals, layout, &body);
+        return Some(Region { module: module::module(locals.types(), &code), entries: vec![head], exits, insns });
+    }
+}
+
+/// The blocks that can be reached from the first within its page, as far as they are decoded.
+fn discover(code: &CodeCache, pa: u64, mode: u8, head: u32) -> Option<Vec<Block>> {
+    let page = pa & !(PAGE_SIZE - 1);
+    let bits32 = mode & key::CODE != key::CODE64;
+    let mut found: Vec<Block> = Vec::new();
+    let mut todo = vec![(pa - page) as i64];
+    let mut total = 0;
+    let mut at = 0;
+    while at < todo.len() {
+        let off = todo[at];
+        at += 1;
+        if !(0..PAGE_SIZE as i64).contains(&off) || found.iter().any(|b| b.at == off) {
+            continue;
+        }
+        let Some(block) = code.find(cache::key(page + off as u64, mode)) else { continue };
+        if block.second != 0 {
+            continue;
+        }
+        let (count, bytes) = code.extent(block.head);
+        total += count as usize;
+        if total > MAX_INSNS && !found.is_empty() {
+            break;
+        }
+        let first = block.head as usize + 1;
+        let insns = code.insns().range(first, first + count as usize).to_vec();
+        let block = Block { head: block.head, at: off, bytes: bytes as i64, insns };
+        if block.falls_through() {
+            todo.push(off + bytes as i64);
+        }
+        todo.extend(block.target(bits32));
+        found.push(block);
+    }
+    found.first().is_some_and(|b| b.head == head).then_some(found)
+}
+
+/// A label that jumps can name.
+enum Label {
+    /// What follows it, or repeats, is these blocks.
+    Blocks(Vec<u32>),
+    /// Something else.
+    Other,
+}
+
+struct Function<'a> {
+    blocks: &'a [Block],
+    places: &'a [i64],
+    next: &'a [Vec<u32>],
+    layout: &'a Layout,
+    long: bool,
+    body: Vec<u8>,
+    locals: &'a mut Locals,
+    labels: Vec<Label>,
+    exits: Vec<Exit>,
+    /// The flags at the ends of blocks that are written already.
+    flags: Vec<Option<Flags>>,
+    /// Instructions of all blocks.
+    total: i64,
+    /// Is there an instruction that is called?
+    called: bool,
+}
+
+/// The prologue, the body, and the code that leaves.
+fn around(locals: &Locals, layout: &Layout, body: &[u8]) -> Vec<u8> {
+    let mut code = Vec::new();
+    let mut out = InstructionSink::new(&mut code);
+    load_state(&mut out, locals, layout);
+    out.i32_const(0).i64_load(at(layout.rip)).i64_const(!(PAGE_SIZE as i64 - 1)).i64_and().local_set(BASE);
+    out.i32_const(0).i64_load(at(layout.left)).i32_const(0).i64_load(at(layout.floor)).i64_sub().local_set(LEFT);
+    out.i32_const(0).i32_load(at(layout.tlb_ctx)).i32_const(4).i32_shl().local_set(CONTEXT);
+    out.local_get(ENTRY).local_set(STATE);
+    out.block(BlockType::Empty);
+    code.extend_from_slice(body);
+    let mut out = InstructionSink::new(&mut code);
+    out.end();
+    store_state(&mut out, locals, layout);
+    out.i32_const(0).local_get(LEFT).i32_const(0).i64_load(at(layout.floor)).i64_add().i64_store(at(layout.left));
+    out.local_get(EXIT).end();
+    code
+}
+
+/// Puts the CPU state into the locals.
+fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout) {
+    for (r, local) in locals.gprs() {
+        out.i32_const(0).i64_load(at(layout.gpr(r))).local_set(local);
+    }
+    for (s, local) in locals.segment_bases() {
+        out.i32_const(0).i64_load(at(layout.segment_base(s))).local_set(local);
+    }
+    if let Some([a, b, r, op]) = locals.flags() {
+        for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
+            out.i32_const(0).i64_load(at(place)).local_set(local);
+        }
+        // In the CPU they are sign-extended: of 8 bytes.
+        out.i32_const(0).i64_load8_u(at(layout.flag_op)).i64_const(told(0, Size::B8)).i64_or().local_set(op);
+    }
+}
+
+/// Puts back what is written.
+fn store_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout) {
+    for (r, local) in locals.gprs() {
+        if locals.written >> r & 1 != 0 {
+            out.i32_const(0).local_get(local).i64_store(at(layout.gpr(r)));
+        }
+    }
+    if let (true, Some([a, b, r, op])) = (locals.flags_written, locals.flags()) {
+        for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
+            // 64 - 8 * size
+            let shift = |out: &mut InstructionSink<'_>| {
+                out.i64_const(64).local_get(op).i64_const(4).i64_shr_u().i64_const(3).i64_shl().i64_sub();
+            };
+            out.i32_const(0).local_get(local);
+            shift(out);
+            out.i64_shl();
+            shift(out);
+            out.i64_shr_s().i64_store(at(place));
+        }
+        out.i32_const(0).local_get(op).i64_const(15).i64_and().i64_store8(at(layout.flag_op));
+    }
+}
+
+/// What the local of the flags' operation holds.
+fn told(op: u8, size: Size) -> i64 {
+    i64::from(op) | (size as i64) << 4
+}
+
+impl Function<'_> {
+    fn out(&mut self) -> InstructionSink<'_> {
+        InstructionSink::new(&mut self.body)
+    }
+
+    fn nest(&mut self, shapes: &[Shape]) {
+        for s in shapes {
+            match s {
+                Shape::Block(n) => self.block(*n),
+                Shape::Ahead { heads, body } => {
+                    self.out().block(BlockType::Empty);
+                    self.labels.push(Label::Blocks(heads.clone()));
+                    self.nest(body);
+                    self.labels.pop();
+                    self.out().end();
+                }
+                Shape::Loop { heads, body } => {
+                    self.out().loop_(BlockType::Empty);
+                    self.labels.push(Label::Blocks(heads.clone()));
+                    self.nest(body);
+                    self.labels.pop();
+                    self.out().end();
+                }
+                Shape::Dispatch(heads) => {
+                    let table: Vec<u32> = (0..self.blocks.len() as u32)
+                        .map(|n| if heads.contains(&n) { self.label(n).0 } else { 0 })
+                        .collect();
+                    self.out().local_get(STATE).br_table(table, 0);
+                }
+            }
+        }
+    }
+
+    /// How many labels out the one for this block is, and whether it is for others, too.
+    fn label(&self, block: u32) -> (u32, bool) {
+        let found = self.labels.iter().rev().enumerate().find_map(|(depth, l)| match l {
+            Label::Blocks(blocks) if blocks.contains(&block) => Some((depth as u32, blocks.len() > 1)),
+            _ => None,
+        });
+        found.expect("whatever a block leads to has a label around it")
+    }
+
+    /// How many labels out the code is that leaves.
+    fn exit_label(&self) -> u32 {
+        self.labels.len() as u32
+    }
+
+    /// Jumps to a block.
+    fn go(&mut self, block: u32) {
+        let (depth, several) = self.label(block);
+        if several {
+            self.out().i32_const(block as i32).local_set(STATE);
+        }
+        self.out().br(depth);
+    }
+
+    /// Leaves in front of an instruction.
+    fn stop(&mut self, exit: i32) {
+        let label = self.exit_label();
+        self.out().i32_const(exit).local_set(EXIT).br(label);
+    }
+
+    /// The flags at the beginning of a block.
+    fn flags_before(&self, block: u32) -> Flags {
+        let mut same = None;
+        // Entries are entered with any flags.
+        if block == 0 {
+            return Flags::Told;
+        }
+        for (from, _) in self.next.iter().enumerate().filter(|(_, to)| to.contains(&block)) {
+            match (self.flags[from], same) {
+                (Some(f), None) => same = Some(f),
+                (Some(f), Some(other)) if f == other => {}
+                _ => return Flags::Told,
+            }
+        }
+        same.unwrap_or(Flags::Told)
+    }
+
+    fn block(&mut self, n: u32) {
+        let blocks = self.blocks;
+        let block = &blocks[n as usize];
+        let count = block.insns.len();
+        // A budget that covers every block once covers all up to the next block that asks: loops do, and entries.
+        let head = self.labels.iter().any(|l| matches!(l, Label::Blocks(b) if b.contains(&n)));
+        if head || n == 0 {
+            let exit = exit(&mut self.exits, block.at, 0);
+            let total = self.total;
+            self.out().local_get(LEFT).i64_const(total).i64_lt_s().if_(BlockType::Empty);
+            self.labels.push(Label::Other);
+            self.stop(exit);
+            self.labels.pop();
+            self.out().end();
+        }
+        self.out().local_get(LEFT).i64_const(count as i64).i64_sub().local_set(LEFT);
+        let mut flags = self.flags_before(n);
+        for (k, i) in block.insns.iter().enumerate() {
+            let rest = count - k;
+            let last = rest == 1;
+            let Some((after, ended)) = self.insn(block, k, flags) else {
+                // Not compiled, and not to be called: the interpreter's.
+                let exit = exit(&mut self.exits, block.at + i64::from(i.off), rest);
+                self.stop(exit);
+                self.flags[n as usize] = Some(flags);
+                return;
+            };
+            flags = after;
+            if last {
+                self.flags[n as usize] = Some(flags);
+            }
+            if ended {
+                return;
+            }
+        }
+        self.leave_to(block.at + block.bytes);
+    }
+
+    /// Goes on at a place that is fixed.
+    fn leave_to(&mut self, at: i64) {
+        match self.places.iter().position(|&p| p == at) {
+            Some(n) => self.go(n as u32),
+            None => {
+                self.out().i32_const(0);
+                self.fixed_rip(at);
+                self.left();
+            }
+        }
+    }
+
+    fn fixed_rip(&mut self, off: i64) {
+        let long = self.long;
+        let mut out = self.out();
+        out.local_get(BASE).i64_const(off).i64_add();
+        if !long {
+            out.i32_wrap_i64().i64_extend_i32_u();
+        }
+    }
+
+    /// Leaves for the RIP on WebAssembly's stack, with an address of 0 under it.
+    fn left(&mut self) {
+        let label = self.exit_label();
+        let rip = self.layout.rip;
+        self.out().i64_store(at(rip)).i32_const(0).local_set(EXIT).br(label);
+    }
+
+    /// Compiles an instruction. Returns the flags behind it, and whether it went elsewhere; `None` if it can be neither
+    /// compiled nor called.
+    fn insn(&mut self, block: &Block, k: usize, before: Flags) -> Option<(Flags, bool)> {
+        let i = &block.insns[k];
+        let op = hot::op(i.op)?;
+        let rest = block.insns.len() - k;
+        let f = match isa::compile(op) {
+            Compile::Emit(f) => f,
+            Compile::Call if !i.repeated() => return self.call(block, k, before),
+            _ => return None,
+        };
+        let mut b = Builder::new(self.locals, self.long, block.at);
+        b.begin(before);
+        if f(&mut b, i).is_err() || b.failed {
+            return if isa::ends(op) || i.repeated() { None } else { self.call(block, k, before) };
+        }
+        let flags = b.raw_flags();
+        let Builder { values, steps, jump, regs, .. } = b;
+
+        // What is committed, and to which locals.
+        let mut commit: Vec<(Val, u32)> = Vec::new();
+        for (r, v) in (0..).zip(regs) {
+            if let Some(v) = v {
+                self.locals.written |= 1 << r;
+                commit.push((v, self.locals.gpr(r)));
+            }
+        }
+        let mut after = before;
+        if let Some((raw, of)) = flags {
+            self.locals.flags_written = true;
+            for (n, v) in raw.into_iter().enumerate() {
+                commit.extend(v.map(|v| (v, self.locals.flag(n))));
+            }
+            after = match of {
+                Raw::Is(op, size) => Flags::Of(op, size),
+                Raw::Told(v) => {
+                    commit.push((v, self.locals.flag_op()));
+                    Flags::Told
+                }
+            };
+        }
+        commit.retain(|&(v, local)| values.node(v) != Node::Local(local));
+        let condition = jump.and_then(|j| j.when);
+        let target = jump.map(|j| j.to);
+        let fixed = target.and_then(|t| match values.node(t) {
+            Node::Rip(off) => Some(off),
+            _ => None,
+        });
+
+        let roots =
+            steps.iter().flat_map(steps::values).chain(commit.iter().map(|c| c.0)).chain(condition).chain(target);
+        let exit = if steps.is_empty() { 0 } else { exit(&mut self.exits, block.at + i64::from(i.off), rest) };
+        let way = Way { exit, label: self.labels.len() as u32 };
+        let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout.cpu);
+        steps::write(&mut lower, self.layout, &steps, way);
+        // A branch may depend on what is committed now.
+        if let (Some(target), None) = (target, fixed) {
+            lower.out().i32_const(0);
+            lower.push(target);
+            lower.out().i64_store(at(self.layout.rip));
+        }
+        if let Some(c) = condition {
+            lower.push_if(c);
+            if !commit.is_empty() {
+                lower.out().local_set(ENTRY_AT);
+            }
+        }
+        commit.iter().for_each(|c| lower.push(c.0));
+        for &(_, local) in commit.iter().rev() {
+            lower.out().local_set(local);
+        }
+        if let Flags::Of(op, size) = after {
+            if after != before {
+                let local = lower.locals.flag_op();
+                lower.out().i64_const(told(op as u8, size)).local_set(local);
+            }
+        }
+        let Some(jump) = jump else { return Some((after, false)) };
+        if jump.when.is_some() {
+            if !commit.is_empty() {
+                self.out().local_get(ENTRY_AT);
+            }
+            self.out().if_(BlockType::Empty);
+            self.labels.push(Label::Other);
+        }
+        // Whoever comes behind is told what the flags are of.
+        match fixed {
+            Some(off) => self.leave_to(off),
+            None => {
+                let label = self.exit_label();
+                self.out().i32_const(0).local_set(EXIT).br(label);
+            }
+        }
+        if jump.when.is_some() {
+            self.labels.pop();
+            self.out().end();
+            self.leave_to(block.at + i64::from(i.off) + i64::from(i.len));
+        }
+        Some((after, true))
+    }
+
+    /// Calls the interpreter's function for an instruction that is not compiled.
+    fn call(&mut self, block: &Block, k: usize, before: Flags) -> Option<(Flags, bool)> {
+        self.called = true;
+        let i = &block.insns[k];
+        let rest = block.insns.len() - k;
+        let exit_before = exit(&mut self.exits, block.at + i64::from(i.off), rest);
+        let exit_after = exit(&mut self.exits, block.at + i64::from(i.off) + i64::from(i.len), rest - 1);
+        let (layout, locals) = (self.layout, &*self.locals);
+        let mut out = InstructionSink::new(&mut self.body);
+        store_state(&mut out, locals, layout);
+        for (place, off) in [(layout.gpr(slot::BLOCK), block.at), (layout.rip, block.at + block.bytes)] {
+            out.i32_const(0).local_get(BASE).i64_const(off).i64_add();
+            if !self.long {
+                out.i32_wrap_i64().i64_extend_i32_u();
+            }
+            out.i64_store(at(place));
+        }
+        let insn = layout.insn(block.head as usize + 1 + k);
+        out.i32_const(layout.cpu as i32).i32_const(insn as i32).call(import::PLAIN).local_tee(ENTRY_AT);
+        load_state(&mut out, locals, layout);
+        out.if_(BlockType::Empty);
+        out.i32_const(exit_after).i32_const(exit_before).local_get(ENTRY_AT).i32_const(2).i32_eq().select();
+        out.local_set(EXIT).br(self.labels.len() as u32 + 1).end();
+        let _ = before;
+        Some((Flags::Told, false))
+    }
+}
+
+/// The number of the exit in front of an instruction.
+fn exit(exits: &mut Vec<Exit>, off: i64, rest: usize) -> i32 {
+    let exit = Exit { off: off as i32, rest: rest as u32 };
+    let n = exits.iter().position(|e| *e == exit).unwrap_or_else(|| {
+        exits.push(exit);
+        exits.len() - 1
+    });
+    n as i32 + 1
+}

@@ -1,0 +1,146 @@
+//! The steps of an instruction as WebAssembly: loads and stores through the TLB, and leaving the region.
+
+use super::build::Step;
+use super::ir::{Node, Val};
+use super::layout::Layout;
+use super::locals::{CONTEXT, ENTRY_AT, EXIT, HOST};
+use super::lower::Lower;
+use super::module::import;
+use crate::mem::PAGE_SIZE;
+use crate::size::Size;
+use wasm_encoder::{BlockType, MemArg, MemArgTarget, ValType};
+
+/// Where an instruction can leave its region.
+#[derive(Clone, Copy)]
+pub struct Way {
+    /// The exit in front of the instruction.
+    pub exit: i32,
+    /// How many labels out the code is that leaves.
+    pub label: u32,
+}
+
+/// A place in memory.
+pub fn at(address: u32) -> MemArg {
+    MemArg { offset: u64::from(address), align: 0, target: MemArgTarget::Memory(0), ordering: None }
+}
+
+/// The values a step asks for.
+pub fn values(step: &Step) -> impl Iterator<Item = Val> + use<> {
+    let [a, b] = match *step {
+        // An address is used several times.
+        Step::Load { at, .. } | Step::Modify { at, .. } | Step::Canonical(at) => [Some(at), Some(at)],
+        Step::Store { at, v, .. } => return [Some(at), Some(at), Some(v)].into_iter().flatten(),
+        Step::Modified { v, .. } => [Some(v), None],
+        Step::If(c) => [Some(c), None],
+        Step::End | Step::Leave => [None, None],
+    };
+    [a, b, None].into_iter().flatten()
+}
+
+/// Writes steps, in order.
+pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Way) {
+    // Where the values stood when each `If` began.
+    let mut marks = alloc::vec::Vec::new();
+    for step in steps {
+        match *step {
+            Step::Load { to, at, size } => {
+                access(lower, layout, way, at, size, false);
+                load(lower, size);
+                lower.out().local_set(to);
+            }
+            Step::Store { at, size, v } => {
+                access(lower, layout, way, at, size, true);
+                store(lower, size, v);
+            }
+            Step::Modify { to, at, size } => {
+                access(lower, layout, way, at, size, true);
+                lower.out().local_tee(HOST);
+                load(lower, size);
+                lower.out().local_set(to);
+            }
+            Step::Modified { size, v } => {
+                lower.out().local_get(HOST);
+                store(lower, size, v);
+            }
+            Step::If(c) => {
+                lower.push_if(c);
+                lower.out().if_(BlockType::Empty);
+                way.label += 1;
+                marks.push(lower.enter());
+            }
+            Step::End => {
+                lower.out().end();
+                way.label -= 1;
+                lower.leave(marks.pop().unwrap_or(0));
+            }
+            Step::Leave => leave(lower, way),
+            Step::Canonical(v) => {
+                let v = local(lower, v);
+                lower.out().local_get(v).i64_const(16).i64_shl().i64_const(16).i64_shr_s().local_get(v).i64_ne();
+                lower.out().if_(BlockType::Empty);
+                leave(lower, Way { label: way.label + 1, ..way });
+                lower.out().end();
+            }
+        }
+    }
+}
+
+/// Leaves the region.
+pub fn leave(lower: &mut Lower<'_>, way: Way) {
+    lower.out().i32_const(way.exit).local_set(EXIT).br(way.label);
+}
+
+/// A local that holds the value.
+fn local(lower: &mut Lower<'_>, v: Val) -> u32 {
+    match lower.node(v) {
+        Node::Local(local) => local,
+        _ => lower.keep(v),
+    }
+}
+
+/// Leaves the host's address of `size` bytes at a linear address on the stack.
+fn access(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, size: Size, write: bool) {
+    let la = local(lower, la);
+    let table = if write { layout.tlb_write } else { layout.tlb_read };
+    let how = size as i32 | i32::from(write) << 8;
+    let mut out = lower.out();
+    // 16 bytes for each page.
+    out.local_get(la).i64_const(8).i64_shr_u().i32_wrap_i64().i32_const(0xfff0).i32_and();
+    out.local_get(CONTEXT).i32_or().local_set(ENTRY_AT);
+    out.local_get(la).local_get(ENTRY_AT).i64_load(at(table)).i64_sub();
+    out.i64_const(PAGE_SIZE as i64 - size.bytes() as i64).i64_gt_u();
+    out.if_(BlockType::Result(ValType::I32));
+    out.i32_const(layout.cpu as i32).local_get(la).i32_const(how).call(import::FILL);
+    out.local_tee(ENTRY_AT).i32_eqz().if_(BlockType::Empty);
+    leave(lower, Way { label: way.label + 2, ..way });
+    let mut out = lower.out();
+    out.end().local_get(ENTRY_AT).else_();
+    out.local_get(la).local_get(ENTRY_AT).i64_load(at(table + 8)).i64_add().i32_wrap_i64().end();
+}
+
+/// Loads from the address on the stack.
+fn load(lower: &mut Lower<'_>, size: Size) {
+    let mut out = lower.out();
+    match size {
+        Size::B1 => out.i64_load8_u(at(0)),
+        Size::B2 => out.i64_load16_u(at(0)),
+        Size::B4 => out.i64_load32_u(at(0)),
+        Size::B8 => out.i64_load(at(0)),
+    };
+}
+
+/// Stores to the address on the stack.
+fn store(lower: &mut Lower<'_>, size: Size, v: Val) {
+    if size == Size::B8 {
+        lower.push(v);
+        lower.out().i64_store(at(0));
+        return;
+    }
+    lower.push32(v);
+    let mut out = lower.out();
+    match size {
+        Size::B1 => out.i32_store8(at(0)),
+        Size::B2 => out.i32_store16(at(0)),
+        _ => out.i32_store(at(0)),
+    };
+}

@@ -1,0 +1,220 @@
+//! Compiled code against the interpreter: the same programs, the same state.
+
+mod guest;
+mod wasm;
+
+use guest::{CODE, DATA, Guest};
+use iced_x86::code_asm::*;
+
+#[global_allocator]
+static GLOBAL: wasm::Global = wasm::Global::new();
+
+/// Runs a program interpreted and compiled; both have to end in the same state.
+fn same(what: &str, long: bool, program: impl Fn(&mut CodeAssembler)) {
+    let mut a = CodeAssembler::new(if long { 64 } else { 32 }).unwrap();
+    program(&mut a);
+    let code = a.assemble(CODE).unwrap();
+    let [plain, compiled] = [false, true].map(|jit| {
+        let mut g = if long { Guest::long() } else { Guest::protected() };
+        if jit {
+            g.vcpu.set_code_host(Box::new(wasm::Wasmi::new()));
+            g.vcpu.jit().unwrap().set_hot(1);
+        }
+        let end = g.run_code(&code);
+        let c = &mut g.vcpu.cpu;
+        let flags = c.rflags_image();
+        let state = (end, c.rip, flags, c.regs[..16].to_vec(), c.xmm, c.retired());
+        let mut data = vec![0; 1 << 16];
+        g.ram.read(DATA, &mut data);
+        let stats = g.vcpu.jit().map(|j| j.stats);
+        (state, data, stats)
+    });
+    let stats = compiled.2.unwrap();
+    assert_eq!(plain.0, compiled.0, "{what}: {stats:?}");
+    assert!(plain.1 == compiled.1, "{what}: memory differs, {stats:?}");
+    assert!(
+        stats.retired > plain.0.5 / 2,
+        "{what}: {} of {} instructions compiled: {stats:?}",
+        stats.retired,
+        plain.0.5
+    );
+}
+
+#[test]
+fn a_loop_of_arithmetic() {
+    same("64 bits", true, |a| {
+        let mut again = a.create_label();
+        a.mov(rcx, 30_000u64).unwrap();
+        a.mov(rax, 0x1234_5678_9abc_def0u64).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.add(rax, rcx).unwrap();
+        a.rol(rax, 7).unwrap();
+        a.xor(edx, eax).unwrap();
+        a.imul_3(rbx, rax, 37).unwrap();
+        a.sbb(rsi, rbx).unwrap();
+        a.adc(edi, esi).unwrap();
+        a.bswap(rbx).unwrap();
+        a.shr(ebx, 3).unwrap();
+        a.sub(r8w, bx).unwrap();
+        a.inc(r9b).unwrap();
+        a.setc(r10b).unwrap();
+        a.cmovs(r11, rax).unwrap();
+        a.dec(rcx).unwrap();
+        a.jne(again).unwrap();
+    });
+}
+
+#[test]
+fn a_loop_over_memory() {
+    for long in [true, false] {
+        same("memory", long, |a| {
+            let mut outer = a.create_label();
+            let mut inner = a.create_label();
+            a.mov(ebx, 20u32).unwrap();
+            a.set_label(&mut outer).unwrap();
+            a.mov(ecx, 1000u32).unwrap();
+            a.mov(esi, DATA as u32).unwrap();
+            a.set_label(&mut inner).unwrap();
+            if long {
+                a.mov(eax, dword_ptr(rsi)).unwrap();
+                a.add(eax, ecx).unwrap();
+                a.mov(dword_ptr(rsi), eax).unwrap();
+                a.add(word_ptr(rsi + 8), bx).unwrap();
+                a.inc(byte_ptr(rsi + rcx * 2 + 3)).unwrap();
+                a.movzx(edx, byte_ptr(rsi + 1)).unwrap();
+                a.cmp(dl, byte_ptr(rsi + 2)).unwrap();
+                a.add(rsi, 4).unwrap();
+            } else {
+                a.mov(eax, dword_ptr(esi)).unwrap();
+                a.add(eax, ecx).unwrap();
+                a.mov(dword_ptr(esi), eax).unwrap();
+                a.add(word_ptr(esi + 8), bx).unwrap();
+                a.inc(byte_ptr(esi + ecx * 2 + 3)).unwrap();
+                a.movzx(edx, byte_ptr(esi + 1)).unwrap();
+                a.cmp(dl, byte_ptr(esi + 2)).unwrap();
+                a.add(esi, 4).unwrap();
+            }
+            a.seta(dh).unwrap();
+            a.add(edi, edx).unwrap();
+            a.dec(ecx).unwrap();
+            a.jne(inner).unwrap();
+            a.dec(ebx).unwrap();
+            a.jne(outer).unwrap();
+        });
+    }
+}
+
+#[test]
+fn calls_and_returns() {
+    for long in [true, false] {
+        same("fib", long, |a| {
+            let [mut fib, mut small] = [(); 2].map(|()| a.create_label());
+            a.mov(ecx, 17u32).unwrap();
+            a.call(fib).unwrap();
+            a.mov(ebx, eax).unwrap();
+            let mut end = a.create_label();
+            a.jmp(end).unwrap();
+            a.set_label(&mut fib).unwrap();
+            a.cmp(ecx, 2).unwrap();
+            a.jb(small).unwrap();
+            if long {
+                a.push(rcx).unwrap();
+            } else {
+                a.push(ecx).unwrap();
+            }
+            a.sub(ecx, 1).unwrap();
+            a.call(fib).unwrap();
+            if long {
+                a.pop(rcx).unwrap();
+                a.push(rax).unwrap();
+            } else {
+                a.pop(ecx).unwrap();
+                a.push(eax).unwrap();
+            }
+            a.sub(ecx, 2).unwrap();
+            a.call(fib).unwrap();
+            if long {
+                a.pop(rdx).unwrap();
+            } else {
+                a.pop(edx).unwrap();
+            }
+            a.add(eax, edx).unwrap();
+            a.ret().unwrap();
+            a.set_label(&mut small).unwrap();
+            a.mov(eax, ecx).unwrap();
+            a.ret().unwrap();
+            a.set_label(&mut end).unwrap();
+            a.nop().unwrap();
+        });
+    }
+}
+
+#[test]
+fn instructions_that_are_called() {
+    same("division, x87, strings", true, |a| {
+        let mut again = a.create_label();
+        a.mov(ecx, 3000u32).unwrap();
+        a.mov(edi, DATA as u32).unwrap();
+        a.fld1().unwrap();
+        a.fldz().unwrap();
+        a.set_label(&mut again).unwrap();
+        a.mov(eax, 123_456_789u32).unwrap();
+        a.xor(edx, edx).unwrap();
+        a.div(ecx).unwrap();
+        a.adc(ebx, edx).unwrap();
+        a.fadd_2(st0, st1).unwrap();
+        a.stosd().unwrap();
+        a.movd(xmm0, ebx).unwrap();
+        a.pshufd(xmm1, xmm0, 0).unwrap();
+        a.paddd(xmm2, xmm1).unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(again).unwrap();
+        a.fistp(qword_ptr(rdi)).unwrap();
+    });
+}
+
+#[test]
+fn faults_in_the_middle() {
+    // The loop runs until its address leaves RAM; the handler is a HLT.
+    same("page fault", true, |a| {
+        let mut again = a.create_label();
+        a.mov(esi, 0x7f_0000u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.add(eax, dword_ptr(rsi - 2)).unwrap();
+        a.sub(dword_ptr(rsi), ecx).unwrap();
+        a.rcl(ebx, 3).unwrap();
+        a.inc(ecx).unwrap();
+        a.add(rsi, 4).unwrap();
+        a.jmp(again).unwrap();
+    });
+    same("division by zero", true, |a| {
+        let mut again = a.create_label();
+        a.mov(ecx, 20_000u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.mov(eax, 5u32).unwrap();
+        a.xor(edx, edx).unwrap();
+        a.div(ecx).unwrap();
+        a.dec(ecx).unwrap();
+        a.jmp(again).unwrap();
+    });
+}
+
+#[test]
+fn code_that_changes_itself() {
+    same("an immediate", true, |a| {
+        let mut again = a.create_label();
+        a.mov(ecx, 9000u32).unwrap();
+        a.lea(rdi, ptr(again)).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.add(eax, 0x1234_5678).unwrap();
+        a.rol(eax, 5).unwrap();
+        a.mov(edx, ecx).unwrap();
+        a.and(edx, 0xfff).unwrap();
+        let mut keep = a.create_label();
+        a.jne(keep).unwrap();
+        a.mov(dword_ptr(rdi + 1), ecx).unwrap();
+        a.set_label(&mut keep).unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(again).unwrap();
+    });
+}

@@ -1,0 +1,108 @@
+//! The browser's (or node's) own compiler as the host of generated code: a module is compiled at once, and its
+//! function put into the table through which this module calls functions by pointer.
+
+use js_sys::{Object, Reflect, Uint8Array, WebAssembly};
+use tabvisor_core::cpu::Cpu;
+use tabvisor_core::decode::insn::Insn;
+use tabvisor_core::jit::{CodeHost, helpers};
+use tabvisor_core::size::Size;
+use wasm_bindgen::{JsCast, JsValue};
+
+/// What generated code exports: takes the number of an entry, returns that of an exit.
+type Compiled = extern "C" fn(u32) -> u32;
+
+/// Compiles with the host of this module.
+pub struct Host {
+    table: WebAssembly::Table,
+    imports: Object,
+    /// Places of the table that are free again.
+    free: Vec<u32>,
+}
+
+/// The memory's address of a pointer is the pointer.
+fn cpu<'a>(at: u32) -> &'a mut Cpu {
+    // SAFETY: generated code gives the address of the CPU that runs it. Whoever called it gave up its own reference for
+    // as long as it runs.
+    unsafe { &mut *(at as usize as *mut Cpu) }
+}
+
+extern "C" fn fill(at: u32, la: u64, how: u32) -> u32 {
+    let size = match how & 0xff {
+        1 => Size::B1,
+        2 => Size::B2,
+        4 => Size::B4,
+        _ => Size::B8,
+    };
+    helpers::fill(cpu(at), la, size, how >> 8 != 0).unwrap_or(0) as u32
+}
+
+extern "C" fn plain(at: u32, insn: u32) -> u32 {
+    // SAFETY: generated code gives the address of an instruction of the code cache, which outlives it.
+    helpers::plain(cpu(at), unsafe { &*(insn as usize as *const Insn) })
+}
+
+extern "C" fn image(at: u32, told: u64, a: u64, b: u64, r: u64) -> u64 {
+    helpers::image(cpu(at), told, a, b, r)
+}
+
+extern "C" fn mul_hi_u(a: u64, b: u64) -> u64 {
+    helpers::mul_hi(a, b, false)
+}
+
+extern "C" fn mul_hi_s(a: u64, b: u64) -> u64 {
+    helpers::mul_hi(a, b, true)
+}
+
+impl Host {
+    /// `None` where code cannot be made at run time.
+    pub fn new() -> Option<Self> {
+        let table: WebAssembly::Table = wasm_bindgen::function_table().dyn_into().ok()?;
+        let functions = [
+            ("fill", fill as *const () as usize),
+            ("plain", plain as *const () as usize),
+            ("image", image as *const () as usize),
+            ("mul_hi_u", mul_hi_u as *const () as usize),
+            ("mul_hi_s", mul_hi_s as *const () as usize),
+        ];
+        let imported = Object::new();
+        Reflect::set(&imported, &"memory".into(), &wasm_bindgen::memory()).ok()?;
+        for (name, place) in functions {
+            Reflect::set(&imported, &name.into(), table.get(place as u32).ok()?.as_ref()).ok()?;
+        }
+        let imports = Object::new();
+        Reflect::set(&imports, &"t".into(), &imported).ok()?;
+        Some(Self { table, imports, free: Vec::new() })
+    }
+
+    fn instantiate(&mut self, module: &[u8]) -> Result<u32, JsValue> {
+        let bytes = Uint8Array::from(module);
+        let module = WebAssembly::Module::new(&bytes)?;
+        let instance = WebAssembly::Instance::new(&module, &self.imports)?;
+        let function = Reflect::get(&instance.exports(), &"r".into())?;
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None => self.table.grow(1)?,
+        };
+        self.table.set(place, function.unchecked_ref())?;
+        Ok(place)
+    }
+}
+
+impl CodeHost for Host {
+    fn install(&mut self, module: &[u8]) -> Option<u32> {
+        self.instantiate(module).ok()
+    }
+
+    fn call(&mut self, _: &mut Cpu, function: u32, entry: u32) -> u32 {
+        // SAFETY: in WebAssembly a function pointer is a place in the table; `install` put a function of this type
+        // there.
+        let f = unsafe { core::mem::transmute::<usize, Compiled>(function as usize) };
+        f(entry)
+    }
+
+    fn remove(&mut self, function: u32) {
+        if self.table.set_raw(function, &JsValue::NULL).is_ok() {
+            self.free.push(function);
+        }
+    }
+}
