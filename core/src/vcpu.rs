@@ -331,23 +331,35 @@ fn mark(cpu: &mut Cpu, pa: u64, n: usize) {
 
 /// Runs blocks from the one with this head record on for a while. Returns the instruction at RIP
 /// if it must be run alone.
-fn stretch(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) -> Option<Insn> {
-    cpu.floor = cpu.left.saturating_sub(jit.as_ref().map_or(STRETCH, |jit| jit.interval()));
-    let Some(mut at) = hot::enter(cpu, code.insns(), head) else { return short(cpu, code, jit, head) };
+fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>, head: u32) -> Option<Insn> {
+    let before = cpu.left;
+    cpu.floor = before.saturating_sub(jit.as_ref().map_or(STRETCH, |jit| jit.until_sample));
+    let end = interpret(cpu, code, head);
+    if let Some(jit) = &mut jit {
+        jit.until_sample = jit.until_sample.saturating_sub(before - cpu.left);
+    }
+    match end {
+        Left::Short(head) => short(cpu, code, jit, head),
+        Left::Stopped(at, stop) => stopped(cpu, code.insns(), at, stop),
+        Left::Look | Left::Unlinked(_) => None,
+    }
+}
+
+/// Interprets blocks from the one with this head record on, until there is something to do.
+fn interpret(cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> Left {
+    let Some(mut at) = hot::enter(cpu, code.insns(), head) else { return Left::Short(head) };
     loop {
         match hot::run(cpu, code.insns(), code, at) {
-            Left::Look => return None,
-            Left::Short(head) => return short(cpu, code, jit, head),
-            Left::Stopped(at, stop) => return stopped(cpu, code.insns(), at, stop),
             Left::Unlinked(leave) => {
                 // The outer loop meets what goes wrong again, and handles it.
-                let Ok(Some(head)) = lookup(cpu, code) else { return None };
+                let Ok(Some(head)) = lookup(cpu, code) else { return Left::Look };
                 tie(cpu, code, leave, head);
                 match hot::enter(cpu, code.insns(), head) {
                     Some(first) => at = first,
-                    None => return short(cpu, code, jit, head),
+                    None => return Left::Short(head),
                 }
             }
+            end => return end,
         }
     }
 }
@@ -362,12 +374,15 @@ fn short(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) 
             return if jit.run(cpu, code, head) { None } else { part(cpu, code, head, count) };
         }
         if cpu.left >= count {
-            // A fault here is the outer loop's.
+            // It is time for a sample. A fault here is the outer loop's.
             if let Ok(pa) = cpu.fetch_page(cpu.code_address()) {
                 jit.sample(code, pa, cpu.mode, head);
+                if jit.full() {
+                    cpu.events |= event::FLUSH_CODE;
+                }
             }
-            // Without an interval nothing else is interpreted.
-            return if jit.interval() > 0 || code.compiled(head) { None } else { part(cpu, code, head, count) };
+            // With no time between samples nothing else is interpreted.
+            return if jit.until_sample > 0 || code.compiled(head) { None } else { part(cpu, code, head, count) };
         }
     }
     part(cpu, code, head, count - 1)

@@ -1,5 +1,5 @@
 // The same machine, run for the same number of instructions, is the same bit for bit: in node, in
-// Chromium and natively. The hash covers CPU, devices and RAM.
+// Chromium and natively, interpreted and compiled. The hash covers CPU, devices and RAM.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -16,8 +16,9 @@ const manifest = JSON.parse(readFileSync(`${image}manifest.json`, 'utf8'));
 const INSTRUCTIONS = 150_000_000;
 
 /** Runs in node and in the page: boots and hashes. @param {any} web @param {any} setup */
-async function hashOf(web, { memory, cmdline, files, instructions }) {
+async function hashOf(web, { memory, cmdline, files, instructions, compile }) {
   const vm = new web.Vm(memory, 'x86-64-v2', cmdline, true, 0);
+  vm.setCompile(compile);
   for (const { role, bytes } of files) vm.load(role, bytes);
   vm.boot();
   vm.runInstructions(instructions);
@@ -32,10 +33,10 @@ test('node, Chromium and the native runner agree on the state of a booting Linux
   web.initSync({ module: readFileSync(`${root}www/pkg/tabvisor_web_bg.wasm`) });
   const files = wanted.map(({ role, path }) => ({ role, bytes: readFileSync(image + path) }));
   const cpu = process.cpuUsage();
-  const inNode = await hashOf(web, { ...setup, files });
+  const inNode = await hashOf(web, { ...setup, files, compile: false });
   const { user } = process.cpuUsage(cpu);
   t.diagnostic(`node: ${(INSTRUCTIONS / user).toFixed(0)} MIPS of CPU time while booting`);
-  assert.equal(await hashOf(web, { ...setup, files }), inNode, 'a second run in node');
+  assert.equal(await hashOf(web, { ...setup, files, compile: true }), inNode, 'compiled in node');
 
   const visitor = await visit(t);
   const inChromium = await visitor.page.evaluate(
@@ -48,11 +49,11 @@ test('node, Chromium and the native runner agree on the state of a booting Linux
         files.push({ role, bytes: new Uint8Array(await response.arrayBuffer()) });
       }
       const run = new Function(`return ${code}`)();
-      return run(web, { ...setup, files });
+      return run(web, { ...setup, files, compile: true });
     },
     { setup, wanted, code: hashOf.toString() },
   );
-  assert.equal(inChromium, inNode, 'Chromium');
+  assert.equal(inChromium, inNode, 'compiled in Chromium');
 
   const runner = spawnSync('cargo', [
     'xtask', 'run', 'linux64', '--mem', String(manifest.memory), '--deterministic',

@@ -66,6 +66,7 @@ impl Host {
         ];
         let imported = Object::new();
         Reflect::set(&imported, &"memory".into(), &wasm_bindgen::memory()).ok()?;
+        Reflect::set(&imported, &"table".into(), &table).ok()?;
         for (name, place) in functions {
             Reflect::set(&imported, &name.into(), table.get(place as u32).ok()?.as_ref()).ok()?;
         }

@@ -301,6 +301,9 @@ pub struct Cpu {
     pub code_granules: Vec<u64>,
     /// Pages whose decoded code was overwritten.
     pub stale_code: Vec<u32>,
+    /// The compiled region that was left last, and the linear address of its page.
+    pub(crate) compiled_region: u32,
+    pub(crate) compiled_base: u64,
     /// What an instruction raised that compiled code called.
     pub(crate) compiled_fault: Option<Fault>,
     /// The board, while a run lasts.
@@ -393,6 +396,8 @@ impl Cpu {
             ram: ram.clone(),
             code_granules: alloc::vec![0; pages],
             stale_code: Vec::new(),
+            compiled_region: 0,
+            compiled_base: 0,
             compiled_fault: None,
             board: BoardSlot::default(),
             stats: Stats::default(),

@@ -42,19 +42,24 @@ pub fn key(pa: u64, mode: u8) -> u64 {
     pa << 8 | u64::from(mode)
 }
 
-/// Where a jump to a linear address led the last time.
+/// Where a jump to a linear address led the last time. Compiled code looks here, too (`jit/chain.rs`).
 #[derive(Clone, Copy)]
-struct Jump {
+#[repr(C)]
+pub struct Jump {
     /// Linear address, mode and privilege ([`CodeCache::jump_key`]).
-    key: u64,
+    pub key: u64,
     /// [`crate::cpu::tlb::Tlb::generation`] at that time.
-    generation: u64,
+    pub generation: u64,
     /// The block's head record.
-    head: u32,
+    pub head: u32,
+    /// The function in which the block is compiled; 0: none.
+    pub function: u32,
+    /// The function's entry for it.
+    pub entry: u32,
 }
 
 /// Entries of the jump cache.
-const JUMPS: usize = 4096;
+pub const JUMPS: usize = 4096;
 
 /// All decoded code.
 pub struct CodeCache {
@@ -90,7 +95,7 @@ fn bucket(key: u64) -> usize {
 }
 
 /// A key that no jump has: not canonical, no such mode.
-const NO_JUMP: Jump = Jump { key: 0x5555 << 48, generation: 0, head: 0 };
+const NO_JUMP: Jump = Jump { key: 0x5555 << 48, generation: 0, head: 0, function: 0, entry: 0 };
 
 impl CodeCache {
     /// Key of a linear address in the jump cache. The bits above a canonical address are copies
@@ -108,7 +113,8 @@ impl CodeCache {
     /// Remembers where a jump led.
     #[inline(always)]
     pub fn set_jump(&mut self, key: u64, generation: u64, head: u32) {
-        self.jumps[Self::slot(key)] = Jump { key, generation, head };
+        let (function, entry) = self.compiled_as(head).unwrap_or((0, 0));
+        self.jumps[Self::slot(key)] = Jump { key, generation, head, function, entry };
     }
     #[inline(always)]
     fn slot(key: u64) -> usize {
@@ -124,11 +130,15 @@ impl CodeCache {
     pub fn arena(&self) -> *const Insn {
         self.insns.as_ptr()
     }
+    /// Where the jump cache lies, which never moves.
+    pub fn jumps(&self) -> *const Jump {
+        self.jumps.as_ptr()
+    }
     /// Is the block with this head record compiled?
     pub fn compiled(&self, head: u32) -> bool {
         self.compiled_as(head).is_some()
     }
-    /// The region and the entry in which the block with this head record is compiled.
+    /// The function, and its entry, in which the block with this head record is compiled.
     pub fn compiled_as(&self, head: u32) -> Option<(u32, u32)> {
         self.insns.get(head as usize).and_then(Insn::compiled)
     }

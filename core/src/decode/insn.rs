@@ -158,15 +158,16 @@ impl Insn {
     pub fn block_price(&self) -> u64 {
         self.imm
     }
-    /// The region and the entry in which the block this is the head of is compiled.
+    /// The function, and its entry, in which the block this is the head of is compiled.
     #[inline(always)]
     pub fn compiled(&self) -> Option<(u32, u32)> {
         (self.imm & COMPILED != 0).then_some(((self.imm >> 8) as u32, (self.imm >> 40 & 0xffff) as u32))
     }
     /// See [`Insn::compiled`].
     pub fn set_compiled(&mut self, to: Option<(u32, u32)>) {
-        let as_ = to.map_or(0, |(region, entry)| COMPILED | u64::from(region) << 8 | u64::from(entry & 0xffff) << 40);
-        self.imm = self.block_count() | as_;
+        let place =
+            |(function, entry): (u32, u32)| COMPILED | u64::from(function) << 8 | u64::from(entry & 0xffff) << 40;
+        self.imm = self.block_count() | to.map_or(0, place);
     }
     /// Bytes of code of the block this is the head or the leave record of.
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! Where in memory generated code finds things: addresses that stay the same as long as the CPU lives.
 
 use crate::cpu::{Cpu, segment::Segment, tlb::Tlb};
+use crate::decode::cache::CodeCache;
 use crate::decode::insn::Insn;
 use core::mem::offset_of;
 
@@ -18,6 +19,13 @@ pub struct Layout {
     pub left: u32,
     pub floor: u32,
     pub tlb_ctx: u32,
+    pub cpl: u32,
+    pub compiled_region: u32,
+    pub compiled_base: u32,
+    /// The TLB's generation number.
+    pub generation: u32,
+    /// The jump cache.
+    pub jumps: u32,
     /// The TLB's entries for loads, those of all contexts.
     pub tlb_read: u32,
     /// The TLB's entries for stores.
@@ -28,8 +36,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of a CPU and the arena its instructions lie in; neither may move as long as code made from this lives.
-    pub fn new(cpu: &Cpu, insns: *const Insn) -> Self {
+    /// Of a CPU and its code cache; neither may move as long as code made from this lives.
+    pub fn new(cpu: &Cpu, code: &CodeCache) -> Self {
         let base = core::ptr::from_ref(cpu).addr() as u32;
         let field = |offset: usize| base.wrapping_add(offset as u32);
         let table = |entries: *const crate::cpu::tlb::Entry| entries.addr() as u32;
@@ -44,11 +52,16 @@ impl Layout {
             left: field(offset_of!(Cpu, left)),
             floor: field(offset_of!(Cpu, floor)),
             tlb_ctx: field(offset_of!(Cpu, tlb_ctx)),
+            cpl: field(offset_of!(Cpu, cpl)),
+            compiled_region: field(offset_of!(Cpu, compiled_region)),
+            compiled_base: field(offset_of!(Cpu, compiled_base)),
+            generation: field(offset_of!(Cpu, tlb) + offset_of!(Tlb, generation)),
+            jumps: code.jumps().addr() as u32,
             tlb_read: table(tlb.read.as_ptr()),
             tlb_write: table(tlb.write.as_ptr()),
             regs: field(offset_of!(Cpu, regs)),
             segments: field(offset_of!(Cpu, seg)),
-            insns: insns.addr() as u32,
+            insns: code.arena().addr() as u32,
         }
     }
     /// A register slot.

@@ -6,6 +6,7 @@
 //! what they do (`ir.rs`), which `lower.rs` and `steps.rs` write down; `shape.rs` nests loops and branches.
 
 mod build;
+mod chain;
 pub mod helpers;
 mod ir;
 pub mod layout;
@@ -30,7 +31,7 @@ use region::Exit;
 pub trait CodeHost {
     /// Compiles a module (`module.rs`); a number for its function, `None` if that is not possible.
     fn install(&mut self, module: &[u8]) -> Option<u32>;
-    /// Calls a function with the number of an entry; returns that of an exit.
+    /// Calls a function with the number of an entry; returns that of an exit of the region it ended in.
     fn call(&mut self, cpu: &mut Cpu, function: u32, entry: u32) -> u32;
     /// The function is not needed any more.
     fn remove(&mut self, function: u32);
@@ -39,7 +40,11 @@ pub trait CodeHost {
 /// Instructions the interpreter runs until a sample is taken of where it is.
 const INTERVAL: u64 = 4096;
 /// Samples of a page until the block of the last one is compiled.
-const HOT: u16 = 16;
+const HOT: u16 = 64;
+/// Samples of a page that has been rewritten again and again.
+const COLD: u16 = 1 << 14;
+/// Bytes of modules kept; their machine code is a few times as large. Beyond that everything is dropped.
+const MAX_BYTES: u64 = 24 << 20;
 /// Instructions after which a region is left although nothing has happened, so that the host may swap in better code.
 const STRETCH: u64 = 1 << 20;
 
@@ -47,8 +52,14 @@ const STRETCH: u64 = 1 << 20;
 struct Installed {
     function: u32,
     page: u64,
+    bytes: u64,
     exits: Vec<Exit>,
-    insns: u64,
+}
+
+/// How often a page was seen, and how often it has to be.
+struct Samples {
+    seen: u16,
+    hot: u16,
 }
 
 /// Figures for people.
@@ -73,10 +84,14 @@ pub struct Jit {
     host: Box<dyn CodeHost>,
     layout: Layout,
     regions: Vec<Option<Installed>>,
-    /// Samples by guest-physical page.
-    samples: BTreeMap<u64, u16>,
+    /// Bytes of the modules of all regions.
+    bytes: u64,
+    /// By guest-physical page.
+    samples: BTreeMap<u64, Samples>,
     /// Samples that make a page hot.
     hot: u16,
+    /// Instructions the interpreter may run until a sample is taken of where it is.
+    pub(crate) until_sample: u64,
     /// Figures.
     pub stats: Stats,
 }
@@ -86,10 +101,12 @@ impl Jit {
     pub fn new(host: Box<dyn CodeHost>, cpu: &Cpu, code: &CodeCache) -> Self {
         Self {
             host,
-            layout: Layout::new(cpu, code.arena()),
+            layout: Layout::new(cpu, code),
             regions: Vec::new(),
+            bytes: 0,
             samples: BTreeMap::new(),
             hot: HOT,
+            until_sample: INTERVAL,
             stats: Stats::default(),
         }
     }
@@ -97,50 +114,51 @@ impl Jit {
     /// Compiles pages after this many samples; 0: compiles everything before it is run (tests).
     pub fn set_hot(&mut self, samples: u16) {
         self.hot = samples;
+        self.until_sample = self.interval();
     }
 
-    /// Instructions the interpreter runs until a sample is taken of where it is.
-    pub fn interval(&self) -> u64 {
+    fn interval(&self) -> u64 {
         if self.hot == 0 { 0 } else { INTERVAL }
     }
 
     /// The interpreter was seen in front of the block with this head record, at guest-physical address `pa`.
     pub fn sample(&mut self, code: &mut CodeCache, pa: u64, mode: u8, head: u32) {
+        self.until_sample = self.interval();
         let page = pa >> crate::mem::PAGE_SHIFT;
-        let samples = self.samples.entry(page).or_default();
-        *samples += 1;
-        if *samples < self.hot || code.compiled(head) {
+        let samples = self.samples.entry(page).or_insert(Samples { seen: 0, hot: self.hot });
+        samples.seen += 1;
+        if samples.seen < samples.hot || code.compiled(head) {
             return;
         }
-        *samples = 0;
-        let Some(region) = region::compile(code, &self.layout, pa, mode, head) else { return };
+        samples.seen = 0;
+        let n = self.regions.len() as u32;
+        let Some(region) = region::compile(code, &self.layout, n, pa, mode, head) else { return };
         let Some(function) = self.host.install(&region.module) else { return };
         self.stats.regions += 1;
         self.stats.insns += region.insns as u64;
-        self.stats.bytes += region.module.len() as u64;
-        let n = self.regions.len() as u32;
-        for (entry, &head) in (0..).zip(&region.entries) {
-            code.set_compiled(head, Some((n, entry)));
+        let bytes = region.module.len() as u64;
+        self.stats.bytes += bytes;
+        self.bytes += bytes;
+        for &(head, entry) in &region.entries {
+            code.set_compiled(head, Some((function, entry)));
         }
-        let (exits, insns) = (region.exits, region.insns as u64);
-        self.regions.push(Some(Installed { function, page, exits, insns }));
+        self.regions.push(Some(Installed { function, page, bytes, exits: region.exits }));
     }
 
     /// Runs the compiled block with this head record, which is at RIP, and what follows. `false`: the budget is too
     /// small for it, or its first instruction has to be interpreted.
-    pub fn run(&mut self, cpu: &mut Cpu, code: &CodeCache, head: u32) -> bool {
-        let Some((region, entry)) = code.compiled_as(head) else { return false };
-        let Some(region) = self.regions.get(region as usize).and_then(Option::as_ref) else { return false };
-        if cpu.left < region.insns {
-            return false;
-        }
-        cpu.floor = cpu.left.saturating_sub(STRETCH.max(region.insns));
-        let (base, before) = (cpu.rip & !0xfff, cpu.left);
+    pub fn run(&mut self, cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> bool {
+        let Some((function, entry)) = code.compiled_as(head) else { return false };
+        // Next time compiled code finds the way by itself.
+        code.set_jump(cpu.jump_key(), cpu.tlb.generation, head);
+        cpu.floor = cpu.left.saturating_sub(STRETCH);
+        let before = cpu.left;
         self.stats.entered += 1;
-        let exit = self.host.call(cpu, region.function, entry);
-        if let Some(exit) = (exit as usize).checked_sub(1).and_then(|n| region.exits.get(n)) {
+        let exit = self.host.call(cpu, function, entry) as usize;
+        let region = self.regions.get(cpu.compiled_region as usize).and_then(Option::as_ref);
+        if let Some(exit) = region.and_then(|region| region.exits.get(exit.wrapping_sub(1))) {
             self.stats.stopped += 1;
-            cpu.rip = cpu.rip_mask(base.wrapping_add(exit.off as i64 as u64));
+            cpu.rip = cpu.rip_mask(cpu.compiled_base.wrapping_add(exit.off as i64 as u64));
             cpu.left += u64::from(exit.rest);
         }
         if let Some(fault) = cpu.compiled_fault.take() {
@@ -153,12 +171,24 @@ impl Jit {
         cpu.left < before
     }
 
+    /// Is there so much code that all of it should be dropped?
+    pub fn full(&self) -> bool {
+        self.bytes > MAX_BYTES
+    }
+
     /// The blocks of a page are gone.
     pub fn drop_page(&mut self, page: u32) {
+        let page = u64::from(page);
+        let mut lost = false;
         for slot in &mut self.regions {
-            if let Some(region) = slot.take_if(|r| r.page == u64::from(page)) {
+            if let Some(region) = slot.take_if(|r| r.page == page) {
                 self.host.remove(region.function);
+                self.bytes -= region.bytes;
+                lost = true;
             }
+        }
+        if let Some(samples) = self.samples.get_mut(&page).filter(|_| lost) {
+            samples.hot = samples.hot.saturating_mul(2).min(COLD);
         }
     }
 
@@ -167,6 +197,7 @@ impl Jit {
         for region in self.regions.drain(..).flatten() {
             self.host.remove(region.function);
         }
+        self.bytes = 0;
         self.samples.clear();
     }
 }

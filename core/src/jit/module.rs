@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use wasm_encoder::{
     CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, MemoryType, Module,
-    TypeSection, ValType,
+    RefType, TableType, TypeSection, ValType,
 };
 
 /// The functions every module imports, by number. `helpers.rs` has what they do.
@@ -24,6 +24,9 @@ pub mod import {
     pub const NAMES: [&str; COUNT as usize] = ["fill", "plain", "image", "mul_hi_u", "mul_hi_s"];
 }
 
+/// The type of a region's function.
+pub const REGION_TYPE: u32 = 0;
+
 /// A module whose function "r" takes the number of an entry and returns that of an exit.
 pub fn module(locals: &[ValType], body: &[u8]) -> Vec<u8> {
     use ValType::{I32, I64};
@@ -37,12 +40,14 @@ pub fn module(locals: &[ValType], body: &[u8]) -> Vec<u8> {
     let mut imports = ImportSection::new();
     let memory = MemoryType { minimum: 1, maximum: None, memory64: false, shared: false, page_size_log2: None };
     imports.import("t", "memory", EntityType::Memory(memory));
+    let table = TableType { element_type: RefType::FUNCREF, table64: false, minimum: 0, maximum: None, shared: false };
+    imports.import("t", "table", EntityType::Table(table));
     for (name, ty) in import::NAMES.into_iter().zip([1, 4, 2, 3, 3]) {
         imports.import("t", name, EntityType::Function(ty));
     }
 
     let mut functions = FunctionSection::new();
-    functions.function(0);
+    functions.function(REGION_TYPE);
     let mut exports = ExportSection::new();
     exports.export("r", ExportKind::Func, import::COUNT);
 

@@ -5,6 +5,7 @@
 //! which it stopped.
 
 use super::build::{Builder, Flags, Raw};
+use super::chain;
 use super::ir::{Node, Val};
 use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY, ENTRY_AT, EXIT, LEFT, Locals, STATE};
@@ -38,8 +39,8 @@ pub struct Exit {
 pub struct Region {
     /// The module.
     pub module: Vec<u8>,
-    /// The head records of the blocks it may be entered at, in the order of their numbers.
-    pub entries: Vec<u32>,
+    /// The head records of the blocks it may be entered at, with the numbers of these entries.
+    pub entries: Vec<(u32, u32)>,
     /// Its exits; the first has number 1.
     pub exits: Vec<Exit>,
     /// Instructions in it.
@@ -54,6 +55,8 @@ struct Block {
     at: i64,
     /// Its bytes.
     bytes: i64,
+    /// Is it the first, or where a call comes back to?
+    entry: bool,
     insns: Vec<Insn>,
 }
 
@@ -67,6 +70,10 @@ impl Block {
         // Branches of 16 bits cut RIP.
         (fixed && (last.size != Size::B2 || !bits32)).then(|| self.at + last.imm as i64)
     }
+    /// Does it end with a call?
+    fn calls(&self) -> bool {
+        self.insns.last().is_some_and(|i| hot::op(i.op) == Some(isa::Op::Call))
+    }
     /// May it go on behind its end?
     fn falls_through(&self) -> bool {
         let last = self.insns.last().and_then(|i| hot::op(i.op));
@@ -74,8 +81,8 @@ impl Block {
     }
 }
 
-/// Compiles what the block with this head record, at physical address `pa`, leads to within its page.
-pub fn compile(code: &CodeCache, layout: &Layout, pa: u64, mode: u8, head: u32) -> Option<Region> {
+/// Compiles what the block with this head record, at physical address `pa`, leads to within its page, as region `number`.
+pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8, head: u32) -> Option<Region> {
     if mode & key::FLAT == 0 || mode & key::CODE == key::CODE16 {
         return None;
     }
@@ -90,7 +97,8 @@ pub fn compile(code: &CodeCache, layout: &Layout, pa: u64, mode: u8, head: u32) 
             b.target(!long).into_iter().chain(through).filter_map(find).collect()
         })
         .collect();
-    let shapes = shape(&next, &[0]);
+    let entries: Vec<u32> = (0..).zip(&blocks).filter(|(_, b)| b.entry).map(|(n, _)| n).collect();
+    let shapes = shape(&next, &entries);
     let mut locals = Locals::default();
     // Instructions that are called spill what is written anywhere: the second time it is known what that is.
     loop {
@@ -116,8 +124,9 @@ pub fn compile(code: &CodeCache, layout: &Layout, pa: u64, mode: u8, head: u32) 
             continue;
         }
         let insns = blocks.iter().map(|b| b.insns.len()).sum();
-        let code = around(&locals, layout, &body);
-        return Some(Region { module: module::module(locals.types(), &code), entries: vec![head], exits, insns });
+        let code = around(&locals, layout, number, mode, &body);
+        let entries = entries.into_iter().map(|n| (blocks[n as usize].head, n)).collect();
+        return Some(Region { module: module::module(locals.types(), &code), entries, exits, insns });
     }
 }
 
@@ -126,13 +135,17 @@ fn discover(code: &CodeCache, pa: u64, mode: u8, head: u32) -> Option<Vec<Block>
     let page = pa & !(PAGE_SIZE - 1);
     let bits32 = mode & key::CODE != key::CODE64;
     let mut found: Vec<Block> = Vec::new();
-    let mut todo = vec![(pa - page) as i64];
+    let mut todo = vec![((pa - page) as i64, true)];
     let mut total = 0;
     let mut at = 0;
     while at < todo.len() {
-        let off = todo[at];
+        let (off, entry) = todo[at];
         at += 1;
-        if !(0..PAGE_SIZE as i64).contains(&off) || found.iter().any(|b| b.at == off) {
+        if !(0..PAGE_SIZE as i64).contains(&off) {
+            continue;
+        }
+        if let Some(known) = found.iter_mut().find(|b| b.at == off) {
+            known.entry |= entry;
             continue;
         }
         let Some(block) = code.find(cache::key(page + off as u64, mode)) else { continue };
@@ -146,11 +159,11 @@ fn discover(code: &CodeCache, pa: u64, mode: u8, head: u32) -> Option<Vec<Block>
         }
         let first = block.head as usize + 1;
         let insns = code.insns().range(first, first + count as usize).to_vec();
-        let block = Block { head: block.head, at: off, bytes: bytes as i64, insns };
-        if block.falls_through() {
-            todo.push(off + bytes as i64);
+        let block = Block { head: block.head, at: off, bytes: bytes as i64, entry, insns };
+        if block.falls_through() || block.calls() {
+            todo.push((off + bytes as i64, block.calls()));
         }
-        todo.extend(block.target(bits32));
+        todo.extend(block.target(bits32).map(|to| (to, false)));
         found.push(block);
     }
     found.first().is_some_and(|b| b.head == head).then_some(found)
@@ -183,7 +196,7 @@ struct Function<'a> {
 }
 
 /// The prologue, the body, and the code that leaves.
-fn around(locals: &Locals, layout: &Layout, body: &[u8]) -> Vec<u8> {
+fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &[u8]) -> Vec<u8> {
     let mut code = Vec::new();
     let mut out = InstructionSink::new(&mut code);
     load_state(&mut out, locals, layout);
@@ -197,6 +210,9 @@ fn around(locals: &Locals, layout: &Layout, body: &[u8]) -> Vec<u8> {
     out.end();
     store_state(&mut out, locals, layout);
     out.i32_const(0).local_get(LEFT).i32_const(0).i64_load(at(layout.floor)).i64_add().i64_store(at(layout.left));
+    chain::go_on(&mut out, layout, mode);
+    out.i32_const(0).i32_const(number as i32).i32_store(at(layout.compiled_region));
+    out.i32_const(0).local_get(BASE).i64_store(at(layout.compiled_base));
     out.local_get(EXIT).end();
     code
 }
@@ -312,7 +328,7 @@ impl Function<'_> {
     fn flags_before(&self, block: u32) -> Flags {
         let mut same = None;
         // Entries are entered with any flags.
-        if block == 0 {
+        if self.blocks[block as usize].entry {
             return Flags::Told;
         }
         for (from, _) in self.next.iter().enumerate().filter(|(_, to)| to.contains(&block)) {
@@ -331,7 +347,7 @@ impl Function<'_> {
         let count = block.insns.len();
         // A budget that covers every block once covers all up to the next block that asks: loops do, and entries.
         let head = self.labels.iter().any(|l| matches!(l, Label::Blocks(b) if b.contains(&n)));
-        if head || n == 0 {
+        if head || block.entry {
             let exit = exit(&mut self.exits, block.at, 0);
             let total = self.total;
             self.out().local_get(LEFT).i64_const(total).i64_lt_s().if_(BlockType::Empty);

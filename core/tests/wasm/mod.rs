@@ -10,7 +10,10 @@ use tabvisor_core::cpu::Cpu;
 use tabvisor_core::decode::insn::Insn;
 use tabvisor_core::jit::{CodeHost, helpers};
 use tabvisor_core::size::Size;
-use wasmi::{Caller, Engine, Instance, Linker, Memory, MemoryType, Module, Store, TypedFunc};
+use wasmi::{
+    Caller, Engine, Instance, Linker, Memory, MemoryType, Module, Nullable, Ref, RefType, Store, Table, TableType,
+    TypedFunc,
+};
 
 /// What addresses in the memory are counted from is a multiple of this.
 const ALIGN: usize = 1 << 32;
@@ -145,6 +148,7 @@ pub struct Wasmi {
     engine: Engine,
     linker: Linker<()>,
     store: Store<()>,
+    table: Table,
     functions: Vec<Option<TypedFunc<u32, u32>>>,
 }
 
@@ -159,6 +163,10 @@ impl Wasmi {
         map(at.cast(), SPACE, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_FIXED, Some(shared().fd));
         let mut linker = Linker::new(&engine);
         linker.define("t", "memory", memory).expect("a new name");
+        // Place 0 is no function's.
+        let table = Table::new(&mut store, TableType::new(RefType::Func, 1, None), Ref::Func(Nullable::Null));
+        let table = table.expect("one place");
+        linker.define("t", "table", table).expect("a new name");
         // SAFETY: generated code gives the CPU's own address, and those of instructions.
         let cpu = |address: u32| unsafe { &mut *pointer::<Cpu>(address) };
         let fill = move |_: Caller<'_, ()>, at: u32, la: u64, how: u32| -> u32 {
@@ -179,7 +187,7 @@ impl Wasmi {
         linker.func_wrap("t", "image", image).expect("a new name");
         linker.func_wrap("t", "mul_hi_u", |a: u64, b: u64| helpers::mul_hi(a, b, false)).expect("a new name");
         linker.func_wrap("t", "mul_hi_s", |a: u64, b: u64| helpers::mul_hi(a, b, true)).expect("a new name");
-        Self { engine, linker, store, functions: Vec::new() }
+        Self { engine, linker, store, table, functions: vec![None] }
     }
 }
 
@@ -193,8 +201,10 @@ impl CodeHost for Wasmi {
             }
         };
         let instance: Instance = self.linker.instantiate_and_start(&mut self.store, &module).expect("it links");
-        self.functions.push(Some(instance.get_typed_func(&self.store, "r").expect("it exports r")));
-        Some(self.functions.len() as u32 - 1)
+        let function = instance.get_func(&self.store, "r").expect("it exports r");
+        let place = self.table.grow(&mut self.store, 1, Ref::Func(Nullable::Val(function))).expect("there is room");
+        self.functions.push(Some(function.typed(&self.store).expect("it has the type of a region")));
+        Some(place as u32)
     }
     fn call(&mut self, _: &mut Cpu, function: u32, entry: u32) -> u32 {
         let f = self.functions[function as usize].expect("it is installed");
