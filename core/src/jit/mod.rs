@@ -2,11 +2,14 @@
 //! runs ([`crate::emit::Emit`]). A host ([`CodeHost`]) turns modules into functions; without one, the interpreter runs
 //! everything.
 //!
-//! `region.rs` finds the blocks and writes their function; `build.rs` runs the semantics of an instruction and keeps
+//! `blocks.rs` finds the blocks and `region.rs` writes their function (`frame.rs` what is around it, `chain.rs` the way to
+//! the next); `build.rs` runs the semantics of an instruction and keeps
 //! what they do (`ir.rs`), which `lower.rs` and `steps.rs` write down; `shape.rs` nests loops and branches.
 
+mod blocks;
 mod build;
 mod chain;
+mod frame;
 pub mod helpers;
 mod ir;
 pub mod layout;

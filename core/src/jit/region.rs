@@ -4,27 +4,23 @@
 //! them back. What it returns says where: 0, RIP is stored; else the number of an [`Exit`], an instruction in front of
 //! which it stopped.
 
+use super::blocks::{Block, discover};
 use super::build::{Builder, Flags, Raw};
-use super::chain;
+use super::frame::{around, load_state, store_state, told};
 use super::ir::{Node, Val};
 use super::layout::Layout;
-use super::locals::{BASE, CONTEXT, ENTRY, ENTRY_AT, EXIT, LEFT, Locals, STATE};
+use super::locals::{BASE, ENTRY_AT, EXIT, LEFT, Locals, STATE};
 use super::lower::Lower;
 use super::module::{self, import};
 use super::shape::{Shape, shape};
 use super::steps::{self, Way, at};
 use crate::cpu::mode::key;
-use crate::decode::cache::{self, CodeCache};
-use crate::decode::insn::{Insn, opnd, slot};
+use crate::decode::cache::CodeCache;
+use crate::decode::insn::slot;
 use crate::isa::{self, Compile, hot};
-use crate::mem::PAGE_SIZE;
-use crate::size::Size;
 use alloc::vec;
 use alloc::vec::Vec;
 use wasm_encoder::{BlockType, InstructionSink};
-
-/// Most instructions in a region: compilers' time grows faster than their number.
-const MAX_INSNS: usize = 300;
 
 /// A place in front of an instruction where a region may be left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,40 +41,6 @@ pub struct Region {
     pub exits: Vec<Exit>,
     /// Instructions in it.
     pub insns: usize,
-}
-
-/// A block of the region.
-struct Block {
-    /// Its head record.
-    head: u32,
-    /// Where it begins in the page.
-    at: i64,
-    /// Its bytes.
-    bytes: i64,
-    /// Is it the first, or where a call comes back to?
-    entry: bool,
-    insns: Vec<Insn>,
-}
-
-impl Block {
-    /// Where the branch at its end leads, from the beginning of the page, if that is fixed.
-    fn target(&self, bits32: bool) -> Option<i64> {
-        let last = self.insns.last()?;
-        let op = hot::op(last.op)?;
-        let fixed = matches!(op, isa::Op::Jcc | isa::Op::Jcxz | isa::Op::Loop)
-            || matches!(op, isa::Op::Jmp | isa::Op::Call) && last.a == opnd::IMM;
-        // Branches of 16 bits cut RIP.
-        (fixed && (last.size != Size::B2 || !bits32)).then(|| self.at + last.imm as i64)
-    }
-    /// Does it end with a call?
-    fn calls(&self) -> bool {
-        self.insns.last().is_some_and(|i| hot::op(i.op) == Some(isa::Op::Call))
-    }
-    /// May it go on behind its end?
-    fn falls_through(&self) -> bool {
-        let last = self.insns.last().and_then(|i| hot::op(i.op));
-        !matches!(last, Some(isa::Op::Jmp | isa::Op::Call | isa::Op::Ret))
-    }
 }
 
 /// Compiles what the block with this head record, at physical address `pa`, leads to within its page, as region `number`.
@@ -130,45 +92,6 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
     }
 }
 
-/// The blocks that can be reached from the first within its page, as far as they are decoded.
-fn discover(code: &CodeCache, pa: u64, mode: u8, head: u32) -> Option<Vec<Block>> {
-    let page = pa & !(PAGE_SIZE - 1);
-    let bits32 = mode & key::CODE != key::CODE64;
-    let mut found: Vec<Block> = Vec::new();
-    let mut todo = vec![((pa - page) as i64, true)];
-    let mut total = 0;
-    let mut at = 0;
-    while at < todo.len() {
-        let (off, entry) = todo[at];
-        at += 1;
-        if !(0..PAGE_SIZE as i64).contains(&off) {
-            continue;
-        }
-        if let Some(known) = found.iter_mut().find(|b| b.at == off) {
-            known.entry |= entry;
-            continue;
-        }
-        let Some(block) = code.find(cache::key(page + off as u64, mode)) else { continue };
-        if block.second != 0 {
-            continue;
-        }
-        let (count, bytes) = code.extent(block.head);
-        total += count as usize;
-        if total > MAX_INSNS && !found.is_empty() {
-            break;
-        }
-        let first = block.head as usize + 1;
-        let insns = code.insns().range(first, first + count as usize).to_vec();
-        let block = Block { head: block.head, at: off, bytes: bytes as i64, entry, insns };
-        if block.falls_through() || block.calls() {
-            todo.push((off + bytes as i64, block.calls()));
-        }
-        todo.extend(block.target(bits32).map(|to| (to, false)));
-        found.push(block);
-    }
-    found.first().is_some_and(|b| b.head == head).then_some(found)
-}
-
 /// A label that jumps can name.
 enum Label {
     /// What follows it, or repeats, is these blocks.
@@ -193,73 +116,6 @@ struct Function<'a> {
     total: i64,
     /// Is there an instruction that is called?
     called: bool,
-}
-
-/// The prologue, the body, and the code that leaves.
-fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &[u8]) -> Vec<u8> {
-    let mut code = Vec::new();
-    let mut out = InstructionSink::new(&mut code);
-    load_state(&mut out, locals, layout);
-    out.i32_const(0).i64_load(at(layout.rip)).i64_const(!(PAGE_SIZE as i64 - 1)).i64_and().local_set(BASE);
-    out.i32_const(0).i64_load(at(layout.left)).i32_const(0).i64_load(at(layout.floor)).i64_sub().local_set(LEFT);
-    out.i32_const(0).i32_load(at(layout.tlb_ctx)).i32_const(4).i32_shl().local_set(CONTEXT);
-    out.local_get(ENTRY).local_set(STATE);
-    out.block(BlockType::Empty);
-    code.extend_from_slice(body);
-    let mut out = InstructionSink::new(&mut code);
-    out.end();
-    store_state(&mut out, locals, layout);
-    out.i32_const(0).local_get(LEFT).i32_const(0).i64_load(at(layout.floor)).i64_add().i64_store(at(layout.left));
-    chain::go_on(&mut out, layout, mode);
-    out.i32_const(0).i32_const(number as i32).i32_store(at(layout.compiled_region));
-    out.i32_const(0).local_get(BASE).i64_store(at(layout.compiled_base));
-    out.local_get(EXIT).end();
-    code
-}
-
-/// Puts the CPU state into the locals.
-fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout) {
-    for (r, local) in locals.gprs() {
-        out.i32_const(0).i64_load(at(layout.gpr(r))).local_set(local);
-    }
-    for (s, local) in locals.segment_bases() {
-        out.i32_const(0).i64_load(at(layout.segment_base(s))).local_set(local);
-    }
-    if let Some([a, b, r, op]) = locals.flags() {
-        for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
-            out.i32_const(0).i64_load(at(place)).local_set(local);
-        }
-        // In the CPU they are sign-extended: of 8 bytes.
-        out.i32_const(0).i64_load8_u(at(layout.flag_op)).i64_const(told(0, Size::B8)).i64_or().local_set(op);
-    }
-}
-
-/// Puts back what is written.
-fn store_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout) {
-    for (r, local) in locals.gprs() {
-        if locals.written >> r & 1 != 0 {
-            out.i32_const(0).local_get(local).i64_store(at(layout.gpr(r)));
-        }
-    }
-    if let (true, Some([a, b, r, op])) = (locals.flags_written, locals.flags()) {
-        for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
-            // 64 - 8 * size
-            let shift = |out: &mut InstructionSink<'_>| {
-                out.i64_const(64).local_get(op).i64_const(4).i64_shr_u().i64_const(3).i64_shl().i64_sub();
-            };
-            out.i32_const(0).local_get(local);
-            shift(out);
-            out.i64_shl();
-            shift(out);
-            out.i64_shr_s().i64_store(at(place));
-        }
-        out.i32_const(0).local_get(op).i64_const(15).i64_and().i64_store8(at(layout.flag_op));
-    }
-}
-
-/// What the local of the flags' operation holds.
-fn told(op: u8, size: Size) -> i64 {
-    i64::from(op) | (size as i64) << 4
 }
 
 impl Function<'_> {
@@ -415,13 +271,13 @@ impl Function<'_> {
         let rest = block.insns.len() - k;
         let f = match isa::compile(op) {
             Compile::Emit(f) => f,
-            Compile::Call if !i.repeated() => return self.call(block, k, before),
+            Compile::Call if !i.repeated() => return self.call(block, k),
             _ => return None,
         };
         let mut b = Builder::new(self.locals, self.long, block.at);
         b.begin(before);
         if f(&mut b, i).is_err() || b.failed {
-            return if isa::ends(op) || i.repeated() { None } else { self.call(block, k, before) };
+            return if isa::ends(op) || i.repeated() { None } else { self.call(block, k) };
         }
         let flags = b.raw_flags();
         let Builder { values, steps, jump, regs, .. } = b;
@@ -509,7 +365,7 @@ impl Function<'_> {
     }
 
     /// Calls the interpreter's function for an instruction that is not compiled.
-    fn call(&mut self, block: &Block, k: usize, before: Flags) -> Option<(Flags, bool)> {
+    fn call(&mut self, block: &Block, k: usize) -> Option<(Flags, bool)> {
         self.called = true;
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
@@ -531,7 +387,6 @@ impl Function<'_> {
         out.if_(BlockType::Empty);
         out.i32_const(exit_after).i32_const(exit_before).local_get(ENTRY_AT).i32_const(2).i32_eq().select();
         out.local_set(EXIT).br(self.labels.len() as u32 + 1).end();
-        let _ = before;
         Some((Flags::Told, false))
     }
 }

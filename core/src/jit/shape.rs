@@ -142,3 +142,95 @@ fn components(next: &[Vec<u32>], nodes: &[u32], cut: &[u32], place: &mut [u32]) 
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A walk over a graph, as the code of its shape would make it.
+    struct Walk<'a> {
+        next: &'a [Vec<u32>],
+        random: u64,
+        /// The block that has to come now.
+        expected: u32,
+        state: u32,
+        steps: u32,
+    }
+
+    impl Walk<'_> {
+        fn random(&mut self, below: usize) -> usize {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            (self.random % below as u64) as usize
+        }
+
+        /// Jumps to a block: how many labels out.
+        fn go(&mut self, to: u32, labels: &[Vec<u32>]) -> usize {
+            let depth = labels.iter().rev().position(|l| l.contains(&to)).expect("a label");
+            if labels[labels.len() - 1 - depth].len() > 1 {
+                self.state = to;
+            }
+            depth
+        }
+
+        /// Runs code; how many labels out it jumps, nothing when the walk is over.
+        fn run(&mut self, shapes: &[Shape], labels: &mut Vec<Vec<u32>>) -> Option<usize> {
+            for shape in shapes {
+                let out = match shape {
+                    Shape::Block(n) => {
+                        assert_eq!(*n, self.expected);
+                        self.steps += 1;
+                        let next = &self.next[*n as usize];
+                        if next.is_empty() || self.steps == 200 {
+                            return None;
+                        }
+                        self.expected = next[self.random(next.len())];
+                        self.go(self.expected, labels)
+                    }
+                    Shape::Dispatch(_) => self.go(self.state, labels),
+                    Shape::Ahead { heads, body } => {
+                        labels.push(heads.clone());
+                        let out = self.run(body, labels)?;
+                        labels.pop();
+                        out
+                    }
+                    Shape::Loop { heads, body } => loop {
+                        labels.push(heads.clone());
+                        let out = self.run(body, labels)?;
+                        labels.pop();
+                        if out > 0 {
+                            break out;
+                        }
+                    },
+                };
+                // A jump to the label of `Ahead` goes on behind it.
+                match (shape, out) {
+                    (Shape::Ahead { .. }, 0) => {}
+                    (Shape::Block(_) | Shape::Dispatch(_), depth) => return Some(depth),
+                    (_, depth) => return Some(depth - 1),
+                }
+            }
+            panic!("code that falls out of its shape");
+        }
+    }
+
+    #[test]
+    fn walks_over_any_graph_stay_on_its_edges() {
+        let mut random = Walk { next: &[], random: 0x9e37_79b9_7f4a_7c15, expected: 0, state: 0, steps: 0 };
+        for _ in 0..3000 {
+            let blocks = 1 + random.random(12);
+            let next: Vec<Vec<u32>> =
+                (0..blocks).map(|_| (0..random.random(4)).map(|_| random.random(blocks) as u32).collect()).collect();
+            let mut entries: Vec<u32> = (0..1 + random.random(3)).map(|_| random.random(blocks) as u32).collect();
+            entries.sort_unstable();
+            entries.dedup();
+            let shapes = shape(&next, &entries);
+            for &entry in &entries {
+                let random = random.random(usize::MAX) as u64 | 1;
+                let mut walk = Walk { next: &next, random, expected: entry, state: entry, steps: 0 };
+                walk.run(&shapes, &mut Vec::new());
+            }
+        }
+    }
+}

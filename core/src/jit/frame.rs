@@ -1,0 +1,77 @@
+//! What is around a region's body: the state comes from memory into locals, and goes back.
+
+use super::chain;
+use super::layout::Layout;
+use super::locals::{BASE, CONTEXT, ENTRY, EXIT, LEFT, Locals, STATE};
+use super::steps::at;
+use crate::mem::PAGE_SIZE;
+use crate::size::Size;
+use alloc::vec::Vec;
+use wasm_encoder::{BlockType, InstructionSink};
+
+/// The prologue, the body, and the code that leaves.
+pub fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &[u8]) -> Vec<u8> {
+    let mut code = Vec::new();
+    let mut out = InstructionSink::new(&mut code);
+    load_state(&mut out, locals, layout);
+    out.i32_const(0).i64_load(at(layout.rip)).i64_const(!(PAGE_SIZE as i64 - 1)).i64_and().local_set(BASE);
+    out.i32_const(0).i64_load(at(layout.left)).i32_const(0).i64_load(at(layout.floor)).i64_sub().local_set(LEFT);
+    out.i32_const(0).i32_load(at(layout.tlb_ctx)).i32_const(4).i32_shl().local_set(CONTEXT);
+    out.local_get(ENTRY).local_set(STATE);
+    out.block(BlockType::Empty);
+    code.extend_from_slice(body);
+    let mut out = InstructionSink::new(&mut code);
+    out.end();
+    store_state(&mut out, locals, layout);
+    out.i32_const(0).local_get(LEFT).i32_const(0).i64_load(at(layout.floor)).i64_add().i64_store(at(layout.left));
+    chain::go_on(&mut out, layout, mode);
+    out.i32_const(0).i32_const(number as i32).i32_store(at(layout.compiled_region));
+    out.i32_const(0).local_get(BASE).i64_store(at(layout.compiled_base));
+    out.local_get(EXIT).end();
+    code
+}
+
+/// Puts the CPU state into the locals.
+pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout) {
+    for (r, local) in locals.gprs() {
+        out.i32_const(0).i64_load(at(layout.gpr(r))).local_set(local);
+    }
+    for (s, local) in locals.segment_bases() {
+        out.i32_const(0).i64_load(at(layout.segment_base(s))).local_set(local);
+    }
+    if let Some([a, b, r, op]) = locals.flags() {
+        for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
+            out.i32_const(0).i64_load(at(place)).local_set(local);
+        }
+        // In the CPU they are sign-extended: of 8 bytes.
+        out.i32_const(0).i64_load8_u(at(layout.flag_op)).i64_const(told(0, Size::B8)).i64_or().local_set(op);
+    }
+}
+
+/// Puts back what is written.
+pub fn store_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout) {
+    for (r, local) in locals.gprs() {
+        if locals.written >> r & 1 != 0 {
+            out.i32_const(0).local_get(local).i64_store(at(layout.gpr(r)));
+        }
+    }
+    if let (true, Some([a, b, r, op])) = (locals.flags_written, locals.flags()) {
+        for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
+            // 64 - 8 * size
+            let shift = |out: &mut InstructionSink<'_>| {
+                out.i64_const(64).local_get(op).i64_const(4).i64_shr_u().i64_const(3).i64_shl().i64_sub();
+            };
+            out.i32_const(0).local_get(local);
+            shift(out);
+            out.i64_shl();
+            shift(out);
+            out.i64_shr_s().i64_store(at(place));
+        }
+        out.i32_const(0).local_get(op).i64_const(15).i64_and().i64_store8(at(layout.flag_op));
+    }
+}
+
+/// What the local of the flags' operation holds.
+pub fn told(op: u8, size: Size) -> i64 {
+    i64::from(op) | (size as i64) << 4
+}
