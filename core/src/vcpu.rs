@@ -371,7 +371,7 @@ fn short(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) 
     let (count, _) = code.extent(head);
     if let Some(jit) = jit {
         if code.compiled(head) {
-            return if jit.run(cpu, code, head) { None } else { part(cpu, code, head, count) };
+            return if jit.run(cpu, code, head) { None } else { part(cpu, code, head) };
         }
         if cpu.left >= count {
             // It is time for a sample. A fault here is the outer loop's.
@@ -382,10 +382,12 @@ fn short(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) 
                 }
             }
             // With no time between samples nothing else is interpreted.
-            return if jit.until_sample > 0 || code.compiled(head) { None } else { part(cpu, code, head, count) };
+            return if jit.until_sample > 0 || code.compiled(head) { None } else { part(cpu, code, head) };
         }
+    } else if cpu.left >= count {
+        return None;
     }
-    part(cpu, code, head, count - 1)
+    part(cpu, code, head)
 }
 
 /// Lets the block that is left through this record know that it led to `head`, for next time.
@@ -398,17 +400,17 @@ fn tie(cpu: &Cpu, code: &mut CodeCache, leave: usize, head: u32) {
     code.tie(leave, side, if same_page && within { head } else { link::NEVER });
 }
 
-/// Runs what the budget covers of the block with this head record, `most` instructions at most, and stops there.
+/// Runs what the budget covers of the block with this head record, and stops there.
 #[cold]
 #[inline(never)]
-fn part(cpu: &mut Cpu, code: &CodeCache, head: u32, most: u64) -> Option<Insn> {
+fn part(cpu: &mut Cpu, code: &CodeCache, head: u32) -> Option<Insn> {
     let first = head as usize + 1;
     let (count, bytes) = code.extent(head);
-    if cpu.left == 0 || most < count && cpu.left > most {
-        // Either way the outer loop knows what to do.
+    let n = cpu.left.min(count) as usize;
+    if n == 0 {
+        // The outer loop knows what to do.
         return None;
     }
-    let n = cpu.left.min(count) as usize;
     let end = if n as u64 == count { bytes as u16 } else { code.insns().get(first + n)?.off };
     let mut insns = [NOTHING; MAX_BLOCK + 2];
     insns[0] = Insn::head(n, end);

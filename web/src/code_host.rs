@@ -5,7 +5,6 @@ use js_sys::{Object, Reflect, Uint8Array, WebAssembly};
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::decode::insn::Insn;
 use tabvisor_core::jit::{CodeHost, helpers};
-use tabvisor_core::size::Size;
 use wasm_bindgen::{JsCast, JsValue};
 
 /// What generated code exports: takes the number of an entry, returns that of an exit.
@@ -27,13 +26,7 @@ fn cpu<'a>(at: u32) -> &'a mut Cpu {
 }
 
 extern "C" fn fill(at: u32, la: u64, how: u32) -> u32 {
-    let size = match how & 0xff {
-        1 => Size::B1,
-        2 => Size::B2,
-        4 => Size::B4,
-        _ => Size::B8,
-    };
-    helpers::fill(cpu(at), la, size, how >> 8 != 0).unwrap_or(0) as u32
+    helpers::fill(cpu(at), la, how)
 }
 
 extern "C" fn plain(at: u32, insn: u32) -> u32 {

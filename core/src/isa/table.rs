@@ -1,7 +1,7 @@
 //! The instruction set: one line per mnemonic says which function is its meaning.
 //!
-//! `emit` functions are generic over [`Emit`](crate::emit::Emit): the interpreter runs them,
-//! the JIT compiles them; `vector` ones are, too, but not compiled yet. `plain` functions work on the CPU directly. `last` ones (plain) and
+//! `emit` functions are generic over [`Emit`](crate::emit::Emit): the interpreter runs them, the JIT compiles them;
+//! `vector` ones are, too, but not compiled yet. `plain` functions work on the CPU directly. `last` ones (plain) and
 //! `jump` ones (emit) end a block, because they may change RIP, the mode, IF or the board.
 
 use super::operand::Any;
@@ -9,20 +9,14 @@ use super::*;
 use crate::jit::{Builder, Leave};
 
 macro_rules! handler {
-    (emit $f:path) => {
-        |cpu: &mut Cpu, i: &Insn| $f(cpu, Any(i))
-    };
-    (vector $f:path) => {
-        |cpu: &mut Cpu, i: &Insn| $f(cpu, Any(i))
-    };
-    (jump $f:path) => {
-        |cpu: &mut Cpu, i: &Insn| $f(cpu, Any(i))
-    };
     (plain $f:path) => {
         $f
     };
     (last $f:path) => {
         $f
+    };
+    ($generic:ident $f:path) => {
+        |cpu: &mut Cpu, i: &Insn| $f(cpu, Any(i))
     };
 }
 macro_rules! compile {

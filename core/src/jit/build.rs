@@ -5,9 +5,9 @@
 //! locals hold the state before it, and leaving the region there is exact.
 
 use super::ir::{Node, Val, Values};
-use super::locals::Locals;
+use super::locals::{Locals, told};
 use crate::cpu::Vector;
-use crate::decode::insn::{Insn, slot};
+use crate::decode::insn::slot;
 use crate::emit::{Bin, Emit, Linear, Slot, Un, Unit};
 use crate::flags::FlagOp;
 use crate::size::Size;
@@ -94,8 +94,9 @@ pub enum Op {
 }
 
 impl<'a> Builder<'a> {
-    /// For instructions of a block that begins this far from the beginning of the region's page.
-    pub fn new(locals: &'a mut Locals, long: bool, block: i64) -> Self {
+    /// For an instruction of a block that begins this far from the beginning of the region's page.
+    pub fn new(locals: &'a mut Locals, long: bool, block: i64, before: Flags) -> Self {
+        locals.release();
         Self {
             values: Values::default(),
             steps: Vec::new(),
@@ -104,37 +105,12 @@ impl<'a> Builder<'a> {
             flags: [None; 3],
             flag_op: None,
             failed: false,
-            before: Flags::Told,
+            before,
             locals,
             long,
             block,
             depth: 0,
         }
-    }
-
-    /// For the next instruction.
-    pub fn begin(&mut self, before: Flags) {
-        self.values.clear();
-        self.steps.clear();
-        self.jump = None;
-        self.regs = [None; 16];
-        self.flags = [None; 3];
-        self.flag_op = None;
-        self.failed = false;
-        self.before = before;
-        self.depth = 0;
-        self.locals.release();
-    }
-
-    /// Where its temporary locals come from.
-    pub fn locals(&mut self) -> &mut Locals {
-        self.locals
-    }
-
-    /// The RIP of an instruction, or behind it.
-    pub fn rip(&mut self, i: &Insn, behind: bool) -> Val {
-        let off = self.block + i64::from(i.off) + if behind { i64::from(i.len) } else { 0 };
-        self.values.rip(off, self.width())
     }
 
     /// Bits of RIP.
@@ -205,17 +181,10 @@ impl<'a> Builder<'a> {
             Op::Is(op) => op,
         };
         // All have to be of one size. Small values may be taken for sign-extended ones of any.
-        let mut size = None;
-        for v in self.flags.iter().flatten() {
-            if let Node::Sx(s, _) = self.values.node(*v) {
-                if size.is_none_or(|other| other == s) {
-                    size = Some(s);
-                    continue;
-                }
-                size = None;
-                break;
-            }
-        }
+        let size = self.flags.iter().flatten().find_map(|&v| match self.values.node(v) {
+            Node::Sx(size, _) => Some(size),
+            _ => None,
+        });
         let fits = |size: Size| {
             self.flags.iter().flatten().all(|&v| match self.values.node(v) {
                 Node::Sx(s, _) => s == size,
@@ -241,29 +210,28 @@ impl<'a> Builder<'a> {
     /// `op | size << 4` of the flags as they are now.
     #[inline(never)]
     fn told(&mut self) -> ([Val; 3], Val) {
-        let of = |me: &mut Self, op: FlagOp, size: Size| me.values.imm(u64::from(op as u8 | (size as u8) << 4));
         match (self.raw_flags(), self.before) {
-            (Some((raw, told)), _) => {
+            (Some((raw, is)), _) => {
                 let zero = self.values.imm(0);
-                let told = match told {
+                let of = match is {
                     Raw::Told(v) => v,
-                    Raw::Is(op, size) => of(self, op, size),
+                    Raw::Is(op, size) => self.values.imm(told(op, size)),
                 };
-                (raw.map(|v| v.unwrap_or(zero)), told)
+                (raw.map(|v| v.unwrap_or(zero)), of)
             }
             (None, before) => {
                 let raw = [0, 1, 2].map(|n| {
                     let local = self.locals.flag(n);
                     self.values.local(local, 64)
                 });
-                let told = match before {
-                    Flags::Of(op, size) => of(self, op, size),
+                let of = match before {
+                    Flags::Of(op, size) => self.values.imm(told(op, size)),
                     Flags::Told => {
                         let local = self.locals.flag_op();
                         self.values.local(local, 8)
                     }
                 };
-                (raw, told)
+                (raw, of)
             }
         }
     }

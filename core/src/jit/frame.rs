@@ -9,6 +9,9 @@ use crate::size::Size;
 use alloc::vec::Vec;
 use wasm_encoder::{BlockType, InstructionSink};
 
+/// What `locals::told` adds to an operation: in the CPU the flags' values are sign-extended, so of 8 bytes.
+const EIGHT_BYTES: i64 = (Size::B8 as i64) << 4;
+
 /// The prologue, the body, and the code that leaves.
 pub fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &[u8]) -> Vec<u8> {
     let mut code = Vec::new();
@@ -43,8 +46,7 @@ pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layou
         for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
             out.i32_const(0).i64_load(at(place)).local_set(local);
         }
-        // In the CPU they are sign-extended: of 8 bytes.
-        out.i32_const(0).i64_load8_u(at(layout.flag_op)).i64_const(told(0, Size::B8)).i64_or().local_set(op);
+        out.i32_const(0).i64_load8_u(at(layout.flag_op)).i64_const(EIGHT_BYTES).i64_or().local_set(op);
     }
 }
 
@@ -69,9 +71,4 @@ pub fn store_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layo
         }
         out.i32_const(0).local_get(op).i64_const(15).i64_and().i64_store8(at(layout.flag_op));
     }
-}
-
-/// What the local of the flags' operation holds.
-pub fn told(op: u8, size: Size) -> i64 {
-    i64::from(op) | (size as i64) << 4
 }

@@ -41,11 +41,6 @@ pub struct Values {
 }
 
 impl Values {
-    /// For the next instruction.
-    pub fn clear(&mut self) {
-        self.nodes.clear();
-        self.bits.clear();
-    }
     /// Number of values.
     pub fn len(&self) -> usize {
         self.nodes.len()

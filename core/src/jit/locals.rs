@@ -1,7 +1,14 @@
 //! The local variables of a region's function: the CPU state it works on, and temporary ones.
 
+use crate::flags::FlagOp;
+use crate::size::Size;
 use alloc::vec::Vec;
 use wasm_encoder::ValType;
+
+/// What the local of the flags' operation holds: `op | size << 4`.
+pub fn told(op: FlagOp, size: Size) -> u64 {
+    u64::from(op as u8 | (size as u8) << 4)
+}
 
 /// The locals. Those of the CPU state exist once somebody asks for them.
 pub struct Locals {

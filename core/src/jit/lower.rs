@@ -2,8 +2,9 @@
 //! half, or as a condition: in each case with as few instructions as the other bits allow.
 
 use super::ir::{Node, Val, Values};
-use super::locals::{BASE, Locals};
+use super::locals::Locals;
 use super::module::import;
+use super::steps;
 use crate::emit::{Bin, Un};
 use crate::size::Size;
 use alloc::vec;
@@ -112,7 +113,10 @@ impl<'a> Lower<'a> {
                 self.out().local_get(local);
                 return;
             }
-            Node::Rip(off) => return self.rip(off),
+            Node::Rip(off) => {
+                let long = self.long;
+                return steps::rip(&mut self.out(), off, long);
+            }
             node => self.compute(v, node),
         }
         if self.uses[v.0 as usize] > 1 {
@@ -120,14 +124,6 @@ impl<'a> Lower<'a> {
             self.out().local_tee(local);
             self.kept[v.0 as usize] = Some(local);
             self.order.push(v);
-        }
-    }
-
-    fn rip(&mut self, off: i64) {
-        let long = self.long;
-        self.out().local_get(BASE).i64_const(off).i64_add();
-        if !long {
-            self.out().i32_wrap_i64().i64_extend_i32_u();
         }
     }
 

@@ -2,9 +2,9 @@
 //! runs ([`crate::emit::Emit`]). A host ([`CodeHost`]) turns modules into functions; without one, the interpreter runs
 //! everything.
 //!
-//! `blocks.rs` finds the blocks and `region.rs` writes their function (`frame.rs` what is around it, `chain.rs` the way to
-//! the next); `build.rs` runs the semantics of an instruction and keeps
-//! what they do (`ir.rs`), which `lower.rs` and `steps.rs` write down; `shape.rs` nests loops and branches.
+//! `blocks.rs` finds the blocks and `region.rs` writes their function (`frame.rs` what is around it, `chain.rs` the way
+//! to the next); `build.rs` runs the semantics of an instruction and keeps what they do (`ir.rs`), which `lower.rs` and
+//! `steps.rs` write down; `shape.rs` nests loops and branches.
 
 mod blocks;
 mod build;

@@ -6,10 +6,10 @@
 
 use super::blocks::{Block, discover};
 use super::build::{Builder, Flags, Raw};
-use super::frame::{around, load_state, store_state, told};
+use super::frame::{around, load_state, store_state};
 use super::ir::{Node, Val};
 use super::layout::Layout;
-use super::locals::{BASE, ENTRY_AT, EXIT, LEFT, Locals, STATE};
+use super::locals::{ENTRY_AT, EXIT, LEFT, Locals, STATE, told};
 use super::lower::Lower;
 use super::module::{self, import};
 use super::shape::{Shape, shape};
@@ -55,12 +55,13 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
     let next: Vec<Vec<u32>> = blocks
         .iter()
         .map(|b| {
-            let through = if b.falls_through() { Some(b.at + b.bytes) } else { None };
+            let through = b.falls_through().then_some(b.at + b.bytes);
             b.target(!long).into_iter().chain(through).filter_map(find).collect()
         })
         .collect();
     let entries: Vec<u32> = (0..).zip(&blocks).filter(|(_, b)| b.entry).map(|(n, _)| n).collect();
     let shapes = shape(&next, &entries);
+    let insns: usize = blocks.iter().map(|b| b.insns.len()).sum();
     let mut locals = Locals::default();
     // Instructions that are called spill what is written anywhere: the second time it is known what that is.
     loop {
@@ -76,7 +77,7 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
             labels: Vec::new(),
             exits: Vec::new(),
             flags: vec![None; blocks.len()],
-            total: blocks.iter().map(|b| b.insns.len() as i64).sum(),
+            total: insns as i64,
             called: false,
         };
         f.nest(&shapes);
@@ -85,7 +86,6 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
         if called && locals.sets() != known {
             continue;
         }
-        let insns = blocks.iter().map(|b| b.insns.len()).sum();
         let code = around(&locals, layout, number, mode, &body);
         let entries = entries.into_iter().map(|n| (blocks[n as usize].head, n)).collect();
         return Some(Region { module: module::module(locals.types(), &code), entries, exits, insns });
@@ -127,15 +127,11 @@ impl Function<'_> {
         for s in shapes {
             match s {
                 Shape::Block(n) => self.block(*n),
-                Shape::Ahead { heads, body } => {
-                    self.out().block(BlockType::Empty);
-                    self.labels.push(Label::Blocks(heads.clone()));
-                    self.nest(body);
-                    self.labels.pop();
-                    self.out().end();
-                }
-                Shape::Loop { heads, body } => {
-                    self.out().loop_(BlockType::Empty);
+                Shape::Ahead { heads, body } | Shape::Loop { heads, body } => {
+                    match s {
+                        Shape::Loop { .. } => self.out().loop_(BlockType::Empty),
+                        _ => self.out().block(BlockType::Empty),
+                    };
                     self.labels.push(Label::Blocks(heads.clone()));
                     self.nest(body);
                     self.labels.pop();
@@ -160,11 +156,6 @@ impl Function<'_> {
         found.expect("whatever a block leads to has a label around it")
     }
 
-    /// How many labels out the code is that leaves.
-    fn exit_label(&self) -> u32 {
-        self.labels.len() as u32
-    }
-
     /// Jumps to a block.
     fn go(&mut self, block: u32) {
         let (depth, several) = self.label(block);
@@ -174,10 +165,15 @@ impl Function<'_> {
         self.out().br(depth);
     }
 
-    /// Leaves in front of an instruction.
-    fn stop(&mut self, exit: i32) {
-        let label = self.exit_label();
-        self.out().i32_const(exit).local_set(EXIT).br(label);
+    /// The way out to an exit.
+    fn way(&self, exit: i32) -> Way {
+        Way { exit, label: self.labels.len() as u32 }
+    }
+
+    /// Leaves for an exit.
+    fn leave(&mut self, exit: i32) {
+        let way = self.way(exit);
+        steps::leave(&mut self.out(), way);
     }
 
     /// The flags at the beginning of a block.
@@ -208,7 +204,7 @@ impl Function<'_> {
             let total = self.total;
             self.out().local_get(LEFT).i64_const(total).i64_lt_s().if_(BlockType::Empty);
             self.labels.push(Label::Other);
-            self.stop(exit);
+            self.leave(exit);
             self.labels.pop();
             self.out().end();
         }
@@ -220,7 +216,7 @@ impl Function<'_> {
             let Some((after, ended)) = self.insn(block, k, flags) else {
                 // Not compiled, and not to be called: the interpreter's.
                 let exit = exit(&mut self.exits, block.at + i64::from(i.off), rest);
-                self.stop(exit);
+                self.leave(exit);
                 self.flags[n as usize] = Some(flags);
                 return;
             };
@@ -232,35 +228,22 @@ impl Function<'_> {
                 return;
             }
         }
-        self.leave_to(block.at + block.bytes);
+        self.go_to(block.at + block.bytes);
     }
 
     /// Goes on at a place that is fixed.
-    fn leave_to(&mut self, at: i64) {
+    fn go_to(&mut self, at: i64) {
         match self.places.iter().position(|&p| p == at) {
             Some(n) => self.go(n as u32),
             None => {
-                self.out().i32_const(0);
-                self.fixed_rip(at);
-                self.left();
+                let (long, place) = (self.long, steps::at(self.layout.rip));
+                let mut out = self.out();
+                out.i32_const(0);
+                steps::rip(&mut out, at, long);
+                out.i64_store(place);
+                self.leave(0);
             }
         }
-    }
-
-    fn fixed_rip(&mut self, off: i64) {
-        let long = self.long;
-        let mut out = self.out();
-        out.local_get(BASE).i64_const(off).i64_add();
-        if !long {
-            out.i32_wrap_i64().i64_extend_i32_u();
-        }
-    }
-
-    /// Leaves for the RIP on WebAssembly's stack, with an address of 0 under it.
-    fn left(&mut self) {
-        let label = self.exit_label();
-        let rip = self.layout.rip;
-        self.out().i64_store(at(rip)).i32_const(0).local_set(EXIT).br(label);
     }
 
     /// Compiles an instruction. Returns the flags behind it, and whether it went elsewhere; `None` if it can be neither
@@ -274,8 +257,7 @@ impl Function<'_> {
             Compile::Call if !i.repeated() => return self.call(block, k),
             _ => return None,
         };
-        let mut b = Builder::new(self.locals, self.long, block.at);
-        b.begin(before);
+        let mut b = Builder::new(self.locals, self.long, block.at, before);
         if f(&mut b, i).is_err() || b.failed {
             return if isa::ends(op) || i.repeated() { None } else { self.call(block, k) };
         }
@@ -315,7 +297,7 @@ impl Function<'_> {
         let roots =
             steps.iter().flat_map(steps::values).chain(commit.iter().map(|c| c.0)).chain(condition).chain(target);
         let exit = if steps.is_empty() { 0 } else { exit(&mut self.exits, block.at + i64::from(i.off), rest) };
-        let way = Way { exit, label: self.labels.len() as u32 };
+        let way = self.way(exit);
         let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout.cpu);
         steps::write(&mut lower, self.layout, &steps, way);
         // A branch may depend on what is committed now.
@@ -337,7 +319,7 @@ impl Function<'_> {
         if let Flags::Of(op, size) = after {
             if after != before {
                 let local = lower.locals.flag_op();
-                lower.out().i64_const(told(op as u8, size)).local_set(local);
+                lower.out().i64_const(told(op, size) as i64).local_set(local);
             }
         }
         let Some(jump) = jump else { return Some((after, false)) };
@@ -350,16 +332,13 @@ impl Function<'_> {
         }
         // Whoever comes behind is told what the flags are of.
         match fixed {
-            Some(off) => self.leave_to(off),
-            None => {
-                let label = self.exit_label();
-                self.out().i32_const(0).local_set(EXIT).br(label);
-            }
+            Some(off) => self.go_to(off),
+            None => self.leave(0),
         }
         if jump.when.is_some() {
             self.labels.pop();
             self.out().end();
-            self.leave_to(block.at + i64::from(i.off) + i64::from(i.len));
+            self.go_to(block.at + i64::from(i.off) + i64::from(i.len));
         }
         Some((after, true))
     }
@@ -375,10 +354,8 @@ impl Function<'_> {
         let mut out = InstructionSink::new(&mut self.body);
         store_state(&mut out, locals, layout);
         for (place, off) in [(layout.gpr(slot::BLOCK), block.at), (layout.rip, block.at + block.bytes)] {
-            out.i32_const(0).local_get(BASE).i64_const(off).i64_add();
-            if !self.long {
-                out.i32_wrap_i64().i64_extend_i32_u();
-            }
+            out.i32_const(0);
+            steps::rip(&mut out, off, self.long);
             out.i64_store(at(place));
         }
         let insn = layout.insn(block.head as usize + 1 + k);

@@ -1,19 +1,20 @@
 //! The steps of an instruction as WebAssembly: loads and stores through the TLB, and leaving the region.
 
 use super::build::Step;
+use super::helpers;
 use super::ir::{Node, Val};
 use super::layout::Layout;
-use super::locals::{CONTEXT, ENTRY_AT, EXIT, HOST};
+use super::locals::{BASE, CONTEXT, ENTRY_AT, EXIT, HOST};
 use super::lower::Lower;
 use super::module::import;
 use crate::mem::PAGE_SIZE;
 use crate::size::Size;
-use wasm_encoder::{BlockType, MemArg, MemArgTarget, ValType};
+use wasm_encoder::{BlockType, InstructionSink, MemArg, MemArgTarget, ValType};
 
 /// Where an instruction can leave its region.
 #[derive(Clone, Copy)]
 pub struct Way {
-    /// The exit in front of the instruction.
+    /// The exit in front of the instruction; 0: RIP is stored.
     pub exit: i32,
     /// How many labels out the code is that leaves.
     pub label: u32,
@@ -26,15 +27,13 @@ pub fn at(address: u32) -> MemArg {
 
 /// The values a step asks for.
 pub fn values(step: &Step) -> impl Iterator<Item = Val> + use<> {
-    let [a, b] = match *step {
-        // An address is used several times.
-        Step::Load { at, .. } | Step::Modify { at, .. } | Step::Canonical(at) => [Some(at), Some(at)],
-        Step::Store { at, v, .. } => return [Some(at), Some(at), Some(v)].into_iter().flatten(),
-        Step::Modified { v, .. } => [Some(v), None],
-        Step::If(c) => [Some(c), None],
-        Step::End | Step::Leave => [None, None],
+    let (a, b) = match *step {
+        Step::Load { at: v, .. } | Step::Modify { at: v, .. } => (Some(v), None),
+        Step::Canonical(v) | Step::Modified { v, .. } | Step::If(v) => (Some(v), None),
+        Step::Store { at, v, .. } => (Some(at), Some(v)),
+        Step::End | Step::Leave => (None, None),
     };
-    [a, b, None].into_iter().flatten()
+    a.into_iter().chain(b)
 }
 
 /// Writes steps, in order.
@@ -73,12 +72,12 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
                 way.label -= 1;
                 lower.leave(marks.pop().unwrap_or(0));
             }
-            Step::Leave => leave(lower, way),
+            Step::Leave => leave(&mut lower.out(), way),
             Step::Canonical(v) => {
                 let v = local(lower, v);
                 lower.out().local_get(v).i64_const(16).i64_shl().i64_const(16).i64_shr_s().local_get(v).i64_ne();
                 lower.out().if_(BlockType::Empty);
-                leave(lower, Way { label: way.label + 1, ..way });
+                leave(&mut lower.out(), Way { label: way.label + 1, ..way });
                 lower.out().end();
             }
         }
@@ -86,8 +85,16 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
 }
 
 /// Leaves the region.
-pub fn leave(lower: &mut Lower<'_>, way: Way) {
-    lower.out().i32_const(way.exit).local_set(EXIT).br(way.label);
+pub fn leave(out: &mut InstructionSink<'_>, way: Way) {
+    out.i32_const(way.exit).local_set(EXIT).br(way.label);
+}
+
+/// The RIP that is so far from the beginning of the region's page.
+pub fn rip(out: &mut InstructionSink<'_>, off: i64, long: bool) {
+    out.local_get(BASE).i64_const(off).i64_add();
+    if !long {
+        out.i32_wrap_i64().i64_extend_i32_u();
+    }
 }
 
 /// A local that holds the value.
@@ -102,7 +109,7 @@ fn local(lower: &mut Lower<'_>, v: Val) -> u32 {
 fn access(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, size: Size, write: bool) {
     let la = local(lower, la);
     let table = if write { layout.tlb_write } else { layout.tlb_read };
-    let how = size as i32 | i32::from(write) << 8;
+    let how = helpers::how(size, write);
     let mut out = lower.out();
     // 16 bytes for each page.
     out.local_get(la).i64_const(8).i64_shr_u().i32_wrap_i64().i32_const(0xfff0).i32_and();
@@ -112,7 +119,7 @@ fn access(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, size: Size,
     out.if_(BlockType::Result(ValType::I32));
     out.i32_const(layout.cpu as i32).local_get(la).i32_const(how).call(import::FILL);
     out.local_tee(ENTRY_AT).i32_eqz().if_(BlockType::Empty);
-    leave(lower, Way { label: way.label + 2, ..way });
+    leave(&mut lower.out(), Way { label: way.label + 2, ..way });
     let mut out = lower.out();
     out.end().local_get(ENTRY_AT).else_();
     out.local_get(la).local_get(ENTRY_AT).i64_load(at(table + 8)).i64_add().i32_wrap_i64().end();

@@ -9,7 +9,6 @@ use std::sync::{Mutex, OnceLock};
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::decode::insn::Insn;
 use tabvisor_core::jit::{CodeHost, helpers};
-use tabvisor_core::size::Size;
 use wasmi::{
     Caller, Engine, Instance, Linker, Memory, MemoryType, Module, Nullable, Ref, RefType, Store, Table, TableType,
     TypedFunc,
@@ -169,15 +168,7 @@ impl Wasmi {
         linker.define("t", "table", table).expect("a new name");
         // SAFETY: generated code gives the CPU's own address, and those of instructions.
         let cpu = |address: u32| unsafe { &mut *pointer::<Cpu>(address) };
-        let fill = move |_: Caller<'_, ()>, at: u32, la: u64, how: u32| -> u32 {
-            let size = match how & 0xff {
-                1 => Size::B1,
-                2 => Size::B2,
-                4 => Size::B4,
-                _ => Size::B8,
-            };
-            helpers::fill(cpu(at), la, size, how >> 8 != 0).unwrap_or(0) as u32
-        };
+        let fill = move |_: Caller<'_, ()>, at: u32, la: u64, how: u32| helpers::fill(cpu(at), la, how);
         // SAFETY: as above.
         let plain = move |_: Caller<'_, ()>, at: u32, i: u32| helpers::plain(cpu(at), unsafe { &*pointer::<Insn>(i) });
         let image =
