@@ -14,6 +14,7 @@ pub mod float;
 pub mod interp;
 pub mod isa;
 pub mod jit;
+mod lookup;
 pub mod mem;
 #[cfg(feature = "profile")]
 pub mod profile;

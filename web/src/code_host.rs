@@ -3,6 +3,7 @@
 
 use js_sys::{Object, Reflect, Uint8Array, WebAssembly};
 use tabvisor_core::cpu::Cpu;
+use tabvisor_core::decode::cache::CodeCache;
 use tabvisor_core::decode::insn::Insn;
 use tabvisor_core::jit::{CodeHost, helpers};
 use wasm_bindgen::{JsCast, JsValue};
@@ -46,6 +47,11 @@ extern "C" fn mul_hi_s(a: u64, b: u64) -> u64 {
     helpers::mul_hi(a, b, true)
 }
 
+extern "C" fn follow(at: u32, code: u32) -> u64 {
+    // SAFETY: generated code gives the address of the code cache, to which whoever called it gave up its own reference.
+    helpers::follow(cpu(at), unsafe { &mut *(code as usize as *mut CodeCache) })
+}
+
 impl Host {
     /// `None` where code cannot be made at run time.
     pub fn new() -> Option<Self> {
@@ -56,6 +62,7 @@ impl Host {
             ("image", image as *const () as usize),
             ("mul_hi_u", mul_hi_u as *const () as usize),
             ("mul_hi_s", mul_hi_s as *const () as usize),
+            ("follow", follow as *const () as usize),
         ];
         let imported = Object::new();
         Reflect::set(&imported, &"memory".into(), &wasm_bindgen::memory()).ok()?;
@@ -87,7 +94,7 @@ impl CodeHost for Host {
         self.instantiate(module).ok()
     }
 
-    fn call(&mut self, _: &mut Cpu, function: u32, entry: u32) -> u32 {
+    fn call(&mut self, _: &mut Cpu, _: &mut CodeCache, function: u32, entry: u32) -> u32 {
         // SAFETY: in WebAssembly a function pointer is a place in the table; `install` put a function of this type
         // there.
         let f = unsafe { core::mem::transmute::<usize, Compiled>(function as usize) };

@@ -333,13 +333,26 @@ impl Cpu {
         Ok(Linear { at: seg.base.wrapping_add(off) & 0xffff_ffff, stack })
     }
 
+    /// The TLB context of fetches.
+    #[inline(always)]
+    fn fetch_ctx(&self) -> u32 {
+        (if self.cpl == 3 { ctx::USER } else { ctx::SUPER }) << tlb::CTX_SHIFT
+    }
+
+    /// The guest-physical page of the code at `la`, if the TLB knows it.
+    #[inline(always)]
+    pub(crate) fn known_fetch_page(&self, la: u64) -> Option<u64> {
+        let e = &self.tlb.exec[tlb::index(self.fetch_ctx(), la)];
+        tlb::hit(e, la, 1).then(|| la.wrapping_add(e.add) >> PAGE_SHIFT)
+    }
+
     /// The guest-physical page of a fetch at linear `la` through the TLB.
     ///
     /// # Errors
     /// #PF, #GP(0) for a non-canonical address.
     #[inline]
     pub(crate) fn fetch_page(&mut self, la: u64) -> Result<u64, Stop> {
-        let c = if self.cpl == 3 { ctx::USER } else { ctx::SUPER } << tlb::CTX_SHIFT;
+        let c = self.fetch_ctx();
         let e = &self.tlb.exec[tlb::index(c, la)];
         if tlb::hit(e, la, 1) {
             return Ok(la.wrapping_add(e.add));

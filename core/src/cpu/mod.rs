@@ -304,6 +304,8 @@ pub struct Cpu {
     /// The compiled region that was left last, and the linear address of its page.
     pub(crate) compiled_region: u32,
     pub(crate) compiled_base: u64,
+    /// Times that compiled regions went on to others by themselves.
+    pub(crate) hops: u64,
     /// What an instruction raised that compiled code called.
     pub(crate) compiled_fault: Option<Fault>,
     /// The board, while a run lasts.
@@ -398,6 +400,7 @@ impl Cpu {
             stale_code: Vec::new(),
             compiled_region: 0,
             compiled_base: 0,
+            hops: 0,
             compiled_fault: None,
             board: BoardSlot::default(),
             stats: Stats::default(),

@@ -68,8 +68,6 @@ pub struct Tlb {
     groups: [[Group; LEN / 64]; 3],
     /// Which GiBs (linear address >> 30) large pages were filled from; `None`: too many to list.
     large: Option<Vec<u64>>,
-    /// Counts what may have made a fetch lead elsewhere.
-    pub generation: u64,
 }
 
 /// What slot `i` holds while it has no translation: the tag of a page that is looked up in other slots only, so that
@@ -91,7 +89,6 @@ impl Default for Tlb {
             exec: table(),
             groups: [[Group::default(); LEN / 64]; 3],
             large: Some(Vec::new()),
-            generation: 0,
         }
     }
 }
@@ -172,13 +169,11 @@ impl Tlb {
     pub fn flush_all(&mut self) {
         self.drop_where(&ALL, |g| g.used, |_| true);
         self.large = Some(Vec::new());
-        self.generation = self.generation.wrapping_add(1);
     }
 
     /// Drops everything that is not global (MOV to CR3).
     pub fn flush_local(&mut self) {
         self.drop_where(&ALL, |g| g.used & !g.global, |_| true);
-        self.generation = self.generation.wrapping_add(1);
     }
 
     /// Drops the page of `la` in all contexts, and the whole large page it lies in (SDM 3A 4.10.4.1).
@@ -192,7 +187,6 @@ impl Tlb {
                 }
             }
         }
-        self.generation = self.generation.wrapping_add(1);
         // No page is larger than 1 GiB; flushing too much is allowed.
         if self.large.as_ref().is_none_or(|list| list.contains(&(la >> 30))) {
             self.drop_where(&ALL, |g| g.large, |e| (e.tag ^ la) >> 30 == 0);

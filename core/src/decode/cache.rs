@@ -4,6 +4,7 @@
 
 use super::cursor::Sealed;
 use super::insn::{Insn, link};
+use crate::cpu::Cpu;
 use crate::mem::PAGE_SHIFT;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -42,20 +43,17 @@ pub fn key(pa: u64, mode: u8) -> u64 {
     pa << 8 | u64::from(mode)
 }
 
-/// Where a jump to a linear address led the last time. Compiled code looks here, too (`jit/chain.rs`).
+/// Where a jump to a linear address led the last time; so it does again if the address still means the same page and the
+/// block still exists. Compiled code looks here, too (`jit/chain.rs`).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Jump {
     /// Linear address, mode and privilege ([`CodeCache::jump_key`]).
     pub key: u64,
-    /// [`crate::cpu::tlb::Tlb::generation`] at that time.
-    pub generation: u64,
+    /// Guest-physical page.
+    pub page: u32,
     /// The block's head record.
     pub head: u32,
-    /// The function in which the block is compiled; 0: none.
-    pub function: u32,
-    /// The function's entry for it.
-    pub entry: u32,
 }
 
 /// Entries of the jump cache.
@@ -95,7 +93,7 @@ fn bucket(key: u64) -> usize {
 }
 
 /// A key that no jump has: not canonical, no such mode.
-const NO_JUMP: Jump = Jump { key: 0x5555 << 48, generation: 0, head: 0, function: 0, entry: 0 };
+const NO_JUMP: Jump = Jump { key: 0x5555 << 48, page: 0, head: 0 };
 
 impl CodeCache {
     /// Key of a linear address in the jump cache. The bits above a canonical address are copies
@@ -104,17 +102,20 @@ impl CodeCache {
     pub fn jump_key(la: u64, mode: u8, cpl: u8) -> u64 {
         la ^ u64::from(mode | cpl << 4) << 48
     }
-    /// The head record of the block a jump with this key led to, if nothing has changed since.
+    /// The head record of the block at CS:RIP, if a jump there is known.
     #[inline(always)]
-    pub fn jump(&self, key: u64, generation: u64) -> Option<u32> {
+    pub fn jump(&self, cpu: &Cpu) -> Option<u32> {
+        let key = cpu.jump_key();
         let j = &self.jumps[Self::slot(key)];
-        (j.key == key && j.generation == generation).then_some(j.head)
+        if j.key != key || cpu.known_fetch_page(cpu.code_address()) != Some(u64::from(j.page)) {
+            return None;
+        }
+        self.insns.get(j.head as usize).is_some_and(|head| !head.is_dead()).then_some(j.head)
     }
-    /// Remembers where a jump led.
+    /// Remembers that a jump led to the block with this head record, at a guest-physical address.
     #[inline(always)]
-    pub fn set_jump(&mut self, key: u64, generation: u64, head: u32) {
-        let (function, entry) = self.compiled_as(head).unwrap_or((0, 0));
-        self.jumps[Self::slot(key)] = Jump { key, generation, head, function, entry };
+    pub fn set_jump(&mut self, key: u64, pa: u64, head: u32) {
+        self.jumps[Self::slot(key)] = Jump { key, page: (pa >> PAGE_SHIFT) as u32, head };
     }
     #[inline(always)]
     fn slot(key: u64) -> usize {
@@ -231,6 +232,7 @@ impl CodeCache {
         let block = &mut self.blocks[n as usize];
         block.key = u64::MAX;
         self.insns[block.leave as usize] = Insn::leave(0, link::NEVER);
+        self.insns[block.head as usize].kill();
     }
 
     /// Forgets everything; returns the pages that had code.
@@ -239,6 +241,7 @@ impl CodeCache {
         self.insns.truncate(1);
         self.blocks.clear();
         self.heads.fill(0);
+        self.jumps.fill(NO_JUMP);
         pages
     }
 }

@@ -161,13 +161,27 @@ impl Insn {
     /// The function, and its entry, in which the block this is the head of is compiled.
     #[inline(always)]
     pub fn compiled(&self) -> Option<(u32, u32)> {
-        (self.imm & COMPILED != 0).then_some(((self.imm >> 8) as u32, (self.imm >> 40 & 0xffff) as u32))
+        let entry = (self.imm >> place::ENTRY) as u32 & place::ENTRIES as u32;
+        (self.imm & COMPILED != 0).then_some(((self.imm >> place::FUNCTION) as u32, entry))
     }
     /// See [`Insn::compiled`].
     pub fn set_compiled(&mut self, to: Option<(u32, u32)>) {
-        let place =
-            |(function, entry): (u32, u32)| COMPILED | u64::from(function) << 8 | u64::from(entry & 0xffff) << 40;
-        self.imm = self.block_count() | to.map_or(0, place);
+        let place = |(function, entry): (u32, u32)| {
+            let entry = u64::from(entry & place::ENTRIES as u32);
+            COMPILED | u64::from(function) << place::FUNCTION | entry << place::ENTRY
+        };
+        if !self.is_dead() {
+            self.imm = self.block_count() | to.map_or(0, place);
+        }
+    }
+    /// The block this is the head of is gone: nobody begins it any more.
+    pub fn kill(&mut self) {
+        self.imm = DEAD;
+    }
+    /// Is it?
+    #[inline(always)]
+    pub fn is_dead(&self) -> bool {
+        self.imm == DEAD
     }
     /// Bytes of code of the block this is the head or the leave record of.
     #[inline(always)]
@@ -190,8 +204,21 @@ impl Insn {
     }
 }
 
-/// In a head record's `imm`: the block is compiled.
+/// Where a compiled block's head record has its place in generated code, as bits of `imm`.
+pub mod place {
+    /// The function: 32 bits.
+    pub const FUNCTION: i64 = 8;
+    /// Its entry.
+    pub const ENTRY: i64 = 40;
+    /// Mask of the entry's bits.
+    pub const ENTRIES: i32 = 0xffff;
+}
+
+/// In a head record's `imm`: the block is compiled. It is the sign.
 const COMPILED: u64 = 1 << 63;
+
+/// All of a dead head record's `imm`: no instructions, and a price that no budget covers.
+const DEAD: u64 = 1 << 62;
 
 /// [`Insn::op`] of a head record; it is never run.
 pub const HEAD: u16 = u16::MAX;

@@ -110,7 +110,7 @@ macro_rules! hot {
                 let through = cpu.rip_mask(cpu.regs[slot::BLOCK as usize].wrapping_add(end.block_bytes()));
                 let mut head = end.link(cpu.rip == through);
                 if head == link::NEVER {
-                    head = code.jump(cpu.jump_key(), cpu.tlb.generation).unwrap_or(link::UNKNOWN);
+                    head = code.jump(cpu).unwrap_or(link::UNKNOWN);
                 }
                 if head == link::UNKNOWN {
                     return Left::Unlinked(insns.place(leave));

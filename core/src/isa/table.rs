@@ -33,7 +33,7 @@ macro_rules! compile {
         Compile::Call
     };
     (last $f:path) => {
-        Compile::Never
+        Compile::Call
     };
 }
 macro_rules! ends {
@@ -553,8 +553,6 @@ pub enum Compile {
     Emit(fn(&mut Builder<'_>, &Insn) -> Result<(), Leave>),
     /// It calls the interpreter's function.
     Call,
-    /// It leaves it to the interpreter.
-    Never,
 }
 
 /// How the JIT deals with an operation.

@@ -1,34 +1,58 @@
 //! From one region to the next: whoever leaves for a RIP looks into the jump cache itself, and goes straight on if the
-//! block there is compiled. The cache's key has mode and privilege in it, and its generation number moves with every
-//! change of what addresses mean, so nothing else needs to be checked.
+//! block there is compiled. As in [`CodeCache::jump`], what it finds counts if the TLB still leads to the same page and
+//! the block still exists (a dead block's head record says that it is not compiled). What is not in the cache is looked
+//! up by `helpers::follow`.
 
 use super::layout::Layout;
-use super::locals::{ENTRY_AT, EXIT, LEFT};
-use super::module::REGION_TYPE;
+use super::locals::{ENTRY_AT, EXIT, HOST, LEFT};
+use super::module::{REGION_TYPE, import};
 use super::steps::at;
+use crate::cpu::mode::ctx;
+use crate::cpu::tlb::{CTX_SHIFT, Entry};
 use crate::decode::cache::{CodeCache, JUMPS, Jump};
+use crate::decode::insn::{Insn, place};
+use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use core::mem::offset_of;
-use wasm_encoder::{BlockType, InstructionSink};
+use wasm_encoder::{BlockType, InstructionSink, ValType};
 
-/// Goes on in the region that RIP leads to, if it is known. The state is in memory; LEFT is free.
+/// Goes on in the region that RIP leads to, if there is one. The state is in memory; LEFT is free.
 pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout, mode: u8) {
-    const SIZE: i32 = size_of::<Jump>() as i32;
-    let key = LEFT;
-    let field = |offset: usize| at(layout.jumps + offset as u32);
+    const { assert!(ctx::SUPER == 0 && ctx::USER == 1) };
+    let (key, jump, entry) = (LEFT, ENTRY_AT, HOST);
+    let in_jump = |offset: usize| at(layout.jumps + offset as u32);
+    let in_entry = |offset: usize| at(layout.tlb_exec + offset as u32);
+    let rip = |out: &mut InstructionSink<'_>| {
+        out.i32_const(0).i64_load(at(layout.rip));
+    };
     out.local_get(EXIT).i32_eqz().if_(BlockType::Empty);
+    out.block(BlockType::Result(ValType::I64)).block(BlockType::Empty);
     // `CodeCache::jump_key` and `CodeCache::slot`.
     out.i32_const(0).i64_load8_u(at(layout.cpl)).i64_const(52).i64_shl();
     out.i64_const(CodeCache::jump_key(0, mode, 0) as i64).i64_or();
-    out.i32_const(0).i64_load(at(layout.rip)).i64_xor().local_tee(key);
+    rip(out);
+    out.i64_xor().local_tee(key);
     out.local_get(key).i64_const(12).i64_shr_u().i64_xor().i32_wrap_i64();
-    out.i32_const(JUMPS as i32 - 1).i32_and().i32_const(SIZE).i32_mul().local_tee(ENTRY_AT);
-    out.i64_load(field(offset_of!(Jump, key))).local_get(key).i64_eq();
-    out.local_get(ENTRY_AT).i64_load(field(offset_of!(Jump, generation)));
-    out.i32_const(0).i64_load(at(layout.generation)).i64_eq().i32_and();
-    out.local_get(ENTRY_AT).i32_load(field(offset_of!(Jump, function))).i32_const(0).i32_ne().i32_and();
-    out.if_(BlockType::Empty);
-    out.local_get(ENTRY_AT).i32_load(field(offset_of!(Jump, entry)));
-    out.local_get(ENTRY_AT).i32_load(field(offset_of!(Jump, function)));
+    out.i32_const(JUMPS as i32 - 1).i32_and().i32_const(size_of::<Jump>() as i32).i32_mul().local_tee(jump);
+    out.i64_load(in_jump(offset_of!(Jump, key))).local_get(key).i64_ne().br_if(0);
+    // `Cpu::known_fetch_page`.
+    rip(out);
+    out.i64_const(i64::from(PAGE_SHIFT)).i64_shr_u().i32_wrap_i64().i32_const((1 << CTX_SHIFT) - 1).i32_and();
+    out.i32_const(0).i32_load8_u(at(layout.cpl)).i32_const(3).i32_eq().i32_const(CTX_SHIFT as i32).i32_shl();
+    out.i32_or().i32_const(size_of::<Entry>() as i32).i32_mul().local_set(entry);
+    rip(out);
+    out.local_get(entry).i64_load(in_entry(offset_of!(Entry, tag))).i64_sub();
+    out.i64_const(PAGE_SIZE as i64).i64_ge_u().br_if(0);
+    rip(out);
+    out.local_get(entry).i64_load(in_entry(offset_of!(Entry, add))).i64_add().i64_const(i64::from(PAGE_SHIFT));
+    out.i64_shr_u().local_get(jump).i64_load32_u(in_jump(offset_of!(Jump, page))).i64_ne().br_if(0);
+    // `Insn::compiled`.
+    out.local_get(jump).i32_load(in_jump(offset_of!(Jump, head))).i32_const(size_of::<Insn>() as i32).i32_mul();
+    out.i64_load(at(layout.insn(0) + offset_of!(Insn, imm) as u32)).br(1).end();
+    out.i32_const(layout.cpu as i32).i32_const(layout.code as i32).call(import::FOLLOW).end();
+    out.local_tee(key).i64_const(0).i64_lt_s().if_(BlockType::Empty);
+    out.i32_const(0).i32_const(0).i64_load(at(layout.hops)).i64_const(1).i64_add().i64_store(at(layout.hops));
+    out.local_get(key).i64_const(place::ENTRY).i64_shr_u().i32_wrap_i64().i32_const(place::ENTRIES).i32_and();
+    out.local_get(key).i64_const(place::FUNCTION).i64_shr_u().i32_wrap_i64();
     out.return_call_indirect(0, REGION_TYPE);
     out.end().end();
 }

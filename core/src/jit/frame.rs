@@ -21,17 +21,24 @@ pub fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &[u
     out.i32_const(0).i64_load(at(layout.left)).i32_const(0).i64_load(at(layout.floor)).i64_sub().local_set(LEFT);
     out.i32_const(0).i32_load(at(layout.tlb_ctx)).i32_const(4).i32_shl().local_set(CONTEXT);
     out.local_get(ENTRY).local_set(STATE);
-    out.block(BlockType::Empty);
+    // The outer one for whoever has stored the state already.
+    out.block(BlockType::Empty).block(BlockType::Empty);
     code.extend_from_slice(body);
     let mut out = InstructionSink::new(&mut code);
     out.end();
     store_state(&mut out, locals, layout);
-    out.i32_const(0).local_get(LEFT).i32_const(0).i64_load(at(layout.floor)).i64_add().i64_store(at(layout.left));
+    store_left(&mut out, layout);
+    out.end();
     chain::go_on(&mut out, layout, mode);
     out.i32_const(0).i32_const(number as i32).i32_store(at(layout.compiled_region));
     out.i32_const(0).local_get(BASE).i64_store(at(layout.compiled_base));
     out.local_get(EXIT).end();
     code
+}
+
+/// Puts back what is left of the budget.
+pub fn store_left(out: &mut InstructionSink<'_>, layout: &Layout) {
+    out.i32_const(0).local_get(LEFT).i32_const(0).i64_load(at(layout.floor)).i64_add().i64_store(at(layout.left));
 }
 
 /// Puts the CPU state into the locals.

@@ -1,10 +1,12 @@
 //! What generated code calls (`module::import`).
 
 use crate::cpu::{Cpu, Stop};
+use crate::decode::cache::CodeCache;
 use crate::decode::insn::Insn;
 use crate::emit::{Bin, Linear};
 use crate::flags::{self, FlagOp};
 use crate::isa::{HANDLERS, hot};
+use crate::lookup::lookup;
 use crate::mem::PAGE_SIZE;
 use crate::size::Size;
 
@@ -40,6 +42,15 @@ pub fn plain(cpu: &mut Cpu, i: &Insn) -> u32 {
             1
         }
         Err(Stop::Alone) => 1,
+    }
+}
+
+/// Where the block at RIP is compiled: `imm` of its head record, if there is one. Whatever is wrong with RIP is left to
+/// the run loop, which meets it again.
+pub fn follow(cpu: &mut Cpu, code: &mut CodeCache) -> u64 {
+    match lookup(cpu, code) {
+        Ok(Some(head)) => code.insns().get(head as usize).map_or(0, |head| head.imm),
+        _ => 0,
     }
 }
 

@@ -22,14 +22,17 @@ pub struct Layout {
     pub cpl: u32,
     pub compiled_region: u32,
     pub compiled_base: u32,
-    /// The TLB's generation number.
-    pub generation: u32,
+    pub hops: u32,
+    /// The code cache itself.
+    pub code: u32,
     /// The jump cache.
     pub jumps: u32,
     /// The TLB's entries for loads, those of all contexts.
     pub tlb_read: u32,
     /// The TLB's entries for stores.
     pub tlb_write: u32,
+    /// The TLB's entries for fetches.
+    pub tlb_exec: u32,
     regs: u32,
     segments: u32,
     insns: u32,
@@ -55,10 +58,12 @@ impl Layout {
             cpl: field(offset_of!(Cpu, cpl)),
             compiled_region: field(offset_of!(Cpu, compiled_region)),
             compiled_base: field(offset_of!(Cpu, compiled_base)),
-            generation: field(offset_of!(Cpu, tlb) + offset_of!(Tlb, generation)),
+            hops: field(offset_of!(Cpu, hops)),
+            code: core::ptr::from_ref(code).addr() as u32,
             jumps: code.jumps().addr() as u32,
             tlb_read: table(tlb.read.as_ptr()),
             tlb_write: table(tlb.write.as_ptr()),
+            tlb_exec: table(tlb.exec.as_ptr()),
             regs: field(offset_of!(Cpu, regs)),
             segments: field(offset_of!(Cpu, seg)),
             insns: code.arena().addr() as u32,

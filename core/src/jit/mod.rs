@@ -34,8 +34,9 @@ use region::Exit;
 pub trait CodeHost {
     /// Compiles a module (`module.rs`); a number for its function, `None` if that is not possible.
     fn install(&mut self, module: &[u8]) -> Option<u32>;
-    /// Calls a function with the number of an entry; returns that of an exit of the region it ended in.
-    fn call(&mut self, cpu: &mut Cpu, function: u32, entry: u32) -> u32;
+    /// Calls a function with the number of an entry; returns that of an exit of the region it ended in. Generated code
+    /// works on the CPU and the code cache, at the addresses it was made for.
+    fn call(&mut self, cpu: &mut Cpu, code: &mut CodeCache, function: u32, entry: u32) -> u32;
     /// The function is not needed any more.
     fn remove(&mut self, function: u32);
 }
@@ -76,6 +77,8 @@ pub struct Stats {
     pub bytes: u64,
     /// Times a region was entered from the interpreter.
     pub entered: u64,
+    /// Times one led to another.
+    pub hops: u64,
     /// Times one was left in front of an instruction.
     pub stopped: u64,
     /// Instructions run in them.
@@ -152,12 +155,10 @@ impl Jit {
     /// small for it, or its first instruction has to be interpreted.
     pub fn run(&mut self, cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> bool {
         let Some((function, entry)) = code.compiled_as(head) else { return false };
-        // Next time compiled code finds the way by itself.
-        code.set_jump(cpu.jump_key(), cpu.tlb.generation, head);
         cpu.floor = cpu.left.saturating_sub(STRETCH);
         let before = cpu.left;
         self.stats.entered += 1;
-        let exit = self.host.call(cpu, function, entry) as usize;
+        let exit = self.host.call(cpu, code, function, entry) as usize;
         let region = self.regions.get(cpu.compiled_region as usize).and_then(Option::as_ref);
         if let Some(exit) = region.and_then(|region| region.exits.get(exit.wrapping_sub(1))) {
             self.stats.stopped += 1;
@@ -171,6 +172,7 @@ impl Jit {
             cpu.deliver_fault(fault, rip);
         }
         self.stats.retired += before - cpu.left;
+        self.stats.hops = cpu.hops;
         cpu.left < before
     }
 

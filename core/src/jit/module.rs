@@ -18,10 +18,12 @@ pub mod import {
     pub const MUL_HI_U: u32 = 3;
     /// `(a, b: i64) -> i64`: high half of the signed product.
     pub const MUL_HI_S: u32 = 4;
+    /// `(cpu, code: i32) -> i64`: where the block at RIP is compiled, as in its head record; not negative: nowhere.
+    pub const FOLLOW: u32 = 5;
     /// How many.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 6;
     /// Their names, in module "t".
-    pub const NAMES: [&str; COUNT as usize] = ["fill", "plain", "image", "mul_hi_u", "mul_hi_s"];
+    pub const NAMES: [&str; COUNT as usize] = ["fill", "plain", "image", "mul_hi_u", "mul_hi_s", "follow"];
 }
 
 /// The type of a region's function.
@@ -36,13 +38,14 @@ pub fn module(locals: &[ValType], body: &[u8]) -> Vec<u8> {
     types.ty().function([I32, I64, I64, I64, I64], [I64]);
     types.ty().function([I64; 2], [I64]);
     types.ty().function([I32; 2], [I32]);
+    types.ty().function([I32; 2], [I64]);
 
     let mut imports = ImportSection::new();
     let memory = MemoryType { minimum: 1, maximum: None, memory64: false, shared: false, page_size_log2: None };
     imports.import("t", "memory", EntityType::Memory(memory));
     let table = TableType { element_type: RefType::FUNCREF, table64: false, minimum: 0, maximum: None, shared: false };
     imports.import("t", "table", EntityType::Table(table));
-    for (name, ty) in import::NAMES.into_iter().zip([1, 4, 2, 3, 3]) {
+    for (name, ty) in import::NAMES.into_iter().zip([1, 4, 2, 3, 3, 5]) {
         imports.import("t", name, EntityType::Function(ty));
     }
 

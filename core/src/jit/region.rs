@@ -6,7 +6,7 @@
 
 use super::blocks::{Block, discover};
 use super::build::{Builder, Flags, Raw};
-use super::frame::{around, load_state, store_state};
+use super::frame::{around, load_state, store_left, store_state};
 use super::ir::{Node, Val};
 use super::layout::Layout;
 use super::locals::{ENTRY_AT, EXIT, LEFT, Locals, STATE, told};
@@ -210,16 +210,10 @@ impl Function<'_> {
         }
         self.out().local_get(LEFT).i64_const(count as i64).i64_sub().local_set(LEFT);
         let mut flags = self.flags_before(n);
-        for (k, i) in block.insns.iter().enumerate() {
+        for k in 0..count {
             let rest = count - k;
             let last = rest == 1;
-            let Some((after, ended)) = self.insn(block, k, flags) else {
-                // Not compiled, and not to be called: the interpreter's.
-                let exit = exit(&mut self.exits, block.at + i64::from(i.off), rest);
-                self.leave(exit);
-                self.flags[n as usize] = Some(flags);
-                return;
-            };
+            let (after, ended) = self.insn(block, k, flags);
             flags = after;
             if last {
                 self.flags[n as usize] = Some(flags);
@@ -246,20 +240,20 @@ impl Function<'_> {
         }
     }
 
-    /// Compiles an instruction. Returns the flags behind it, and whether it went elsewhere; `None` if it can be neither
-    /// compiled nor called.
-    fn insn(&mut self, block: &Block, k: usize, before: Flags) -> Option<(Flags, bool)> {
+    /// Compiles an instruction. Returns the flags behind it, and whether it went elsewhere.
+    fn insn(&mut self, block: &Block, k: usize, before: Flags) -> (Flags, bool) {
         let i = &block.insns[k];
-        let op = hot::op(i.op)?;
         let rest = block.insns.len() - k;
-        let f = match isa::compile(op) {
-            Compile::Emit(f) => f,
-            Compile::Call if !i.repeated() => return self.call(block, k),
-            _ => return None,
+        let Some(op) = hot::op(i.op) else {
+            // No instruction at all: the interpreter's.
+            let exit = exit(&mut self.exits, block.at + i64::from(i.off), rest);
+            self.leave(exit);
+            return (before, true);
         };
+        let Compile::Emit(f) = isa::compile(op) else { return self.call(block, k) };
         let mut b = Builder::new(self.locals, self.long, block.at, before);
         if f(&mut b, i).is_err() || b.failed {
-            return if isa::ends(op) || i.repeated() { None } else { self.call(block, k) };
+            return self.call(block, k);
         }
         let flags = b.raw_flags();
         let Builder { values, steps, jump, regs, .. } = b;
@@ -322,7 +316,7 @@ impl Function<'_> {
                 lower.out().i64_const(told(op, size) as i64).local_set(local);
             }
         }
-        let Some(jump) = jump else { return Some((after, false)) };
+        let Some(jump) = jump else { return (after, false) };
         if jump.when.is_some() {
             if !commit.is_empty() {
                 self.out().local_get(ENTRY_AT);
@@ -340,16 +334,21 @@ impl Function<'_> {
             self.out().end();
             self.go_to(block.at + i64::from(i.off) + i64::from(i.len));
         }
-        Some((after, true))
+        (after, true)
     }
 
     /// Calls the interpreter's function for an instruction that is not compiled.
-    fn call(&mut self, block: &Block, k: usize) -> Option<(Flags, bool)> {
+    fn call(&mut self, block: &Block, k: usize) -> (Flags, bool) {
         self.called = true;
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
+        let ends = rest == 1 && (i.repeated() || hot::op(i.op).is_none_or(isa::ends));
         let exit_before = exit(&mut self.exits, block.at + i64::from(i.off), rest);
-        let exit_after = exit(&mut self.exits, block.at + i64::from(i.off) + i64::from(i.len), rest - 1);
+        let exit_after = if ends {
+            NOWHERE
+        } else {
+            exit(&mut self.exits, block.at + i64::from(i.off) + i64::from(i.len), rest - 1)
+        };
         let (layout, locals) = (self.layout, &*self.locals);
         let mut out = InstructionSink::new(&mut self.body);
         store_state(&mut out, locals, layout);
@@ -358,15 +357,29 @@ impl Function<'_> {
             steps::rip(&mut out, off, self.long);
             out.i64_store(at(place));
         }
+        if ends {
+            // It may read the clock.
+            store_left(&mut out, layout);
+        }
         let insn = layout.insn(block.head as usize + 1 + k);
         out.i32_const(layout.cpu as i32).i32_const(insn as i32).call(import::PLAIN).local_tee(ENTRY_AT);
-        load_state(&mut out, locals, layout);
+        // Out of the region, or behind the code there that stores the state.
+        let label = self.labels.len() as u32 + u32::from(ends);
+        if !ends {
+            load_state(&mut out, locals, layout);
+        }
         out.if_(BlockType::Empty);
         out.i32_const(exit_after).i32_const(exit_before).local_get(ENTRY_AT).i32_const(2).i32_eq().select();
-        out.local_set(EXIT).br(self.labels.len() as u32 + 1).end();
-        Some((Flags::Told, false))
+        out.local_set(EXIT).br(label + 1).end();
+        if ends {
+            out.i32_const(0).local_set(EXIT).br(label);
+        }
+        (Flags::Told, ends)
     }
 }
+
+/// What a region returns when RIP is stored, and nothing may be run before the run loop has looked at the events.
+pub const NOWHERE: i32 = -1;
 
 /// The number of the exit in front of an instruction.
 fn exit(exits: &mut Vec<Exit>, off: i64, rest: usize) -> i32 {

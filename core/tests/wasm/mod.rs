@@ -7,6 +7,7 @@ use dlmalloc::{Allocator, Dlmalloc};
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::{Mutex, OnceLock};
 use tabvisor_core::cpu::Cpu;
+use tabvisor_core::decode::cache::CodeCache;
 use tabvisor_core::decode::insn::Insn;
 use tabvisor_core::jit::{CodeHost, helpers};
 use wasmi::{
@@ -173,6 +174,10 @@ impl Wasmi {
         let plain = move |_: Caller<'_, ()>, at: u32, i: u32| helpers::plain(cpu(at), unsafe { &*pointer::<Insn>(i) });
         let image =
             move |_: Caller<'_, ()>, at: u32, told: u64, a: u64, b: u64, r: u64| helpers::image(cpu(at), told, a, b, r);
+        // SAFETY: as above; it is the CPU's code cache.
+        let code = |address: u32| unsafe { &mut *pointer::<CodeCache>(address) };
+        let follow = move |_: Caller<'_, ()>, at: u32, of: u32| helpers::follow(cpu(at), code(of));
+        linker.func_wrap("t", "follow", follow).expect("a new name");
         linker.func_wrap("t", "fill", fill).expect("a new name");
         linker.func_wrap("t", "plain", plain).expect("a new name");
         linker.func_wrap("t", "image", image).expect("a new name");
@@ -197,7 +202,7 @@ impl CodeHost for Wasmi {
         self.functions.push(Some(function.typed(&self.store).expect("it has the type of a region")));
         Some(place as u32)
     }
-    fn call(&mut self, _: &mut Cpu, function: u32, entry: u32) -> u32 {
+    fn call(&mut self, _: &mut Cpu, _: &mut CodeCache, function: u32, entry: u32) -> u32 {
         let f = self.functions[function as usize].expect("it is installed");
         f.call(&mut self.store, entry).expect("generated code does not trap")
     }
