@@ -165,6 +165,8 @@ macro_rules! operations {
         pub enum VecOp { $($(#[$doc])* $name,)* }
 
         impl VecOp {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
             /// The function.
             #[inline(always)]
             pub const fn meaning(self) -> fn(V128, V128) -> V128 {
@@ -343,6 +345,8 @@ macro_rules! with_immediate {
         pub enum VecImm { $($(#[$doc])* $name,)* }
 
         impl VecImm {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
             /// The function.
             #[inline(always)]
             pub const fn meaning(self) -> fn(V128, V128, u8) -> V128 {
@@ -434,6 +438,9 @@ pub enum VecShift {
 }
 
 impl VecShift {
+    /// All of them.
+    pub const ALL: &[Self] =
+        &[Self::Shl16, Self::Shl32, Self::Shl64, Self::Shr16, Self::Shr32, Self::Shr64, Self::Sar16, Self::Sar32];
     /// The operation done.
     #[inline(always)]
     pub fn run(self, v: V128, count: u64) -> V128 {

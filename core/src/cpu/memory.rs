@@ -129,13 +129,18 @@ impl Cpu {
         Ok(Place::Ram(host))
     }
 
-    /// The host's address of `size` bytes within a page, if an access there does nothing but load or store. Fills the
+    /// The host's address of up to 16 bytes within a page, if an access there does nothing but load or store. Fills the
     /// TLB as that access would.
-    pub(crate) fn host_of(&mut self, at: Linear<u64>, size: Size, write: bool) -> Option<u64> {
-        if self.check_address(at, size).is_err() || self.page_watched(at.at) {
+    pub(crate) fn host_of(&mut self, la: u64, bytes: u64, write: bool) -> Option<u64> {
+        let checked = self.tlb_ctx == ctx::CHECKED << tlb::CTX_SHIFT;
+        if self.long && !canonical(la) || checked && la & (bytes - 1) != 0 || self.page_watched(la) {
             return None;
         }
-        match self.place(self.as_self(), at.at, write) {
+        // A store is of no more than eight bytes for `store_to_code_page`.
+        if write && bytes > 8 {
+            self.host_of(la + 8, bytes - 8, write)?;
+        }
+        match self.place(self.as_self(), la, write) {
             Ok(Place::Ram(host)) => Some(host.value()),
             _ => None,
         }

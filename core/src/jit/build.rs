@@ -4,8 +4,8 @@
 //! What an instruction changes is committed when it is complete, all at once. So wherever it may have to stop, the
 //! locals hold the state before it, and leaving the region there is exact.
 
-use super::ir::{Node, Val, Values};
-use super::locals::{Locals, told};
+use super::ir::{Node, VECTOR, Val, Values};
+use super::locals::{Locals, REGISTERS, XMM, told};
 use crate::cpu::Vector;
 use crate::decode::insn::slot;
 use crate::emit::{Bin, Emit, Linear, Slot, Un, Unit};
@@ -13,6 +13,7 @@ use crate::flags::FlagOp;
 use crate::size::Size;
 use crate::vector::{V128, VecImm, VecOp, VecShift};
 use alloc::vec::Vec;
+use wasm_encoder::ValType;
 
 /// The instruction cannot go on here: the interpreter runs it instead.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,12 @@ pub enum Step {
     Modify { to: u32, at: Val, size: Size },
     /// Stores where [`Step::Modify`] found.
     Modified { size: Size, v: Val },
+    /// Loads 16 bytes to a local; leaves the region if they have to be aligned and are not.
+    LoadVector { to: u32, at: Val, aligned: bool },
+    /// Stores 16 bytes, likewise.
+    StoreVector { at: Val, aligned: bool, v: Val },
+    /// Leaves the region if vector instructions may not be used.
+    Simd,
     /// Does what is up to [`Step::End`] if the value is not 0.
     If(Val),
     /// See [`Step::If`].
@@ -65,14 +72,16 @@ pub struct Builder<'a> {
     pub steps: Vec<Step>,
     /// Where it goes, if it is a branch.
     pub jump: Option<Jump>,
-    /// The registers it writes.
-    pub regs: [Option<Val>; 16],
+    /// The registers it writes, numbered as in [`Locals`].
+    pub regs: [Option<Val>; REGISTERS],
     /// The flags it writes: operation, then `a`, `b`, `r`.
     pub flags: [Option<Val>; 3],
     /// The operation they are of: known, or a value `op | size << 4`, in which case `a`, `b` and `r` are raw.
     pub flag_op: Option<Op>,
     /// It needs something that is not compiled.
     pub failed: bool,
+    /// Is it known that vector instructions may be used?
+    pub simd: bool,
     /// What is known of the flags before it.
     before: Flags,
     locals: &'a mut Locals,
@@ -95,16 +104,17 @@ pub enum Op {
 
 impl<'a> Builder<'a> {
     /// For an instruction of a block that begins this far from the beginning of the region's page.
-    pub fn new(locals: &'a mut Locals, long: bool, block: i64, before: Flags) -> Self {
+    pub fn new(locals: &'a mut Locals, long: bool, block: i64, before: Flags, simd: bool) -> Self {
         locals.release();
         Self {
             values: Values::default(),
             steps: Vec::new(),
             jump: None,
-            regs: [None; 16],
+            regs: [None; REGISTERS],
             flags: [None; 3],
             flag_op: None,
             failed: false,
+            simd,
             before,
             locals,
             long,
@@ -121,13 +131,14 @@ impl<'a> Builder<'a> {
     /// A register as it was before the instruction. Its upper half counts even in 32-bit code: it may be left over
     /// from 64-bit code.
     fn register(&mut self, r: u8) -> Val {
-        let local = self.locals.gpr(r);
-        self.values.local(local, 64)
+        let local = self.locals.register(r);
+        self.values.local(local, if r < XMM { 64 } else { VECTOR })
     }
 
-    fn fail<T>(&mut self, v: T) -> T {
+    /// The instruction is not compiled; some value.
+    fn fail(&mut self) -> Val {
         self.failed = true;
-        v
+        self.values.imm(0)
     }
 
     /// Can a branch to this RIP fault? The region's page is there; and code without limit has no other addresses.
@@ -203,7 +214,7 @@ impl<'a> Builder<'a> {
 
     /// The value of a local that a step sets.
     fn temporary(&mut self, bits: u8) -> (u32, Val) {
-        let local = self.locals.take();
+        let local = self.locals.take(if bits == VECTOR { ValType::V128 } else { ValType::I64 });
         (local, self.values.local(local, bits))
     }
 
@@ -249,7 +260,7 @@ pub enum Raw {
 // Out of line: every instruction's semantics call these, and how fast they are matters little.
 impl Emit for Builder<'_> {
     type Val = Val;
-    type Vec = ();
+    type Vec = Val;
     type Stop = Leave;
 
     #[inline(never)]
@@ -272,10 +283,7 @@ impl Emit for Builder<'_> {
                 let local = self.locals.segment_base(n);
                 self.values.local(local, 64)
             }
-            Slot::Gpr(_) => {
-                self.failed = true;
-                self.values.imm(0)
-            }
+            Slot::Gpr(_) => self.fail(),
         }
     }
     #[inline(never)]
@@ -403,56 +411,80 @@ impl Emit for Builder<'_> {
         self.by_flag_op(f, x)
     }
 
-    // Vector instructions are not compiled yet: whatever is asked for, the instruction is the interpreter's.
-    fn simd(&mut self, _: Unit) -> Result<(), Leave> {
-        self.fail(Ok(()))
+    // What has no short form, and MMX registers, are the interpreter's.
+    fn simd(&mut self, unit: Unit) -> Result<(), Leave> {
+        self.failed |= unit != Unit::Sse;
+        if !self.simd {
+            self.simd = true;
+            self.steps.push(Step::Simd);
+        }
+        Ok(())
     }
-    fn vget(&mut self, _: u8) {
-        self.fail(())
+    #[inline(never)]
+    fn vget(&mut self, n: u8) -> Val {
+        let n = XMM + (n & 15);
+        self.regs[usize::from(n)].unwrap_or_else(|| self.register(n))
     }
-    fn vset(&mut self, _: u8, (): ()) {
-        self.fail(())
+    #[inline(never)]
+    fn vset(&mut self, n: u8, v: Val) {
+        self.regs[usize::from(XMM + (n & 15))] = Some(v);
     }
     fn mget(&mut self, _: u8) -> Val {
-        self.failed = true;
-        self.values.imm(0)
+        self.fail()
     }
     fn mset(&mut self, _: u8, _: Val) {
-        self.fail(())
+        self.failed = true;
     }
     fn enter_mmx(&mut self) {
-        self.fail(())
-    }
-    fn vload(&mut self, _: Linear<Val>, _: bool) -> Result<(), Leave> {
-        self.fail(Ok(()))
-    }
-    fn vstore(&mut self, _: Linear<Val>, _: bool, (): ()) -> Result<(), Leave> {
-        self.fail(Ok(()))
-    }
-    fn vimm(&mut self, _: V128) {
-        self.fail(())
-    }
-    fn vpair(&mut self, _: Val, _: Val) {
-        self.fail(())
-    }
-    fn vextract(&mut self, (): (), _: Size, _: u8) -> Val {
         self.failed = true;
-        self.values.imm(0)
     }
-    fn vinsert(&mut self, (): (), _: Size, _: u8, _: Val) {
-        self.fail(())
+    #[inline(never)]
+    fn vload(&mut self, at: Linear<Val>, aligned: bool) -> Result<Val, Leave> {
+        let (to, v) = self.temporary(VECTOR);
+        self.steps.push(Step::LoadVector { to, at: at.at, aligned });
+        Ok(v)
     }
-    fn vsigns(&mut self, (): (), _: Size) -> Val {
-        self.failed = true;
-        self.values.imm(0)
+    #[inline(never)]
+    fn vstore(&mut self, at: Linear<Val>, aligned: bool, v: Val) -> Result<(), Leave> {
+        self.steps.push(Step::StoreVector { at: at.at, aligned, v });
+        Ok(())
     }
-    fn vec(&mut self, _: VecOp, (): (), (): ()) {
-        self.fail(())
+    #[inline(never)]
+    fn vimm(&mut self, v: V128) -> Val {
+        self.values.vector(v)
     }
-    fn vec_imm(&mut self, _: VecImm, (): (), (): (), _: u8) {
-        self.fail(())
+    #[inline(never)]
+    fn vpair(&mut self, lo: Val, hi: Val) -> Val {
+        self.values.pair(lo, hi)
     }
-    fn vec_shift(&mut self, _: VecShift, (): (), _: Val) {
-        self.fail(())
+    #[inline(never)]
+    fn vextract(&mut self, v: Val, lane: Size, k: u8) -> Val {
+        self.values.lane(v, lane, k)
+    }
+    #[inline(never)]
+    fn vinsert(&mut self, v: Val, lane: Size, k: u8, x: Val) -> Val {
+        self.values.with_lane(v, lane, k, x)
+    }
+    #[inline(never)]
+    fn vsigns(&mut self, v: Val, lane: Size) -> Val {
+        self.values.signs(v, lane)
+    }
+    #[inline(never)]
+    fn vec(&mut self, op: VecOp, a: Val, b: Val) -> Val {
+        match self.values.vec(op, a, b) {
+            Some(v) => v,
+            None => self.fail(),
+        }
+    }
+    #[inline(never)]
+    fn vec_imm(&mut self, op: VecImm, a: Val, b: Val, imm: u8) -> Val {
+        match self.values.vec_imm(op, a, b, imm) {
+            Some(v) => v,
+            None => self.fail(),
+        }
+    }
+    #[inline(never)]
+    fn vec_shift(&mut self, op: VecShift, v: Val, count: Val) -> Val {
+        self.values.vec_shift(op, v, count)
     }
 }

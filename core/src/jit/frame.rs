@@ -2,7 +2,7 @@
 
 use super::chain;
 use super::layout::Layout;
-use super::locals::{BASE, CONTEXT, ENTRY, EXIT, LEFT, Locals, STATE};
+use super::locals::{BASE, CONTEXT, ENTRY, EXIT, LEFT, Locals, STATE, XMM};
 use super::steps::at;
 use crate::mem::PAGE_SIZE;
 use crate::size::Size;
@@ -43,8 +43,13 @@ pub fn store_left(out: &mut InstructionSink<'_>, layout: &Layout) {
 
 /// Puts the CPU state into the locals.
 pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout) {
-    for (r, local) in locals.gprs() {
-        out.i32_const(0).i64_load(at(layout.gpr(r))).local_set(local);
+    for (r, local) in locals.registers() {
+        out.i32_const(0);
+        match r.checked_sub(XMM) {
+            None => out.i64_load(at(layout.gpr(r))),
+            Some(r) => out.v128_load(at(layout.xmm(r))),
+        };
+        out.local_set(local);
     }
     for (s, local) in locals.segment_bases() {
         out.i32_const(0).i64_load(at(layout.segment_base(s))).local_set(local);
@@ -59,10 +64,12 @@ pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layou
 
 /// Puts back what is written.
 pub fn store_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout) {
-    for (r, local) in locals.gprs() {
-        if locals.written >> r & 1 != 0 {
-            out.i32_const(0).local_get(local).i64_store(at(layout.gpr(r)));
-        }
+    for (r, local) in locals.registers().filter(|(r, _)| locals.written >> r & 1 != 0) {
+        out.i32_const(0).local_get(local);
+        match r.checked_sub(XMM) {
+            None => out.i64_store(at(layout.gpr(r))),
+            Some(r) => out.v128_store(at(layout.xmm(r))),
+        };
     }
     if let (true, Some([a, b, r, op])) = (locals.flags_written, locals.flags()) {
         for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {

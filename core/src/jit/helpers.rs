@@ -3,31 +3,25 @@
 use crate::cpu::{Cpu, Stop};
 use crate::decode::cache::CodeCache;
 use crate::decode::insn::Insn;
-use crate::emit::{Bin, Linear};
+use crate::emit::Bin;
 use crate::flags::{self, FlagOp};
 use crate::isa::{HANDLERS, hot};
 use crate::lookup::lookup;
 use crate::mem::PAGE_SIZE;
-use crate::size::Size;
 
 /// How an access is made, in one number for [`fill`].
-pub fn how(size: Size, write: bool) -> i32 {
-    size as i32 | i32::from(write) << 8
+pub fn how(bytes: u64, write: bool) -> i32 {
+    bytes as i32 | i32::from(write) << 8
 }
 
 /// The host's address (its low half) of an access at `la` that the TLB does not serve, which it does from now on if it
 /// can. 0: the interpreter has to look at it.
 pub fn fill(cpu: &mut Cpu, la: u64, how: u32) -> u32 {
-    let size = match how & 0xff {
-        1 => Size::B1,
-        2 => Size::B2,
-        4 => Size::B4,
-        _ => Size::B8,
-    };
-    if la & (PAGE_SIZE - 1) > PAGE_SIZE - size.bytes() {
+    let bytes = u64::from(how & 0xff);
+    if la & (PAGE_SIZE - 1) > PAGE_SIZE - bytes {
         return 0;
     }
-    cpu.host_of(Linear { at: la, stack: false }, size, how >> 8 != 0).unwrap_or(0) as u32
+    cpu.host_of(la, bytes, how >> 8 != 0).unwrap_or(0) as u32
 }
 
 /// Runs an instruction; 0: it is complete, 1: it is not, 2: it is, and there are events to look at. A fault is kept

@@ -1,13 +1,15 @@
-//! What one instruction computes: pure values as a graph, and the steps that have to happen in order.
+//! What one instruction computes: pure values as a graph, those of general registers and (`vector.rs`) of vectors.
 //!
 //! The graph lives for one instruction. Registers do not change before its end, so a value may be computed anywhere
 //! inside it; what is used more than once is computed once (`lower.rs`).
 
+use super::simd::Simd;
 use crate::emit::{Bin, Un};
 use crate::size::Size;
+use crate::vector::V128;
 use alloc::vec::Vec;
 
-/// A 64-bit value: its number in [`Values`].
+/// A value of 64 bits, or a vector: its number in [`Values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Val(pub u32);
 
@@ -30,7 +32,47 @@ pub enum Node {
     Rip(i64),
     /// The image of the arithmetic flags, from `op | size << 4`, `a`, `b` and `r` (`flags.rs`).
     Image([Val; 4]),
+    /// A constant vector.
+    Vector(V128),
+    /// All lanes of a vector are this.
+    Splat(Val),
+    /// A lane of a vector, zero-extended.
+    Lane(Size, u8, Val),
+    /// A vector with a lane replaced.
+    WithLane(Size, u8, Val, Val),
+    /// An instruction on a vector, with a vector.
+    One(Simd, Val),
+    /// An instruction on a vector, with a small number.
+    Mask(Simd, Val),
+    /// An instruction on two vectors.
+    Two(Simd, Val, Val),
+    /// An instruction on a vector and a count.
+    Shift(Simd, Val, Val),
+    /// Bytes of two vectors, as the constant third one names them.
+    Shuffle(Val, Val, Val),
 }
+
+impl Node {
+    /// The values it is made of.
+    pub fn parts(self) -> impl Iterator<Item = Val> {
+        let [a, b, c, d] = match self {
+            Self::Const(_) | Self::Local(_) | Self::Rip(_) | Self::Vector(_) => [None; 4],
+            Self::Un(_, a) | Self::Sx(_, a) | Self::Splat(a) => [Some(a), None, None, None],
+            Self::Lane(_, _, a) | Self::One(_, a) | Self::Mask(_, a) => [Some(a), None, None, None],
+            Self::Bin(_, a, b) | Self::WithLane(_, _, a, b) | Self::Two(_, a, b) | Self::Shift(_, a, b) => {
+                [Some(a), Some(b), None, None]
+            }
+            // The third is not a value but a part of the instruction.
+            Self::Shuffle(a, b, _) => [Some(a), Some(b), None, None],
+            Self::Select(a, b, c) => [Some(a), Some(b), Some(c), None],
+            Self::Image(of) => of.map(Some),
+        };
+        [a, b, c, d].into_iter().flatten()
+    }
+}
+
+/// What [`Values::bits`] says of a vector.
+pub const VECTOR: u8 = 128;
 
 /// The values of an instruction.
 #[derive(Default)]
@@ -67,8 +109,9 @@ impl Values {
         self.bits(v) <= 1
     }
 
+    /// Another value.
     #[inline(never)]
-    fn push(&mut self, node: Node, bits: u8) -> Val {
+    pub fn push(&mut self, node: Node, bits: u8) -> Val {
         self.nodes.push(node);
         self.bits.push(bits);
         Val(self.nodes.len() as u32 - 1)

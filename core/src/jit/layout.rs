@@ -11,6 +11,7 @@ use core::mem::offset_of;
 pub struct Layout {
     /// The CPU itself.
     pub cpu: u32,
+    pub simd_off: u32,
     pub rip: u32,
     pub flag_a: u32,
     pub flag_b: u32,
@@ -34,6 +35,7 @@ pub struct Layout {
     /// The TLB's entries for fetches.
     pub tlb_exec: u32,
     regs: u32,
+    xmm: u32,
     segments: u32,
     insns: u32,
 }
@@ -47,6 +49,7 @@ impl Layout {
         let tlb: &Tlb = &cpu.tlb;
         Self {
             cpu: base,
+            simd_off: field(offset_of!(Cpu, simd_off)),
             rip: field(offset_of!(Cpu, rip)),
             flag_a: field(offset_of!(Cpu, flag_a)),
             flag_b: field(offset_of!(Cpu, flag_b)),
@@ -65,6 +68,7 @@ impl Layout {
             tlb_write: table(tlb.write.as_ptr()),
             tlb_exec: table(tlb.exec.as_ptr()),
             regs: field(offset_of!(Cpu, regs)),
+            xmm: field(offset_of!(Cpu, xmm)),
             segments: field(offset_of!(Cpu, seg)),
             insns: code.arena().addr() as u32,
         }
@@ -72,6 +76,10 @@ impl Layout {
     /// A register slot.
     pub fn gpr(&self, r: u8) -> u32 {
         self.regs + 8 * u32::from(r)
+    }
+    /// A vector register.
+    pub fn xmm(&self, r: u8) -> u32 {
+        self.xmm + 16 * u32::from(r)
     }
     /// The base of a segment.
     pub fn segment_base(&self, s: u8) -> u32 {

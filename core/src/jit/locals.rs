@@ -10,16 +10,21 @@ pub fn told(op: FlagOp, size: Size) -> u64 {
     u64::from(op as u8 | (size as u8) << 4)
 }
 
+/// Registers with a local: the general ones, then those of vectors.
+pub const REGISTERS: usize = 32;
+/// The number of XMM0.
+pub const XMM: u8 = 16;
+
 /// The locals. Those of the CPU state exist once somebody asks for them.
 pub struct Locals {
     types: Vec<ValType>,
-    gpr: [Option<u32>; 16],
+    registers: [Option<u32>; REGISTERS],
     segment: [Option<u32>; 8],
     flags: Option<[u32; 4]>,
     free: Vec<u32>,
     taken: Vec<u32>,
     /// Registers that are written somewhere in the region.
-    pub written: u16,
+    pub written: u32,
     /// Are the flags written somewhere?
     pub flags_written: bool,
 }
@@ -45,7 +50,7 @@ impl Default for Locals {
     fn default() -> Self {
         Self {
             types: [[ValType::I32; 5].as_slice(), &[ValType::I64; 2]].concat(),
-            gpr: [None; 16],
+            registers: [None; REGISTERS],
             segment: [None; 8],
             flags: None,
             free: Vec::new(),
@@ -66,13 +71,14 @@ impl Locals {
     pub fn types(&self) -> &[ValType] {
         &self.types
     }
-    /// i64: a general register.
-    pub fn gpr(&mut self, r: u8) -> u32 {
-        *self.gpr[usize::from(r & 15)].get_or_insert_with(|| Self::add(&mut self.types, ValType::I64))
+    /// A register: i64 if it is a general one, v128 from [`XMM`] on.
+    pub fn register(&mut self, r: u8) -> u32 {
+        let ty = if r < XMM { ValType::I64 } else { ValType::V128 };
+        *self.registers[usize::from(r)].get_or_insert_with(|| Self::add(&mut self.types, ty))
     }
-    /// The general registers that are in use, with their locals.
-    pub fn gprs(&self) -> impl Iterator<Item = (u8, u32)> {
-        (0..).zip(self.gpr).filter_map(|(r, local)| Some((r, local?)))
+    /// The registers that are in use, with their locals.
+    pub fn registers(&self) -> impl Iterator<Item = (u8, u32)> {
+        (0..).zip(self.registers).filter_map(|(r, local)| Some((r, local?)))
     }
     /// i64: the base of a segment.
     pub fn segment_base(&mut self, s: u8) -> u32 {
@@ -97,16 +103,17 @@ impl Locals {
     /// What is in use and what is written: changes if a second pass would find more.
     pub fn sets(&self) -> impl PartialEq + use<> {
         (
-            self.gpr.map(|l| l.is_some()),
+            self.registers.map(|l| l.is_some()),
             self.segment.map(|l| l.is_some()),
             self.flags.is_some(),
             self.written,
             self.flags_written,
         )
     }
-    /// i64, until [`Locals::release`].
-    pub fn take(&mut self) -> u32 {
-        let local = self.free.pop().unwrap_or_else(|| Self::add(&mut self.types, ValType::I64));
+    /// One of this type, until [`Locals::release`].
+    pub fn take(&mut self, ty: ValType) -> u32 {
+        let free = self.free.iter().rposition(|&l| self.types[l as usize - 1] == ty);
+        let local = free.map(|n| self.free.swap_remove(n)).unwrap_or_else(|| Self::add(&mut self.types, ty));
         self.taken.push(local);
         local
     }

@@ -1,15 +1,15 @@
 //! Values as WebAssembly. A value is left on WebAssembly's stack where it is wanted, as an i64, as the i32 of its low
-//! half, or as a condition: in each case with as few instructions as the other bits allow.
+//! half, or as a condition: in each case with as few instructions as the other bits allow. Vectors: `simd.rs`.
 
-use super::ir::{Node, Val, Values};
+use super::ir::{Node, VECTOR, Val, Values};
 use super::locals::Locals;
 use super::module::import;
-use super::steps;
+use super::{simd, steps};
 use crate::emit::{Bin, Un};
 use crate::size::Size;
 use alloc::vec;
 use alloc::vec::Vec;
-use wasm_encoder::InstructionSink;
+use wasm_encoder::{InstructionSink, ValType};
 
 /// Lane numbers that turn the first eight bytes round.
 const REVERSED: i128 = i128::from_le_bytes([7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -47,13 +47,7 @@ impl<'a> Lower<'a> {
         while let Some(v) = todo.pop() {
             uses[v.0 as usize] += 1;
             if uses[v.0 as usize] == 1 {
-                match values.node(v) {
-                    Node::Const(_) | Node::Local(_) | Node::Rip(_) => {}
-                    Node::Un(_, a) | Node::Sx(_, a) => todo.push(a),
-                    Node::Bin(_, a, b) => todo.extend([a, b]),
-                    Node::Select(a, b, c) => todo.extend([a, b, c]),
-                    Node::Image(of) => todo.extend(of),
-                }
+                todo.extend(values.node(v).parts());
             }
         }
         Self { code, locals, values, uses, kept: vec![None; values.len()], order: Vec::new(), long, cpu }
@@ -91,14 +85,12 @@ impl<'a> Lower<'a> {
             self.out().drop();
             return local;
         }
-        let local = self.locals.take();
+        let local = self.temporary(v);
         self.out().local_set(local);
-        self.kept[v.0 as usize] = Some(local);
-        self.order.push(v);
         local
     }
 
-    /// The value as an i64.
+    /// The value: an i64 or a v128.
     pub fn push(&mut self, v: Val) {
         if let Some(local) = self.kept[v.0 as usize] {
             self.out().local_get(local);
@@ -120,11 +112,17 @@ impl<'a> Lower<'a> {
             node => self.compute(v, node),
         }
         if self.uses[v.0 as usize] > 1 {
-            let local = self.locals.take();
+            let local = self.temporary(v);
             self.out().local_tee(local);
-            self.kept[v.0 as usize] = Some(local);
-            self.order.push(v);
         }
+    }
+
+    /// The local that the value on the stack goes to.
+    fn temporary(&mut self, v: Val) -> u32 {
+        let local = self.locals.take(if self.values.bits(v) == VECTOR { ValType::V128 } else { ValType::I64 });
+        self.kept[v.0 as usize] = Some(local);
+        self.order.push(v);
+        local
     }
 
     fn compute(&mut self, v: Val, node: Node) {
@@ -171,6 +169,7 @@ impl<'a> Lower<'a> {
                 self.out().call(import::IMAGE);
             }
             Node::Const(_) | Node::Local(_) | Node::Rip(_) => self.push(v),
+            node => simd::write(self, node),
         }
     }
 

@@ -18,7 +18,9 @@ mod lower;
 pub mod module;
 pub mod region;
 pub mod shape;
+mod simd;
 mod steps;
+mod vector;
 
 pub use build::{Builder, Leave};
 

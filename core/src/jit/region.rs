@@ -78,6 +78,7 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
             exits: Vec::new(),
             flags: vec![None; blocks.len()],
             total: insns as i64,
+            simd: false,
             called: false,
         };
         f.nest(&shapes);
@@ -114,6 +115,8 @@ struct Function<'a> {
     flags: Vec<Option<Flags>>,
     /// Instructions of all blocks.
     total: i64,
+    /// Is it known in this block that vector instructions may be used? Only its end can change that.
+    simd: bool,
     /// Is there an instruction that is called?
     called: bool,
 }
@@ -210,6 +213,7 @@ impl Function<'_> {
         }
         self.out().local_get(LEFT).i64_const(count as i64).i64_sub().local_set(LEFT);
         let mut flags = self.flags_before(n);
+        self.simd = false;
         for k in 0..count {
             let rest = count - k;
             let last = rest == 1;
@@ -251,19 +255,20 @@ impl Function<'_> {
             return (before, true);
         };
         let Compile::Emit(f) = isa::compile(op) else { return self.call(block, k) };
-        let mut b = Builder::new(self.locals, self.long, block.at, before);
+        let mut b = Builder::new(self.locals, self.long, block.at, before, self.simd);
         if f(&mut b, i).is_err() || b.failed {
             return self.call(block, k);
         }
         let flags = b.raw_flags();
-        let Builder { values, steps, jump, regs, .. } = b;
+        let Builder { values, steps, jump, regs, simd, .. } = b;
+        self.simd = simd;
 
         // What is committed, and to which locals.
         let mut commit: Vec<(Val, u32)> = Vec::new();
         for (r, v) in (0..).zip(regs) {
             if let Some(v) = v {
                 self.locals.written |= 1 << r;
-                commit.push((v, self.locals.gpr(r)));
+                commit.push((v, self.locals.register(r)));
             }
         }
         let mut after = before;

@@ -28,10 +28,10 @@ pub fn at(address: u32) -> MemArg {
 /// The values a step asks for.
 pub fn values(step: &Step) -> impl Iterator<Item = Val> + use<> {
     let (a, b) = match *step {
-        Step::Load { at: v, .. } | Step::Modify { at: v, .. } => (Some(v), None),
+        Step::Load { at: v, .. } | Step::Modify { at: v, .. } | Step::LoadVector { at: v, .. } => (Some(v), None),
         Step::Canonical(v) | Step::Modified { v, .. } | Step::If(v) => (Some(v), None),
-        Step::Store { at, v, .. } => (Some(at), Some(v)),
-        Step::End | Step::Leave => (None, None),
+        Step::Store { at, v, .. } | Step::StoreVector { at, v, .. } => (Some(at), Some(v)),
+        Step::End | Step::Leave | Step::Simd => (None, None),
     };
     a.into_iter().chain(b)
 }
@@ -43,16 +43,16 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
     for step in steps {
         match *step {
             Step::Load { to, at, size } => {
-                access(lower, layout, way, at, size, false);
+                access(lower, layout, way, at, size.bytes(), false);
                 load(lower, size);
                 lower.out().local_set(to);
             }
             Step::Store { at, size, v } => {
-                access(lower, layout, way, at, size, true);
+                access(lower, layout, way, at, size.bytes(), true);
                 store(lower, size, v);
             }
             Step::Modify { to, at, size } => {
-                access(lower, layout, way, at, size, true);
+                access(lower, layout, way, at, size.bytes(), true);
                 lower.out().local_tee(HOST);
                 load(lower, size);
                 lower.out().local_set(to);
@@ -60,6 +60,19 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
             Step::Modified { size, v } => {
                 lower.out().local_get(HOST);
                 store(lower, size, v);
+            }
+            Step::LoadVector { to, at: la, aligned } => {
+                access_vector(lower, layout, way, la, aligned, false);
+                lower.out().v128_load(at(0)).local_set(to);
+            }
+            Step::StoreVector { at: la, aligned, v } => {
+                access_vector(lower, layout, way, la, aligned, true);
+                lower.push(v);
+                lower.out().v128_store(at(0));
+            }
+            Step::Simd => {
+                lower.out().i32_const(0).i32_load8_u(at(layout.simd_off));
+                leave_if(&mut lower.out(), way);
             }
             Step::If(c) => {
                 lower.push_if(c);
@@ -76,12 +89,17 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
             Step::Canonical(v) => {
                 let v = local(lower, v);
                 lower.out().local_get(v).i64_const(16).i64_shl().i64_const(16).i64_shr_s().local_get(v).i64_ne();
-                lower.out().if_(BlockType::Empty);
-                leave(&mut lower.out(), Way { label: way.label + 1, ..way });
-                lower.out().end();
+                leave_if(&mut lower.out(), way);
             }
         }
     }
+}
+
+/// Leaves the region if the i32 on the stack is not 0.
+fn leave_if(out: &mut InstructionSink<'_>, way: Way) {
+    out.if_(BlockType::Empty);
+    leave(out, Way { label: way.label + 1, ..way });
+    out.end();
 }
 
 /// Leaves the region.
@@ -105,17 +123,27 @@ fn local(lower: &mut Lower<'_>, v: Val) -> u32 {
     }
 }
 
-/// Leaves the host's address of `size` bytes at a linear address on the stack.
-fn access(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, size: Size, write: bool) {
+/// As [`access`], of 16 bytes; leaves the region if they are not `aligned` and have to be.
+fn access_vector(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, aligned: bool, write: bool) {
+    if aligned {
+        let la = local(lower, la);
+        lower.out().local_get(la).i32_wrap_i64().i32_const(15).i32_and();
+        leave_if(&mut lower.out(), way);
+    }
+    access(lower, layout, way, la, 16, write);
+}
+
+/// Leaves the host's address of some bytes at a linear address on the stack.
+fn access(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, bytes: u64, write: bool) {
     let la = local(lower, la);
     let table = if write { layout.tlb_write } else { layout.tlb_read };
-    let how = helpers::how(size, write);
+    let how = helpers::how(bytes, write);
     let mut out = lower.out();
     // 16 bytes for each page.
     out.local_get(la).i64_const(8).i64_shr_u().i32_wrap_i64().i32_const(0xfff0).i32_and();
     out.local_get(CONTEXT).i32_or().local_set(ENTRY_AT);
     out.local_get(la).local_get(ENTRY_AT).i64_load(at(table)).i64_sub();
-    out.i64_const(PAGE_SIZE as i64 - size.bytes() as i64).i64_gt_u();
+    out.i64_const(PAGE_SIZE as i64 - bytes as i64).i64_gt_u();
     out.if_(BlockType::Result(ValType::I32));
     out.i32_const(layout.cpu as i32).local_get(la).i32_const(how).call(import::FILL);
     out.local_tee(ENTRY_AT).i32_eqz().if_(BlockType::Empty);
