@@ -243,6 +243,8 @@ pub struct Cpu {
     pub simd_off: u8,
     /// The TLB context in use, already shifted (`tlb.rs`).
     pub tlb_ctx: u32,
+    /// The same as a distance in bytes, for compiled code.
+    pub(crate) tlb_bytes: u32,
     /// Instructions left of the budget of this run.
     pub left: u64,
     /// What `left` may not fall below before the interpreter's loop is left.
@@ -369,6 +371,7 @@ impl Cpu {
             rip_bits: 0xffff,
             simd_off: 0,
             tlb_ctx: 0,
+            tlb_bytes: 0,
             left: 0,
             floor: 0,
             retired_end: 0,

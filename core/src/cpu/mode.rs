@@ -94,6 +94,7 @@ impl Cpu {
             ctx::SUPER
         };
         self.tlb_ctx = c << super::tlb::CTX_SHIFT;
+        self.tlb_bytes = self.tlb_ctx * size_of::<super::tlb::Entry>() as u32;
     }
 
     /// `v` as a RIP of the current code size.

@@ -1,30 +1,30 @@
 //! What is around a region's body: the state comes from memory into locals, and goes back.
 
 use super::chain;
+use super::code::Code;
 use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY, EXIT, LEFT, Locals, STATE, XMM};
 use super::steps::at;
 use crate::mem::PAGE_SIZE;
 use crate::size::Size;
-use alloc::vec::Vec;
 use wasm_encoder::{BlockType, InstructionSink};
 
 /// What `locals::told` adds to an operation: in the CPU the flags' values are sign-extended, so of 8 bytes.
 const EIGHT_BYTES: i64 = (Size::B8 as i64) << 4;
 
 /// The prologue, the body, and the code that leaves.
-pub fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &[u8]) -> Vec<u8> {
-    let mut code = Vec::new();
-    let mut out = InstructionSink::new(&mut code);
+pub fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &Code) -> Code {
+    let mut code = Code::default();
+    let mut out = code.out();
     load_state(&mut out, locals, layout);
     out.i32_const(0).i64_load(at(layout.rip)).i64_const(!(PAGE_SIZE as i64 - 1)).i64_and().local_set(BASE);
     out.i32_const(0).i64_load(at(layout.left)).i32_const(0).i64_load(at(layout.floor)).i64_sub().local_set(LEFT);
-    out.i32_const(0).i32_load(at(layout.tlb_ctx)).i32_const(4).i32_shl().local_set(CONTEXT);
+    out.i32_const(0).i32_load(at(layout.tlb_bytes)).local_set(CONTEXT);
     out.local_get(ENTRY).local_set(STATE);
     // The outer one for whoever has stored the state already.
     out.block(BlockType::Empty).block(BlockType::Empty);
-    code.extend_from_slice(body);
-    let mut out = InstructionSink::new(&mut code);
+    code.append(body);
+    let mut out = code.out();
     out.end();
     store_state(&mut out, locals, layout);
     store_left(&mut out, layout);

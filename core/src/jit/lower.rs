@@ -1,6 +1,7 @@
 //! Values as WebAssembly. A value is left on WebAssembly's stack where it is wanted, as an i64, as the i32 of its low
 //! half, or as a condition: in each case with as few instructions as the other bits allow. Vectors: `simd.rs`.
 
+use super::code::Code;
 use super::ir::{Node, VECTOR, Val, Values};
 use super::locals::Locals;
 use super::module::import;
@@ -17,7 +18,7 @@ const REVERSED: i128 = i128::from_le_bytes([7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 
 /// Writes the values of one instruction.
 pub struct Lower<'a> {
     /// The code so far.
-    pub code: &'a mut Vec<u8>,
+    pub code: &'a mut Code,
     /// Where temporary locals come from.
     pub locals: &'a mut Locals,
     values: &'a Values,
@@ -35,7 +36,7 @@ pub struct Lower<'a> {
 impl<'a> Lower<'a> {
     /// `roots`: the values that will be asked for, each as often as it will.
     pub fn new(
-        code: &'a mut Vec<u8>,
+        code: &'a mut Code,
         locals: &'a mut Locals,
         values: &'a Values,
         roots: impl Iterator<Item = Val>,
@@ -55,7 +56,7 @@ impl<'a> Lower<'a> {
 
     /// Appends instructions.
     pub fn out(&mut self) -> InstructionSink<'_> {
-        InstructionSink::new(self.code)
+        self.code.out()
     }
 
     /// Values computed from here on are not there any more behind [`Lower::leave`], because that code may be skipped.

@@ -9,6 +9,7 @@
 mod blocks;
 mod build;
 mod chain;
+mod code;
 mod frame;
 pub mod helpers;
 mod ir;

@@ -1,9 +1,10 @@
 //! The module around a region's function: what it imports, and the bytes the host compiles.
 
+use super::code::Code;
 use alloc::vec::Vec;
 use wasm_encoder::{
-    CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, MemoryType, Module,
-    RefType, TableType, TypeSection, ValType,
+    BranchHints, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection,
+    MemoryType, Module, RefType, TableType, TypeSection, ValType,
 };
 
 /// The functions every module imports, by number. `helpers.rs` has what they do.
@@ -30,7 +31,7 @@ pub mod import {
 pub const REGION_TYPE: u32 = 0;
 
 /// A module whose function "r" takes the number of an entry and returns that of an exit.
-pub fn module(locals: &[ValType], body: &[u8]) -> Vec<u8> {
+pub fn module(locals: &[ValType], body: &Code) -> Vec<u8> {
     use ValType::{I32, I64};
     let mut types = TypeSection::new();
     types.ty().function([I32], [I32]);
@@ -55,11 +56,13 @@ pub fn module(locals: &[ValType], body: &[u8]) -> Vec<u8> {
     exports.export("r", ExportKind::Func, import::COUNT);
 
     let mut function = Function::new_with_locals_types(locals.iter().copied());
-    function.raw(body.iter().copied());
+    let mut hints = BranchHints::new();
+    hints.function_hints(import::COUNT, body.hints(function.byte_len()));
+    function.raw(body.bytes().iter().copied());
     let mut code = CodeSection::new();
     code.function(&function);
 
     let mut module = Module::new();
-    module.section(&types).section(&imports).section(&functions).section(&exports).section(&code);
+    module.section(&types).section(&imports).section(&functions).section(&exports).section(&hints).section(&code);
     module.finish()
 }

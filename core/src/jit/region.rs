@@ -6,6 +6,7 @@
 
 use super::blocks::{Block, discover};
 use super::build::{Builder, Flags, Raw};
+use super::code::Code;
 use super::frame::{around, load_state, store_left, store_state};
 use super::ir::{Node, Val};
 use super::layout::Layout;
@@ -72,7 +73,7 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
             next: &next,
             layout,
             long,
-            body: Vec::new(),
+            body: Code::default(),
             locals: &mut locals,
             labels: Vec::new(),
             exits: Vec::new(),
@@ -107,7 +108,7 @@ struct Function<'a> {
     next: &'a [Vec<u32>],
     layout: &'a Layout,
     long: bool,
-    body: Vec<u8>,
+    body: Code,
     locals: &'a mut Locals,
     labels: Vec<Label>,
     exits: Vec<Exit>,
@@ -123,7 +124,7 @@ struct Function<'a> {
 
 impl Function<'_> {
     fn out(&mut self) -> InstructionSink<'_> {
-        InstructionSink::new(&mut self.body)
+        self.body.out()
     }
 
     fn nest(&mut self, shapes: &[Shape]) {
@@ -205,7 +206,8 @@ impl Function<'_> {
         if head || block.entry {
             let exit = exit(&mut self.exits, block.at, 0);
             let total = self.total;
-            self.out().local_get(LEFT).i64_const(total).i64_lt_s().if_(BlockType::Empty);
+            self.out().local_get(LEFT).i64_const(total).i64_lt_s();
+            self.body.if_rarely(BlockType::Empty);
             self.labels.push(Label::Other);
             self.leave(exit);
             self.labels.pop();
@@ -355,7 +357,7 @@ impl Function<'_> {
             exit(&mut self.exits, block.at + i64::from(i.off) + i64::from(i.len), rest - 1)
         };
         let (layout, locals) = (self.layout, &*self.locals);
-        let mut out = InstructionSink::new(&mut self.body);
+        let mut out = self.body.out();
         store_state(&mut out, locals, layout);
         for (place, off) in [(layout.gpr(slot::BLOCK), block.at), (layout.rip, block.at + block.bytes)] {
             out.i32_const(0);
@@ -373,7 +375,8 @@ impl Function<'_> {
         if !ends {
             load_state(&mut out, locals, layout);
         }
-        out.if_(BlockType::Empty);
+        self.body.if_rarely(BlockType::Empty);
+        let mut out = self.body.out();
         out.i32_const(exit_after).i32_const(exit_before).local_get(ENTRY_AT).i32_const(2).i32_eq().select();
         out.local_set(EXIT).br(label + 1).end();
         if ends {

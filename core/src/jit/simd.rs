@@ -4,7 +4,6 @@ use super::ir::Node;
 use super::lower::Lower;
 use crate::size::Size;
 use crate::vector;
-use wasm_encoder::Encode;
 
 /// An instruction that has no immediate: its number behind the prefix 0xfd (WebAssembly Core Specification, 5.4.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +36,7 @@ numbers! {
 
 /// Appends an instruction.
 fn put(lower: &mut Lower<'_>, Simd(number): Simd) {
-    lower.code.push(0xfd);
-    u32::from(number).encode(lower.code);
+    lower.code.number(0xfd, number);
 }
 
 /// Leaves the value on the stack: a v128, or an i64.

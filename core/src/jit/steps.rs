@@ -1,6 +1,7 @@
 //! The steps of an instruction as WebAssembly: loads and stores through the TLB, and leaving the region.
 
 use super::build::Step;
+use super::code::Code;
 use super::helpers;
 use super::ir::{Node, Val};
 use super::layout::Layout;
@@ -72,7 +73,7 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
             }
             Step::Simd => {
                 lower.out().i32_const(0).i32_load8_u(at(layout.simd_off));
-                leave_if(&mut lower.out(), way);
+                leave_if(lower.code, way);
             }
             Step::If(c) => {
                 lower.push_if(c);
@@ -89,17 +90,17 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
             Step::Canonical(v) => {
                 let v = local(lower, v);
                 lower.out().local_get(v).i64_const(16).i64_shl().i64_const(16).i64_shr_s().local_get(v).i64_ne();
-                leave_if(&mut lower.out(), way);
+                leave_if(lower.code, way);
             }
         }
     }
 }
 
 /// Leaves the region if the i32 on the stack is not 0.
-fn leave_if(out: &mut InstructionSink<'_>, way: Way) {
-    out.if_(BlockType::Empty);
-    leave(out, Way { label: way.label + 1, ..way });
-    out.end();
+fn leave_if(code: &mut Code, way: Way) {
+    code.if_rarely(BlockType::Empty);
+    leave(&mut code.out(), Way { label: way.label + 1, ..way });
+    code.out().end();
 }
 
 /// Leaves the region.
@@ -128,7 +129,7 @@ fn access_vector(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, alig
     if aligned {
         let la = local(lower, la);
         lower.out().local_get(la).i32_wrap_i64().i32_const(15).i32_and();
-        leave_if(&mut lower.out(), way);
+        leave_if(lower.code, way);
     }
     access(lower, layout, way, la, 16, write);
 }
@@ -144,13 +145,13 @@ fn access(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, bytes: u64,
     out.local_get(CONTEXT).i32_or().local_set(ENTRY_AT);
     out.local_get(la).local_get(ENTRY_AT).i64_load(at(table)).i64_sub();
     out.i64_const(PAGE_SIZE as i64 - bytes as i64).i64_gt_u();
-    out.if_(BlockType::Result(ValType::I32));
-    out.i32_const(layout.cpu as i32).local_get(la).i32_const(how).call(import::FILL);
-    out.local_tee(ENTRY_AT).i32_eqz().if_(BlockType::Empty);
-    leave(&mut lower.out(), Way { label: way.label + 2, ..way });
+    lower.code.if_rarely(BlockType::Result(ValType::I32));
     let mut out = lower.out();
-    out.end().local_get(ENTRY_AT).else_();
-    out.local_get(la).local_get(ENTRY_AT).i64_load(at(table + 8)).i64_add().i32_wrap_i64().end();
+    out.i32_const(layout.cpu as i32).local_get(la).i32_const(how).call(import::FILL).local_tee(ENTRY_AT).i32_eqz();
+    leave_if(lower.code, Way { label: way.label + 1, ..way });
+    let mut out = lower.out();
+    out.local_get(ENTRY_AT).else_();
+    out.local_get(la).i32_wrap_i64().local_get(ENTRY_AT).i32_load(at(table + 8)).i32_add().end();
 }
 
 /// Loads from the address on the stack.
