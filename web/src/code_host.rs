@@ -11,6 +11,9 @@ use wasm_bindgen::{JsCast, JsValue};
 /// What generated code exports: takes the number of an entry, returns that of an exit.
 type Compiled = extern "C" fn(u32) -> u32;
 
+/// Places added to the table at once: every module that imports it is told.
+const GROWTH: u32 = 256;
+
 /// Compiles with the host of this module.
 pub struct Host {
     table: WebAssembly::Table,
@@ -75,23 +78,25 @@ impl Host {
         Some(Self { table, imports, free: Vec::new() })
     }
 
-    fn instantiate(&mut self, module: &[u8]) -> Result<u32, JsValue> {
+    fn instantiate(&mut self, module: &[u8]) -> Result<(), JsValue> {
         let bytes = Uint8Array::from(module);
         let module = WebAssembly::Module::new(&bytes)?;
-        let instance = WebAssembly::Instance::new(&module, &self.imports)?;
-        let function = Reflect::get(&instance.exports(), &"r".into())?;
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None => self.table.grow(1)?,
-        };
-        self.table.set(place, function.unchecked_ref())?;
-        Ok(place)
+        WebAssembly::Instance::new(&module, &self.imports)?;
+        Ok(())
     }
 }
 
 impl CodeHost for Host {
-    fn install(&mut self, module: &[u8]) -> Option<u32> {
-        self.instantiate(module).ok()
+    fn reserve(&mut self) -> Option<u32> {
+        if self.free.is_empty() {
+            let first = self.table.grow(GROWTH).ok()?;
+            self.free.extend((first..first + GROWTH).rev());
+        }
+        self.free.pop()
+    }
+
+    fn install(&mut self, module: &[u8]) -> bool {
+        self.instantiate(module).is_ok()
     }
 
     fn call(&mut self, _: &mut Cpu, _: &mut CodeCache, function: u32, entry: u32) -> u32 {

@@ -27,6 +27,7 @@ pub use build::{Builder, Leave};
 
 use crate::cpu::Cpu;
 use crate::decode::cache::CodeCache;
+use crate::mem::PAGE_SHIFT;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -35,12 +36,14 @@ use region::Exit;
 
 /// Turns modules into functions, and calls them.
 pub trait CodeHost {
-    /// Compiles a module (`module.rs`); a number for its function, `None` if that is not possible.
-    fn install(&mut self, module: &[u8]) -> Option<u32>;
-    /// Calls a function with the number of an entry; returns that of an exit of the region it ended in. Generated code
+    /// A free place in the table of functions; `None` if there is none.
+    fn reserve(&mut self) -> Option<u32>;
+    /// Compiles a module (`module.rs`), whose functions go to reserved places. `false` if that is not possible.
+    fn install(&mut self, module: &[u8]) -> bool;
+    /// Calls the function at a place with the number of an entry; returns that of an exit of the region it ended in. Generated code
     /// works on the CPU and the code cache, at the addresses it was made for.
     fn call(&mut self, cpu: &mut Cpu, code: &mut CodeCache, function: u32, entry: u32) -> u32;
-    /// The function is not needed any more.
+    /// The place is free again, and what is there not needed any more.
     fn remove(&mut self, function: u32);
 }
 
@@ -50,6 +53,11 @@ const INTERVAL: u64 = 4096;
 const HOT: u16 = 64;
 /// Samples of a page that has been rewritten again and again.
 const COLD: u16 = 1 << 14;
+/// Regions in a module, if there is so much to do at once. The fewer modules, the closer the machine code lies together,
+/// and the cheaper each is: all of them import the table.
+const BATCH: usize = 32;
+/// Samples until a module is made of fewer.
+const PATIENCE: u32 = 64;
 /// Bytes of modules kept; their machine code is a few times as large. Beyond that everything is dropped.
 const MAX_BYTES: u64 = 24 << 20;
 /// Instructions after which a region is left although nothing has happened, so that the host may swap in better code.
@@ -63,15 +71,26 @@ struct Installed {
     exits: Vec<Exit>,
 }
 
-/// How often a page was seen, and how often it has to be.
+/// How often a page was seen, how often it has to be, and where it was seen last.
 struct Samples {
     seen: u16,
     hot: u16,
+    last: Start,
+}
+
+/// Where a region begins: a block's guest-physical address, mode and head record.
+#[derive(Clone, Copy)]
+struct Start {
+    pa: u64,
+    mode: u8,
+    head: u32,
 }
 
 /// Figures for people.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
+    /// Modules compiled.
+    pub modules: u64,
     /// Regions compiled.
     pub regions: u64,
     /// Instructions in them.
@@ -101,6 +120,10 @@ pub struct Jit {
     hot: u16,
     /// Instructions the interpreter may run until a sample is taken of where it is.
     pub(crate) until_sample: u64,
+    /// Regions to be compiled in one module.
+    waiting: Vec<Start>,
+    /// Samples taken since the first of them came.
+    waited: u32,
     /// Figures.
     pub stats: Stats,
 }
@@ -116,6 +139,8 @@ impl Jit {
             samples: BTreeMap::new(),
             hot: HOT,
             until_sample: INTERVAL,
+            waiting: Vec::new(),
+            waited: 0,
             stats: Stats::default(),
         }
     }
@@ -133,25 +158,59 @@ impl Jit {
     /// The interpreter was seen in front of the block with this head record, at guest-physical address `pa`.
     pub fn sample(&mut self, code: &mut CodeCache, pa: u64, mode: u8, head: u32) {
         self.until_sample = self.interval();
-        let page = pa >> crate::mem::PAGE_SHIFT;
-        let samples = self.samples.entry(page).or_insert(Samples { seen: 0, hot: self.hot });
+        let last = Start { pa, mode, head };
+        let samples = self.samples.entry(pa >> PAGE_SHIFT).or_insert(Samples { seen: 0, hot: self.hot, last });
         samples.seen += 1;
-        if samples.seen < samples.hot || code.compiled(head) {
+        samples.last = last;
+        if samples.seen >= samples.hot && !code.compiled(head) {
+            samples.seen = 0;
+            self.waiting.push(last);
+        }
+        if self.waiting.is_empty() {
             return;
         }
-        samples.seen = 0;
-        let n = self.regions.len() as u32;
-        let Some(region) = region::compile(code, &self.layout, n, pa, mode, head) else { return };
-        let Some(function) = self.host.install(&region.module) else { return };
-        self.stats.regions += 1;
-        self.stats.insns += region.insns as u64;
-        let bytes = region.module.len() as u64;
-        self.stats.bytes += bytes;
-        self.bytes += bytes;
-        for &(head, entry) in &region.entries {
-            code.set_compiled(head, Some((function, entry)));
+        self.waited += 1;
+        if self.waiting.len() >= BATCH || self.waited > PATIENCE || self.hot == 0 {
+            self.compile(code);
         }
-        self.regions.push(Some(Installed { function, page, bytes, exits: region.exits }));
+    }
+
+    /// Compiles what is waiting, and what would be soon.
+    fn compile(&mut self, code: &mut CodeCache) {
+        self.waited = 0;
+        let mut starts = core::mem::take(&mut self.waiting);
+        let warm = self.samples.values_mut().filter(|s| s.seen > s.hot / 4).take(BATCH.saturating_sub(starts.len()));
+        starts.extend(warm.map(|s| {
+            s.seen = 0;
+            s.last
+        }));
+        let mut regions = Vec::new();
+        let mut entries: Vec<(u32, (u32, u32))> = Vec::new();
+        for start in starts {
+            if code.compiled(start.head) || entries.iter().any(|e| e.0 == start.head) {
+                continue;
+            }
+            let n = self.regions.len() as u32;
+            let Some(region) = region::compile(code, &self.layout, n, start.pa, start.mode, start.head) else {
+                continue;
+            };
+            let Some(function) = self.host.reserve() else { break };
+            let bytes = region.function.code.bytes().len() as u64;
+            self.stats.regions += 1;
+            self.stats.insns += region.insns as u64;
+            self.stats.bytes += bytes;
+            self.bytes += bytes;
+            entries.extend(region.entries.iter().map(|&(head, entry)| (head, (function, entry))));
+            regions.push((function, region.function));
+            let page = start.pa >> PAGE_SHIFT;
+            self.regions.push(Some(Installed { function, page, bytes, exits: region.exits }));
+        }
+        self.stats.modules += 1;
+        if !regions.is_empty() && self.host.install(&module::module(&regions)) {
+            for (head, at) in entries {
+                code.set_compiled(head, Some(at));
+            }
+        }
     }
 
     /// Runs the compiled block with this head record, which is at RIP, and what follows. `false`: the budget is too
@@ -207,5 +266,6 @@ impl Jit {
         }
         self.bytes = 0;
         self.samples.clear();
+        self.waiting.clear();
     }
 }

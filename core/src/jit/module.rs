@@ -1,10 +1,11 @@
-//! The module around a region's function: what it imports, and the bytes the host compiles.
+//! The module around the functions of regions: what it imports, and the bytes the host compiles.
 
 use super::code::Code;
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use wasm_encoder::{
-    BranchHints, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection,
-    MemoryType, Module, RefType, TableType, TypeSection, ValType,
+    BranchHints, CodeSection, ConstExpr, ElementSection, Elements, EntityType, Function, FunctionSection,
+    ImportSection, MemoryType, Module, RefType, TableType, TypeSection, ValType,
 };
 
 /// The functions every module imports, by number. `helpers.rs` has what they do.
@@ -30,8 +31,17 @@ pub mod import {
 /// The type of a region's function.
 pub const REGION_TYPE: u32 = 0;
 
-/// A module whose function "r" takes the number of an entry and returns that of an exit.
-pub fn module(locals: &[ValType], body: &Code) -> Vec<u8> {
+/// A function of a module.
+pub struct Region {
+    /// The types of its locals but the parameter.
+    pub locals: Vec<ValType>,
+    /// Its code.
+    pub code: Code,
+}
+
+/// A module whose functions take the number of an entry and return that of an exit. When it is instantiated they are
+/// put at these places of the table.
+pub fn module(regions: &[(u32, Region)]) -> Vec<u8> {
     use ValType::{I32, I64};
     let mut types = TypeSection::new();
     types.ty().function([I32], [I32]);
@@ -50,19 +60,18 @@ pub fn module(locals: &[ValType], body: &Code) -> Vec<u8> {
         imports.import("t", name, EntityType::Function(ty));
     }
 
-    let mut functions = FunctionSection::new();
-    functions.function(REGION_TYPE);
-    let mut exports = ExportSection::new();
-    exports.export("r", ExportKind::Func, import::COUNT);
-
-    let mut function = Function::new_with_locals_types(locals.iter().copied());
-    let mut hints = BranchHints::new();
-    hints.function_hints(import::COUNT, body.hints(function.byte_len()));
-    function.raw(body.bytes().iter().copied());
-    let mut code = CodeSection::new();
-    code.function(&function);
+    let (mut functions, mut elements) = (FunctionSection::new(), ElementSection::new());
+    let (mut hints, mut code) = (BranchHints::new(), CodeSection::new());
+    for (n, (place, region)) in (import::COUNT..).zip(regions) {
+        functions.function(REGION_TYPE);
+        elements.active(None, &ConstExpr::i32_const(*place as i32), Elements::Functions(Cow::Borrowed(&[n])));
+        let mut function = Function::new_with_locals_types(region.locals.iter().copied());
+        hints.function_hints(n, region.code.hints(function.byte_len()));
+        function.raw(region.code.bytes().iter().copied());
+        code.function(&function);
+    }
 
     let mut module = Module::new();
-    module.section(&types).section(&imports).section(&functions).section(&exports).section(&hints).section(&code);
+    module.section(&types).section(&imports).section(&functions).section(&elements).section(&hints).section(&code);
     module.finish()
 }

@@ -34,8 +34,8 @@ pub struct Exit {
 
 /// A compiled region.
 pub struct Region {
-    /// The module.
-    pub module: Vec<u8>,
+    /// Its function.
+    pub function: module::Region,
     /// The head records of the blocks it may be entered at, with the numbers of these entries.
     pub entries: Vec<(u32, u32)>,
     /// Its exits; the first has number 1.
@@ -90,7 +90,12 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
         }
         let code = around(&locals, layout, number, mode, &body);
         let entries = entries.into_iter().map(|n| (blocks[n as usize].head, n)).collect();
-        return Some(Region { module: module::module(locals.types(), &code), entries, exits, insns });
+        return Some(Region {
+            function: module::Region { locals: locals.types().to_vec(), code },
+            entries,
+            exits,
+            insns,
+        });
     }
 }
 

@@ -11,8 +11,7 @@ use tabvisor_core::decode::cache::CodeCache;
 use tabvisor_core::decode::insn::Insn;
 use tabvisor_core::jit::{CodeHost, helpers};
 use wasmi::{
-    Caller, Engine, Instance, Linker, Memory, MemoryType, Module, Nullable, Ref, RefType, Store, Table, TableType,
-    TypedFunc,
+    Caller, Engine, Linker, Memory, MemoryType, Module, Nullable, Ref, RefType, Store, Table, TableType, TypedFunc,
 };
 
 /// What addresses in the memory are counted from is a multiple of this.
@@ -150,6 +149,8 @@ pub struct Wasmi {
     store: Store<()>,
     table: Table,
     functions: Vec<Option<TypedFunc<u32, u32>>>,
+    /// Places that the next module fills.
+    reserved: Vec<u32>,
 }
 
 impl Wasmi {
@@ -183,12 +184,18 @@ impl Wasmi {
         linker.func_wrap("t", "image", image).expect("a new name");
         linker.func_wrap("t", "mul_hi_u", |a: u64, b: u64| helpers::mul_hi(a, b, false)).expect("a new name");
         linker.func_wrap("t", "mul_hi_s", |a: u64, b: u64| helpers::mul_hi(a, b, true)).expect("a new name");
-        Self { engine, linker, store, table, functions: vec![None] }
+        Self { engine, linker, store, table, functions: vec![None], reserved: Vec::new() }
     }
 }
 
 impl CodeHost for Wasmi {
-    fn install(&mut self, module: &[u8]) -> Option<u32> {
+    fn reserve(&mut self) -> Option<u32> {
+        self.functions.push(None);
+        let place = self.table.grow(&mut self.store, 1, Ref::Func(Nullable::Null)).expect("there is room");
+        self.reserved.push(place as u32);
+        Some(place as u32)
+    }
+    fn install(&mut self, module: &[u8]) -> bool {
         let module = match Module::new(&self.engine, module) {
             Ok(module) => module,
             Err(error) => {
@@ -196,11 +203,15 @@ impl CodeHost for Wasmi {
                 panic!("the module is not valid: {error}");
             }
         };
-        let instance: Instance = self.linker.instantiate_and_start(&mut self.store, &module).expect("it links");
-        let function = instance.get_func(&self.store, "r").expect("it exports r");
-        let place = self.table.grow(&mut self.store, 1, Ref::Func(Nullable::Val(function))).expect("there is room");
-        self.functions.push(Some(function.typed(&self.store).expect("it has the type of a region")));
-        Some(place as u32)
+        self.linker.instantiate_and_start(&mut self.store, &module).expect("it links");
+        for place in self.reserved.drain(..) {
+            let Some(Ref::Func(Nullable::Val(function))) = self.table.get(&self.store, u64::from(place)) else {
+                panic!("the module did not fill its places");
+            };
+            let function = function.typed(&self.store).expect("it has the type of a region");
+            self.functions[place as usize] = Some(function);
+        }
+        true
     }
     fn call(&mut self, _: &mut Cpu, _: &mut CodeCache, function: u32, entry: u32) -> u32 {
         let f = self.functions[function as usize].expect("it is installed");

@@ -1,5 +1,6 @@
 //! Every operation, as code, against its meaning.
 
+use crate::jit::code::Code;
 use crate::jit::ir::{VECTOR, Val, Values};
 use crate::jit::locals::Locals;
 use crate::jit::lower::Lower;
@@ -11,14 +12,14 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use wasm_encoder::{
-    CodeSection, ExportKind, ExportSection, Function, FunctionSection, InstructionSink, MemorySection, MemoryType,
-    Module, TypeSection, ValType,
+    CodeSection, ExportKind, ExportSection, Function, FunctionSection, MemorySection, MemoryType, Module, TypeSection,
+    ValType,
 };
 
 /// What a function computes of the vectors at 0 and 16 and the number at 32, and where: a vector at 48 or a number.
 struct Case {
     name: String,
-    code: Vec<u8>,
+    code: Code,
     types: Vec<ValType>,
     meaning: Box<dyn Fn(V128, V128, u64) -> V128>,
 }
@@ -35,8 +36,8 @@ fn case(
     let mut values = Values::default();
     let of = [values.local(a, VECTOR), values.local(b, VECTOR), values.local(count, 64)];
     let v = build(&mut values, of[0], of[1], of[2])?;
-    let mut code = Vec::new();
-    let mut out = InstructionSink::new(&mut code);
+    let mut code = Code::default();
+    let mut out = code.out();
     out.i32_const(0).v128_load(at(0)).local_set(a).i32_const(0).v128_load(at(16)).local_set(b);
     out.i32_const(0).i64_load(at(32)).local_set(count).i32_const(0);
     let mut lower = Lower::new(&mut code, &mut locals, &values, [v].into_iter(), true, 0);
@@ -62,7 +63,7 @@ fn compare(cases: &[Case], inputs: &[(V128, V128, u64)]) {
         functions.function(0);
         exports.export(&n.to_string(), ExportKind::Func, n);
         let mut f = Function::new_with_locals_types(case.types.iter().copied());
-        f.raw(case.code.iter().copied());
+        f.raw(case.code.bytes().iter().copied());
         code.function(&f);
     }
     let mut module = Module::new();
