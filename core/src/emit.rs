@@ -191,6 +191,14 @@ pub trait Emit: Sized {
         flags::record(self, op, size, a, b, r);
     }
 
+    /// Sets or clears DF.
+    fn set_direction(&mut self, down: bool);
+    /// The quotient of the 128-bit number `hi:lo` and `d`, rounded toward zero. Nothing may be committed before.
+    ///
+    /// # Errors
+    /// #DE if it does not fit 64 bits, or `d` is 0.
+    fn divide(&mut self, signed: bool, hi: Self::Val, lo: Self::Val, d: Self::Val) -> Result<Self::Val, Self::Stop>;
+
     // Vectors. ----------------------------------------------------------------------------
 
     /// May the unit be used now? First thing in every instruction of it.
@@ -300,6 +308,12 @@ pub trait Emit: Sized {
     #[inline(always)]
     fn not(&mut self, a: Self::Val) -> Self::Val {
         self.xori(a, u64::MAX)
+    }
+    /// The top bit of `a` in all bits.
+    #[inline(always)]
+    fn sign(&mut self, a: Self::Val) -> Self::Val {
+        let n = self.imm(63);
+        self.bin(Bin::Sar, a, n)
     }
     /// `a == 0`
     #[inline(always)]

@@ -38,14 +38,6 @@ extern "C" fn image(at: u32, told: u64, a: u64, b: u64, r: u64) -> u64 {
     helpers::image(cpu(at), told, a, b, r)
 }
 
-extern "C" fn mul_hi_u(a: u64, b: u64) -> u64 {
-    helpers::mul_hi(a, b, false)
-}
-
-extern "C" fn mul_hi_s(a: u64, b: u64) -> u64 {
-    helpers::mul_hi(a, b, true)
-}
-
 impl Host {
     /// `None` where code cannot be made at run time.
     pub fn new() -> Option<Self> {
@@ -54,8 +46,6 @@ impl Host {
             ("fill", fill as *const () as usize),
             ("plain", plain as *const () as usize),
             ("image", image as *const () as usize),
-            ("mul_hi_u", mul_hi_u as *const () as usize),
-            ("mul_hi_s", mul_hi_s as *const () as usize),
         ];
         let imported = Object::new();
         Reflect::set(&imported, &"memory".into(), &wasm_bindgen::memory()).ok()?;

@@ -108,7 +108,7 @@ table! {
     Cwd Cwd Cdq Cqo => emit mov::cwd;
     Movnti Movnti => emit mov::movnti;
     Nop Nop Pause Endbr32 Endbr64 Prefetchnta Prefetcht0 Prefetcht1 Prefetcht2 Prefetch Prefetchw Prefetchwt1 Prefetchit0 Prefetchit1 Rdsspd Rdsspq Cldemote Reservednop => emit mov::nop;
-    Fence Lfence Mfence Sfence => plain system::fence;
+    Fence Lfence Mfence Sfence => emit system::fence;
     Shl Shl Sal => emit shift::shl;
     Shr Shr => emit shift::shr;
     Sar Sar => emit shift::sar;
@@ -127,8 +127,8 @@ table! {
     Popcnt Popcnt => emit bit::popcnt;
     Mul Mul => emit muldiv::mul;
     Imul Imul => emit muldiv::imul;
-    Div Div => plain muldiv::div;
-    Idiv Idiv => plain muldiv::idiv;
+    Div Div => emit muldiv::div;
+    Idiv Idiv => emit muldiv::idiv;
     Xchg Xchg => emit exchange::xchg;
     Xadd Xadd => emit exchange::xadd;
     Cmpxchg Cmpxchg => emit exchange::cmpxchg;
@@ -179,8 +179,8 @@ table! {
     Lahf Lahf => emit flagctl::lahf;
     Sahf Sahf => emit flagctl::sahf;
     Salc Salc => emit flagctl::salc;
-    Cld Cld => plain flagctl::cld;
-    Std Std => plain flagctl::std;
+    Cld Cld => emit flagctl::cld;
+    Std Std => emit flagctl::std;
     Cli Cli => plain flagctl::cli;
     Sti Sti => last flagctl::sti;
     Daa Daa => plain bcd::daa;

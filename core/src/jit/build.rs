@@ -34,6 +34,8 @@ pub enum Step {
     LoadVector { to: u32, at: Val, aligned: bool },
     /// Stores 16 bytes, likewise.
     StoreVector { at: Val, aligned: bool, v: Val },
+    /// Sets or clears DF.
+    Direction(bool),
     /// Leaves the region if vector instructions may not be used.
     Simd,
     /// Does what is up to [`Step::End`] if the value is not 0.
@@ -148,6 +150,13 @@ impl<'a> Builder<'a> {
     fn check_target(&mut self, to: Val) {
         if self.may_leave_canonical(to) {
             self.steps.push(Step::Canonical(to));
+        }
+    }
+
+    /// Leaves the region if the value is not 0.
+    fn leave_if(&mut self, c: Val) {
+        if self.values.constant(c) != Some(0) {
+            self.steps.extend([Step::If(c), Step::Leave, Step::End]);
         }
     }
 
@@ -409,6 +418,32 @@ impl Emit for Builder<'_> {
     }
     fn by_flag_image<T, X: Copy>(&mut self, f: impl Fn(&mut Self, FlagOp, X) -> T, x: X) -> T {
         self.by_flag_op(f, x)
+    }
+
+    fn set_direction(&mut self, down: bool) {
+        self.steps.push(Step::Direction(down));
+    }
+    #[inline(never)]
+    fn divide(&mut self, signed: bool, hi: Val, lo: Val, d: Val) -> Result<Val, Leave> {
+        // More than 64 bits, a fault, and what WebAssembly traps at: the interpreter's.
+        let wide = match self.values.node(hi) {
+            Node::Bin(Bin::Sar, v, n) if signed && v == lo && self.values.constant(n) == Some(63) => self.values.imm(0),
+            _ => {
+                let above = if signed { self.sign(lo) } else { self.values.imm(0) };
+                self.values.bin(Bin::Ne, hi, above)
+            }
+        };
+        self.leave_if(wide);
+        let bad = if signed {
+            let one = self.values.imm(1);
+            let next = self.values.bin(Bin::Add, d, one);
+            let two = self.values.imm(2);
+            self.values.bin(Bin::LtU, next, two)
+        } else {
+            self.is_zero(d)
+        };
+        self.leave_if(bad);
+        Ok(self.values.push(Node::Quotient(signed, lo, d), 64))
     }
 
     // What has no short form, and MMX registers, are the interpreter's.

@@ -74,6 +74,8 @@ pub struct Stats {
     pub regions: u64,
     /// Instructions in them.
     pub insns: u64,
+    /// Those of them that are not compiled but called.
+    pub called: u64,
     /// Bytes of their modules.
     pub bytes: u64,
     /// Times a region was entered from the interpreter.
@@ -141,6 +143,7 @@ impl Jit {
         let Some(function) = self.host.install(&region.module) else { return };
         self.stats.regions += 1;
         self.stats.insns += region.insns as u64;
+        self.stats.called += region.called as u64;
         let bytes = region.module.len() as u64;
         self.stats.bytes += bytes;
         self.bytes += bytes;

@@ -41,6 +41,8 @@ pub struct Region {
     pub exits: Vec<Exit>,
     /// Instructions in it.
     pub insns: usize,
+    /// Those of them that are not compiled but called.
+    pub called: usize,
 }
 
 /// Compiles what the block with this head record, at physical address `pa`, leads to within its page, as region `number`.
@@ -79,17 +81,17 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
             flags: vec![None; blocks.len()],
             total: insns as i64,
             simd: false,
-            called: false,
+            called: 0,
         };
         f.nest(&shapes);
         f.out().unreachable();
         let (body, exits, called) = (f.body, f.exits, f.called);
-        if called && locals.sets() != known {
+        if called > 0 && locals.sets() != known {
             continue;
         }
         let code = around(&locals, layout, number, mode, &body);
         let entries = entries.into_iter().map(|n| (blocks[n as usize].head, n)).collect();
-        return Some(Region { module: module::module(locals.types(), &code), entries, exits, insns });
+        return Some(Region { module: module::module(locals.types(), &code), entries, exits, insns, called });
     }
 }
 
@@ -117,8 +119,8 @@ struct Function<'a> {
     total: i64,
     /// Is it known in this block that vector instructions may be used? Only its end can change that.
     simd: bool,
-    /// Is there an instruction that is called?
-    called: bool,
+    /// Instructions that are called.
+    called: usize,
 }
 
 impl Function<'_> {
@@ -350,7 +352,7 @@ impl Function<'_> {
 
     /// Calls the interpreter's function for an instruction that is not compiled.
     fn call(&mut self, block: &Block, k: usize) -> Option<(Flags, bool)> {
-        self.called = true;
+        self.called += 1;
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
         let exit_before = exit(&mut self.exits, block.at + i64::from(i.off), rest);
