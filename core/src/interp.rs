@@ -3,8 +3,9 @@
 use crate::cpu::mode::{ctx, simd_off};
 use crate::cpu::tlb::CTX_SHIFT;
 use crate::cpu::{Cpu, Stop, Vector, fault, gp, memory::canonical};
-use crate::emit::{Bin, Emit, Linear, Slot, Un, Unit};
+use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Slot, Un, Unit};
 use crate::flags::{self, FlagOp};
+use crate::isa::sse::lane::Lanes;
 use crate::isa::x87::pending_error;
 use crate::size::Size;
 use crate::vector::{self, V128, VecImm, VecOp, VecShift};
@@ -214,6 +215,31 @@ impl Emit for Cpu {
     #[inline(always)]
     fn vec_shift(&mut self, op: VecShift, v: V128, count: u64) -> V128 {
         op.run(v, count)
+    }
+
+    #[inline(always)]
+    fn float(&mut self, op: FloatOp, of: Floats, a: V128, b: V128) -> Result<V128, Stop> {
+        Lanes::settled(self, |l| l.run(op, of, a, b))
+    }
+    #[inline(always)]
+    fn float_relation(&mut self, signaling: bool, of: Floats, a: V128, b: V128) -> Result<u64, Stop> {
+        Lanes::settled(self, |l| l.relation(signaling, of, a, b))
+    }
+    #[inline(always)]
+    fn float_convert(&mut self, how: FloatConversion, b: V128) -> Result<V128, Stop> {
+        Lanes::settled(self, |l| l.convert(how, b))
+    }
+    #[inline(always)]
+    fn float_resize(&mut self, of: Floats, a: V128, b: V128) -> Result<V128, Stop> {
+        Lanes::settled(self, |l| l.resize(of, a, b))
+    }
+    #[inline(always)]
+    fn float_of_int(&mut self, of: Floats, a: V128, x: u64, _: Size) -> Result<V128, Stop> {
+        Lanes::settled(self, |l| l.of_int(of, a, x as i64))
+    }
+    #[inline(always)]
+    fn float_to_int(&mut self, of: Floats, b: V128, truncate: bool, size: Size) -> Result<u64, Stop> {
+        Lanes::settled(self, |l| size.zx(l.to_int(of, b, truncate, size.bits()) as u64))
     }
 }
 

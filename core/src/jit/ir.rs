@@ -50,6 +50,10 @@ pub enum Node {
     Two(Simd, Val, Val),
     /// An instruction on a vector and a count.
     Shift(Simd, Val, Val),
+    /// A vector of floating-point numbers of a size, the low one made of an integer.
+    OfInt(Size, Val, Val),
+    /// The low one of such a vector, truncated to an integer.
+    ToInt(Size, Val),
     /// Bytes of two vectors, as the constant third one names them.
     Shuffle(Val, Val, Val),
 }
@@ -60,11 +64,12 @@ impl Node {
         let [a, b, c, d] = match self {
             Self::Const(_) | Self::Local(_) | Self::Rip(_) | Self::Vector(_) => [None; 4],
             Self::Un(_, a) | Self::Sx(_, a) | Self::Splat(a) => [Some(a), None, None, None],
-            Self::Lane(_, _, a) | Self::One(_, a) | Self::Mask(_, a) => [Some(a), None, None, None],
+            Self::Lane(_, _, a) | Self::One(_, a) | Self::Mask(_, a) | Self::ToInt(_, a) => [Some(a), None, None, None],
             Self::Bin(_, a, b)
             | Self::WithLane(_, _, a, b)
             | Self::Two(_, a, b)
             | Self::Shift(_, a, b)
+            | Self::OfInt(_, a, b)
             | Self::Quotient(_, a, b) => [Some(a), Some(b), None, None],
             // The third is not a value but a part of the instruction.
             Self::Shuffle(a, b, _) => [Some(a), Some(b), None, None],

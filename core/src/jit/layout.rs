@@ -12,6 +12,7 @@ pub struct Layout {
     /// The CPU itself.
     pub cpu: u32,
     pub simd_off: u32,
+    pub mxcsr: u32,
     pub rip: u32,
     pub rflags: u32,
     pub flag_a: u32,
@@ -48,6 +49,7 @@ impl Layout {
         Self {
             cpu: base,
             simd_off: field(offset_of!(Cpu, simd_off)),
+            mxcsr: field(offset_of!(Cpu, mxcsr)),
             rip: field(offset_of!(Cpu, rip)),
             rflags: field(offset_of!(Cpu, rflags)),
             flag_a: field(offset_of!(Cpu, flag_a)),

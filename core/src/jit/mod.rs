@@ -9,6 +9,7 @@
 mod blocks;
 mod build;
 mod chain;
+mod float;
 mod frame;
 pub mod helpers;
 mod ir;
@@ -20,6 +21,8 @@ pub mod region;
 pub mod shape;
 mod simd;
 mod steps;
+#[cfg(test)]
+mod trial;
 mod vector;
 
 pub use build::{Builder, Leave};

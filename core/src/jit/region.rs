@@ -6,7 +6,7 @@
 
 use super::blocks::{Block, discover};
 use super::build::{Builder, Flags, Raw};
-use super::frame::{around, load_state, store_state};
+use super::frame::{Part, around, load_state, store_state};
 use super::ir::{Node, Val};
 use super::layout::Layout;
 use super::locals::{ENTRY_AT, EXIT, LEFT, Locals, STATE, told};
@@ -82,11 +82,12 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
             total: insns as i64,
             simd: false,
             called: 0,
+            spills: false,
         };
         f.nest(&shapes);
         f.out().unreachable();
         let (body, exits, called) = (f.body, f.exits, f.called);
-        if called > 0 && locals.sets() != known {
+        if f.spills && locals.sets() != known {
             continue;
         }
         let code = around(&locals, layout, number, mode, &body);
@@ -121,6 +122,8 @@ struct Function<'a> {
     simd: bool,
     /// Instructions that are called.
     called: usize,
+    /// Is there one that may be?
+    spills: bool,
 }
 
 impl Function<'_> {
@@ -268,7 +271,9 @@ impl Function<'_> {
             return if isa::ends(op) || i.repeated() { None } else { self.call(block, k) };
         }
         let flags = b.raw_flags();
-        let Builder { values, steps, jump, regs, simd, .. } = b;
+        let Builder { values, steps, jump, regs, simd, guard, read, .. } = b;
+        // One that always holds is none.
+        let guard = guard.filter(|&g| values.constant(g) != Some(1));
         self.simd = simd;
 
         // What is committed, and to which locals.
@@ -301,12 +306,21 @@ impl Function<'_> {
             _ => None,
         });
 
-        let roots =
-            steps.iter().flat_map(steps::values).chain(commit.iter().map(|c| c.0)).chain(condition).chain(target);
+        let roots = steps
+            .iter()
+            .flat_map(steps::values)
+            .chain(commit.iter().map(|c| c.0))
+            .chain(condition)
+            .chain(target)
+            .chain(guard);
         let exit = if steps.is_empty() { 0 } else { exit(&mut self.exits, block.at + i64::from(i.off), rest) };
         let way = self.way(exit);
         let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout.cpu);
         steps::write(&mut lower, self.layout, &steps, way);
+        if let Some(guard) = guard {
+            lower.push_if(guard);
+            lower.out().if_(BlockType::Empty);
+        }
         // A branch may depend on what is committed now.
         if let (Some(target), None) = (target, fixed) {
             lower.out().i32_const(0);
@@ -328,6 +342,16 @@ impl Function<'_> {
                 let local = lower.locals.flag_op();
                 lower.out().i64_const(told(op, size) as i64).local_set(local);
             }
+        }
+        if guard.is_some() {
+            self.out().else_();
+            self.labels.push(Label::Other);
+            let written = regs.iter().enumerate().fold(0, |set, (r, v)| set | u32::from(v.is_some()) << r);
+            // Both ways leave flags that are of the same operation.
+            let read = Part { registers: read, flags: false };
+            self.plain(block, k, read, Part { registers: written, flags: flags.is_some() });
+            self.labels.pop();
+            self.out().end();
         }
         let Some(jump) = jump else { return Some((after, false)) };
         if jump.when.is_some() {
@@ -353,13 +377,20 @@ impl Function<'_> {
     /// Calls the interpreter's function for an instruction that is not compiled.
     fn call(&mut self, block: &Block, k: usize) -> Option<(Flags, bool)> {
         self.called += 1;
+        self.plain(block, k, Part::ALL, Part::ALL);
+        Some((Flags::Told, false))
+    }
+
+    /// Calls the interpreter's function for an instruction, which reads and writes no more than this.
+    fn plain(&mut self, block: &Block, k: usize, read: Part, written: Part) {
+        self.spills = true;
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
         let exit_before = exit(&mut self.exits, block.at + i64::from(i.off), rest);
         let exit_after = exit(&mut self.exits, block.at + i64::from(i.off) + i64::from(i.len), rest - 1);
         let (layout, locals) = (self.layout, &*self.locals);
         let mut out = InstructionSink::new(&mut self.body);
-        store_state(&mut out, locals, layout);
+        store_state(&mut out, locals, layout, read);
         for (place, off) in [(layout.gpr(slot::BLOCK), block.at), (layout.rip, block.at + block.bytes)] {
             out.i32_const(0);
             steps::rip(&mut out, off, self.long);
@@ -367,11 +398,10 @@ impl Function<'_> {
         }
         let insn = layout.insn(block.head as usize + 1 + k);
         out.i32_const(layout.cpu as i32).i32_const(insn as i32).call(import::PLAIN).local_tee(ENTRY_AT);
-        load_state(&mut out, locals, layout);
+        load_state(&mut out, locals, layout, written);
         out.if_(BlockType::Empty);
         out.i32_const(exit_after).i32_const(exit_before).local_get(ENTRY_AT).i32_const(2).i32_eq().select();
         out.local_set(EXIT).br(self.labels.len() as u32 + 1).end();
-        Some((Flags::Told, false))
     }
 }
 
