@@ -95,6 +95,53 @@ pub enum Unit {
     SseMmx,
 }
 
+/// Floating-point numbers in a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Floats {
+    /// Four f32.
+    Ps,
+    /// Two f64.
+    Pd,
+    /// An f32; what is above it is not part of it.
+    Ss,
+    /// An f64; likewise.
+    Sd,
+}
+
+/// An operation on floating-point numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum FloatOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// `b` when equal or unordered.
+    Min,
+    /// `b` when equal or unordered.
+    Max,
+    /// Of `b`.
+    Sqrt,
+    /// All ones or zero, by a predicate from 0 to 7 (SDM 2, CMPPD table 3-1).
+    Compare(u8),
+}
+
+/// A conversion of the numbers in a vector; where the result is smaller, zeros follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "Dq: 32-bit integers")]
+pub enum FloatConversion {
+    PsToPd,
+    PdToPs,
+    DqToPs,
+    DqToPd,
+    PsToDq,
+    PdToDq,
+    /// Truncates.
+    PsToDqT,
+    /// Truncates.
+    PdToDqT,
+}
+
 /// A linear address.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear<V> {
@@ -191,6 +238,14 @@ pub trait Emit: Sized {
         flags::record(self, op, size, a, b, r);
     }
 
+    /// Sets or clears DF.
+    fn set_direction(&mut self, down: bool);
+    /// The quotient of the 128-bit number `hi:lo` and `d`, rounded toward zero. Nothing may be committed before.
+    ///
+    /// # Errors
+    /// #DE if it does not fit 64 bits, or `d` is 0.
+    fn divide(&mut self, signed: bool, hi: Self::Val, lo: Self::Val, d: Self::Val) -> Result<Self::Val, Self::Stop>;
+
     // Vectors. ----------------------------------------------------------------------------
 
     /// May the unit be used now? First thing in every instruction of it.
@@ -234,6 +289,45 @@ pub trait Emit: Sized {
     fn vec_imm(&mut self, op: VecImm, a: Self::Vec, b: Self::Vec, imm: u8) -> Self::Vec;
     /// All lanes of `v` shifted by the whole of `count`.
     fn vec_shift(&mut self, op: VecShift, v: Self::Vec, count: Self::Val) -> Self::Vec;
+
+    // Floating point of SSE, with MXCSR's controls and flags. -------------------------------
+
+    /// `a op b`; what is not part of it is `a`'s.
+    ///
+    /// # Errors
+    /// #XM (#UD without CR4.OSXMMEXCPT).
+    fn float(&mut self, op: FloatOp, of: Floats, a: Self::Vec, b: Self::Vec) -> Result<Self::Vec, Self::Stop>;
+    /// ZF, PF and CF of a comparison of the low numbers; quiet NaNs are an exception if it is `signaling`.
+    ///
+    /// # Errors
+    /// As [`Emit::float`].
+    fn float_relation(
+        &mut self,
+        signaling: bool,
+        of: Floats,
+        a: Self::Vec,
+        b: Self::Vec,
+    ) -> Result<Self::Val, Self::Stop>;
+    /// The numbers of `b` in another format.
+    ///
+    /// # Errors
+    /// As [`Emit::float`].
+    fn float_convert(&mut self, how: FloatConversion, b: Self::Vec) -> Result<Self::Vec, Self::Stop>;
+    /// The low number of `b` in the other format of floating-point numbers, above it `a`; `of` is that of the result.
+    ///
+    /// # Errors
+    /// As [`Emit::float`].
+    fn float_resize(&mut self, of: Floats, a: Self::Vec, b: Self::Vec) -> Result<Self::Vec, Self::Stop>;
+    /// The integer `x` as the low number, above it `a`. `x` is sign-extended from `size`.
+    ///
+    /// # Errors
+    /// As [`Emit::float`].
+    fn float_of_int(&mut self, of: Floats, a: Self::Vec, x: Self::Val, size: Size) -> Result<Self::Vec, Self::Stop>;
+    /// The low number of `b` as an integer of `size`, zero-extended.
+    ///
+    /// # Errors
+    /// As [`Emit::float`].
+    fn float_to_int(&mut self, of: Floats, b: Self::Vec, truncate: bool, size: Size) -> Result<Self::Val, Self::Stop>;
 
     // Shorthands. -------------------------------------------------------------------------
 
@@ -300,6 +394,12 @@ pub trait Emit: Sized {
     #[inline(always)]
     fn not(&mut self, a: Self::Val) -> Self::Val {
         self.xori(a, u64::MAX)
+    }
+    /// The top bit of `a` in all bits.
+    #[inline(always)]
+    fn sign(&mut self, a: Self::Val) -> Self::Val {
+        let n = self.imm(63);
+        self.bin(Bin::Sar, a, n)
     }
     /// `a == 0`
     #[inline(always)]

@@ -3,8 +3,9 @@
 use crate::cpu::mode::{ctx, simd_off};
 use crate::cpu::tlb::CTX_SHIFT;
 use crate::cpu::{Cpu, Stop, Vector, fault, gp, memory::canonical};
-use crate::emit::{Bin, Emit, Linear, Slot, Un, Unit};
-use crate::flags::FlagOp;
+use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Slot, Un, Unit};
+use crate::flags::{self, FlagOp};
+use crate::isa::sse::lane::Lanes;
 use crate::isa::x87::pending_error;
 use crate::size::Size;
 use crate::vector::{self, V128, VecImm, VecOp, VecShift};
@@ -126,6 +127,22 @@ impl Emit for Cpu {
     }
 
     #[inline(always)]
+    fn set_direction(&mut self, down: bool) {
+        self.rflags = if down { self.rflags | flags::DF } else { self.rflags & !flags::DF };
+    }
+    #[inline(always)]
+    fn divide(&mut self, signed: bool, hi: u64, lo: u64, d: u64) -> Result<u64, Stop> {
+        let q = if !signed && hi == 0 {
+            lo.checked_div(d)
+        } else if signed && hi == (lo as i64 >> 63) as u64 {
+            (lo as i64).checked_div(d as i64).map(|q| q as u64)
+        } else {
+            wide_quotient(signed, hi, lo, d)
+        };
+        q.ok_or_else(|| fault(Vector::DE))
+    }
+
+    #[inline(always)]
     fn simd(&mut self, unit: Unit) -> Result<(), Stop> {
         let pending = unit != Unit::Sse && self.fpu.pending();
         if self.simd_off == 0 && !pending { Ok(()) } else { self.simd_stop(unit) }
@@ -198,6 +215,43 @@ impl Emit for Cpu {
     #[inline(always)]
     fn vec_shift(&mut self, op: VecShift, v: V128, count: u64) -> V128 {
         op.run(v, count)
+    }
+
+    #[inline(always)]
+    fn float(&mut self, op: FloatOp, of: Floats, a: V128, b: V128) -> Result<V128, Stop> {
+        Lanes::settled(self, |l| l.run(op, of, a, b))
+    }
+    #[inline(always)]
+    fn float_relation(&mut self, signaling: bool, of: Floats, a: V128, b: V128) -> Result<u64, Stop> {
+        Lanes::settled(self, |l| l.relation(signaling, of, a, b))
+    }
+    #[inline(always)]
+    fn float_convert(&mut self, how: FloatConversion, b: V128) -> Result<V128, Stop> {
+        Lanes::settled(self, |l| l.convert(how, b))
+    }
+    #[inline(always)]
+    fn float_resize(&mut self, of: Floats, a: V128, b: V128) -> Result<V128, Stop> {
+        Lanes::settled(self, |l| l.resize(of, a, b))
+    }
+    #[inline(always)]
+    fn float_of_int(&mut self, of: Floats, a: V128, x: u64, _: Size) -> Result<V128, Stop> {
+        Lanes::settled(self, |l| l.of_int(of, a, x as i64))
+    }
+    #[inline(always)]
+    fn float_to_int(&mut self, of: Floats, b: V128, truncate: bool, size: Size) -> Result<u64, Stop> {
+        Lanes::settled(self, |l| size.zx(l.to_int(of, b, truncate, size.bits()) as u64))
+    }
+}
+
+/// [`Emit::divide`] of what has more than 64 bits.
+#[inline(never)]
+fn wide_quotient(signed: bool, hi: u64, lo: u64, d: u64) -> Option<u64> {
+    let n = u128::from(hi) << 64 | u128::from(lo);
+    if signed {
+        let q = (n as i128).checked_div(i128::from(d as i64))?;
+        i64::try_from(q).ok().map(|q| q as u64)
+    } else {
+        n.checked_div(u128::from(d)).and_then(|q| u64::try_from(q).ok())
     }
 }
 

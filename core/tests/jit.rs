@@ -5,12 +5,23 @@ mod wasm;
 
 use guest::{CODE, DATA, Guest};
 use iced_x86::code_asm::*;
+use tabvisor_core::jit::Stats;
 
 #[global_allocator]
 static GLOBAL: wasm::Global = wasm::Global::new();
 
 /// Runs a program interpreted and compiled; both have to end in the same state.
 fn same(what: &str, long: bool, program: impl Fn(&mut CodeAssembler)) {
+    run(what, long, program);
+}
+
+/// As [`same`]; and no instruction may be called.
+fn all_compiled(what: &str, long: bool, program: impl Fn(&mut CodeAssembler)) {
+    let stats = run(what, long, program);
+    assert_eq!(stats.called, 0, "{what}: {stats:?}");
+}
+
+fn run(what: &str, long: bool, program: impl Fn(&mut CodeAssembler)) -> Stats {
     let mut a = CodeAssembler::new(if long { 64 } else { 32 }).unwrap();
     program(&mut a);
     let code = a.assemble(CODE).unwrap();
@@ -38,6 +49,7 @@ fn same(what: &str, long: bool, program: impl Fn(&mut CodeAssembler)) {
         stats.retired,
         plain.0.5
     );
+    stats
 }
 
 #[test]
@@ -145,6 +157,152 @@ fn calls_and_returns() {
             a.ret().unwrap();
             a.set_label(&mut end).unwrap();
             a.nop().unwrap();
+        });
+    }
+}
+
+#[test]
+fn vectors() {
+    all_compiled("vectors", true, |a| {
+        let mut again = a.create_label();
+        a.mov(ecx, 3000u32).unwrap();
+        a.mov(esi, DATA as u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.movd(xmm0, ecx).unwrap();
+        a.movq(xmm1, rsi).unwrap();
+        a.punpcklqdq(xmm0, xmm1).unwrap();
+        a.paddq(xmm2, xmm0).unwrap();
+        a.pshufb(xmm2, xmm3).unwrap();
+        a.pxor(xmm3, xmm2).unwrap();
+        a.movdqu(xmmword_ptr(rsi + 3), xmm2).unwrap();
+        a.movaps(xmm4, xmmword_ptr(rsi)).unwrap();
+        a.psubb(xmm4, xmm3).unwrap();
+        a.pmovmskb(eax, xmm4).unwrap();
+        a.add(ebx, eax).unwrap();
+        a.psllq(xmm4, xmm1).unwrap();
+        a.psrad(xmm4, 3).unwrap();
+        a.ptest(xmm4, xmm2).unwrap();
+        a.adc(ebx, 0).unwrap();
+        a.sete(r8b).unwrap();
+        a.pcmpgtw(xmm5, xmm4).unwrap();
+        a.pblendvb(xmm5, xmm2).unwrap();
+        a.movhps(qword_ptr(rsi + 40), xmm5).unwrap();
+        a.movss(xmm6, dword_ptr(rsi + 36)).unwrap();
+        a.movsd_2(xmm6, xmm5).unwrap();
+        a.pinsrw(xmm6, ebx, 5).unwrap();
+        a.pextrq(rdx, xmm6, 1).unwrap();
+        a.xor(r9, rdx).unwrap();
+        a.pcmpeqd(xmm7, xmm7).unwrap();
+        a.psadbw(xmm7, xmm6).unwrap();
+        a.movaps(xmmword_ptr(rsi + 64), xmm7).unwrap();
+        a.add(rsi, 16).unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(again).unwrap();
+    });
+}
+
+#[test]
+fn vectors_that_may_not_be_used() {
+    // At last CR0.TS is set, and the handler is a HLT.
+    same("CR0.TS", true, |a| {
+        let mut again = a.create_label();
+        a.mov(ecx, 9000u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.paddd(xmm0, xmm1).unwrap();
+        a.pcmpeqb(xmm1, xmm1).unwrap();
+        a.mov(rax, cr0).unwrap();
+        a.cmp(ecx, 2).unwrap();
+        a.sete(dl).unwrap();
+        a.shl(dl, 3).unwrap();
+        a.or(al, dl).unwrap();
+        a.mov(cr0, rax).unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(again).unwrap();
+    });
+    same("an address that is not aligned", true, |a| {
+        let mut again = a.create_label();
+        a.mov(esi, DATA as u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.paddd(xmm0, xmmword_ptr(rsi)).unwrap();
+        a.inc(ecx).unwrap();
+        a.bt(ecx, 12).unwrap();
+        a.adc(rsi, 0).unwrap();
+        a.jmp(again).unwrap();
+    });
+    // From page to page, the last of which is not there.
+    same("page fault", true, |a| {
+        let mut again = a.create_label();
+        a.mov(esi, 0x7f_0000u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.movups(xmm1, xmmword_ptr(rsi - 5)).unwrap();
+        a.paddb(xmm1, xmm0).unwrap();
+        a.movups(xmmword_ptr(rsi), xmm1).unwrap();
+        a.psubd(xmm0, xmm1).unwrap();
+        a.add(rsi, 9).unwrap();
+        a.jmp(again).unwrap();
+    });
+}
+
+#[test]
+fn divisions() {
+    all_compiled("divisions", true, |a| {
+        let mut again = a.create_label();
+        a.mov(ecx, 3000u32).unwrap();
+        a.mov(rbx, 0x9e37_79b9_7f4a_7c15u64).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.mov(rax, rbx).unwrap();
+        a.xor(edx, edx).unwrap();
+        a.div(rcx).unwrap();
+        a.add(rbx, rdx).unwrap();
+        a.mov(r8, rcx).unwrap();
+        a.neg(r8).unwrap();
+        a.mov(rax, rbx).unwrap();
+        a.cqo().unwrap();
+        a.idiv(r8).unwrap();
+        a.xor(rbx, rax).unwrap();
+        a.mov(eax, ebx).unwrap();
+        a.cdq().unwrap();
+        a.idiv(r8d).unwrap();
+        a.sub(rbx, rdx).unwrap();
+        a.mov(eax, 0x1234).unwrap();
+        a.mov(dl, cl).unwrap();
+        a.or(dl, 0x40).unwrap();
+        a.div(dl).unwrap();
+        a.lea(rbx, qword_ptr(rbx + rax)).unwrap();
+        a.rol(rbx, 5).unwrap();
+        a.mul(rbx).unwrap();
+        a.add(rbx, rdx).unwrap();
+        a.cld().unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(again).unwrap();
+    });
+    // What does not fit 64 bits, or has a divisor of -1, is left to the interpreter; so is the fault at the end.
+    for (least, divisor) in [(false, -1), (false, 3), (true, -1)] {
+        same("wide divisions", true, |a| {
+            let [mut again, mut skip] = [(); 2].map(|()| a.create_label());
+            a.mov(ecx, 9000u32).unwrap();
+            a.set_label(&mut again).unwrap();
+            a.lea(rax, qword_ptr(rcx * 8 + 5)).unwrap();
+            a.xor(edx, edx).unwrap();
+            a.test(cl, 15).unwrap();
+            a.jne(skip).unwrap();
+            a.mov(r8, i64::from(divisor)).unwrap();
+            if least {
+                a.bt(ecx, 5).unwrap();
+                a.rcr(rax, 1).unwrap();
+                a.and(rax, -64).unwrap();
+                a.shl(rax, 40).unwrap();
+                a.cqo().unwrap();
+            }
+            a.idiv(r8).unwrap();
+            a.add(rbx, rax).unwrap();
+            a.mov(edx, 7).unwrap();
+            a.mov(r9, -50i64).unwrap();
+            a.div(r9).unwrap();
+            a.xor(rbx, rdx).unwrap();
+            a.set_label(&mut skip).unwrap();
+            a.dec(ecx).unwrap();
+            a.jne(again).unwrap();
         });
     }
 }

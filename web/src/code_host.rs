@@ -42,14 +42,6 @@ extern "C" fn image(at: u32, told: u64, a: u64, b: u64, r: u64) -> u64 {
     helpers::image(cpu(at), told, a, b, r)
 }
 
-extern "C" fn mul_hi_u(a: u64, b: u64) -> u64 {
-    helpers::mul_hi(a, b, false)
-}
-
-extern "C" fn mul_hi_s(a: u64, b: u64) -> u64 {
-    helpers::mul_hi(a, b, true)
-}
-
 extern "C" fn follow(at: u32, code: u32) -> u64 {
     // SAFETY: generated code gives the address of the code cache, to which whoever called it gave up its own reference.
     helpers::follow(cpu(at), unsafe { &mut *(code as usize as *mut CodeCache) })
@@ -63,8 +55,6 @@ impl Host {
             ("fill", fill as *const () as usize),
             ("plain", plain as *const () as usize),
             ("image", image as *const () as usize),
-            ("mul_hi_u", mul_hi_u as *const () as usize),
-            ("mul_hi_s", mul_hi_s as *const () as usize),
             ("follow", follow as *const () as usize),
         ];
         let imported = Object::new();

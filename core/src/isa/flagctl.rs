@@ -58,13 +58,13 @@ pub fn salc<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
 }
 
 /// CLD: DF = 0.
-pub fn cld(cpu: &mut Cpu, _: &Insn) -> Done {
-    cpu.rflags &= !flags::DF;
+pub fn cld<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
+    e.set_direction(false);
     Ok(())
 }
 /// STD: DF = 1.
-pub fn std(cpu: &mut Cpu, _: &Insn) -> Done {
-    cpu.rflags |= flags::DF;
+pub fn std<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
+    e.set_direction(true);
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! MUL, IMUL, DIV, IDIV.
 
 use super::operand::*;
-use crate::cpu::{Cpu, Done, Vector, fault};
-use crate::decode::insn::{Insn, opnd};
-use crate::emit::{Bin, Emit, Slot};
+use crate::cpu::Vector;
+use crate::decode::insn::opnd;
+use crate::emit::{Bin, Emit};
 use crate::flags;
 use crate::size::Size;
 
@@ -41,8 +41,7 @@ fn wide<E: Emit, F: Form>(e: &mut E, f: F, signed: bool) -> R<E> {
     }
     let fits = if signed {
         let l = e.sx(s, lo);
-        let n = e.imm(63);
-        let sign = e.bin(Bin::Sar, l, n);
+        let sign = e.sign(l);
         e.zx(s, sign)
     } else {
         e.imm(0)
@@ -69,8 +68,7 @@ pub fn imul<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     let (lo, hi) = product(e, s, a, b, true);
     set_reg(e, f.a, s, false, lo);
     let l = e.sx(s, lo);
-    let n = e.imm(63);
-    let sign = e.bin(Bin::Sar, l, n);
+    let sign = e.sign(l);
     let sign = e.zx(s, sign);
     let c = e.bin(Bin::Ne, hi, sign);
     flags::result(e, s, lo, c, c);
@@ -79,61 +77,63 @@ pub fn imul<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 
 /// DIV: rDX:rAX / src, quotient to rAX, remainder to rDX.  #DE if the quotient does not fit.
 /// All flags undefined (kept).
-pub fn div(cpu: &mut Cpu, i: &Insn) -> Done {
-    let s = i.size;
-    let d = read_a(cpu, Any(i))?;
-    if d == 0 {
-        return Err(fault(Vector::DE));
-    }
-    let (lo, hi) = dividend(cpu, s);
-    if hi >= d {
-        return Err(fault(Vector::DE));
-    }
-    let (q, r) = if s == Size::B8 {
-        if hi == 0 {
-            (lo / d, lo % d)
-        } else {
-            let n = u128::from(hi) << 64 | u128::from(lo);
-            ((n / u128::from(d)) as u64, (n % u128::from(d)) as u64)
-        }
-    } else {
-        let n = hi << s.bits() | lo;
-        (n / d, n % d)
-    };
-    finish(cpu, s, q, r);
-    Ok(())
+pub fn div<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let s = f.size();
+    let d = read_a(e, f)?;
+    let (hi, lo) = dividend(e, s);
+    let zero = e.imm(0);
+    let (hi, n) = if s == Size::B8 { (hi, lo) } else { (zero, joined(e, s, hi, lo)) };
+    let q = e.divide(false, hi, n, d)?;
+    let fits = e.zx(s, q);
+    finish(e, s, q, fits, n, d)
 }
 
 /// IDIV: as DIV, signed; the quotient is rounded toward zero.
-pub fn idiv(cpu: &mut Cpu, i: &Insn) -> Done {
-    let s = i.size;
-    let d = i128::from(s.sx(read_a(cpu, Any(i))?) as i64);
-    let (lo, hi) = dividend(cpu, s);
-    let n = (i128::from(s.sx(hi) as i64) << s.bits()) | i128::from(lo);
-    let (Some(q), Some(r)) = (n.checked_div(d), n.checked_rem(d)) else {
-        return Err(fault(Vector::DE));
-    };
-    if q != i128::from(s.sx(q as u64) as i64) {
-        return Err(fault(Vector::DE));
-    }
-    finish(cpu, s, s.zx(q as u64), s.zx(r as u64));
-    Ok(())
-}
-
-/// rDX:rAX (AX for bytes), low and high.
-fn dividend(cpu: &mut Cpu, s: Size) -> (u64, u64) {
-    let rax = cpu.get(Slot::Gpr(0));
-    if s == Size::B1 {
-        return (rax & 0xff, rax >> 8 & 0xff);
-    }
-    (s.zx(rax), s.zx(cpu.get(Slot::Gpr(2))))
-}
-
-fn finish(cpu: &mut Cpu, s: Size, q: u64, r: u64) {
-    if s == Size::B1 {
-        set_reg(cpu, 0, Size::B2, false, r << 8 | q);
+pub fn idiv<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let s = f.size();
+    let d = read_a(e, f)?;
+    let d = e.sx(s, d);
+    let (hi, lo) = dividend(e, s);
+    let (hi, n) = if s == Size::B8 {
+        (hi, lo)
     } else {
-        set_reg(cpu, 0, s, false, q);
-        set_reg(cpu, 2, s, false, r);
+        let hi = e.sx(s, hi);
+        let n = joined(e, s, hi, lo);
+        (e.sign(n), n)
+    };
+    let q = e.divide(true, hi, n, d)?;
+    let fits = e.sx(s, q);
+    finish(e, s, q, fits, n, d)
+}
+
+/// rDX:rAX (AX for bytes), high and low.
+fn dividend<E: Emit>(e: &mut E, s: Size) -> (E::Val, E::Val) {
+    if s == Size::B1 {
+        let ax = reg(e, 0, Size::B2, false);
+        return (e.shri(ax, 8), e.zx(s, ax));
     }
+    (reg(e, 2, s, false), reg(e, 0, s, false))
+}
+/// Both halves of a dividend that has no more than 64 bits.
+fn joined<E: Emit>(e: &mut E, s: Size, hi: E::Val, lo: E::Val) -> E::Val {
+    let hi = e.shli(hi, s.bits());
+    e.or(hi, lo)
+}
+
+/// Commits the quotient if it fits, and the remainder.
+fn finish<E: Emit>(e: &mut E, s: Size, q: E::Val, fits: E::Val, n: E::Val, d: E::Val) -> R<E> {
+    let not = e.bin(Bin::Ne, q, fits);
+    e.when(not, |e| Err(e.raise(Vector::DE)))?;
+    let product = e.bin(Bin::Mul, q, d);
+    let r = e.sub(n, product);
+    let (q, r) = (e.zx(s, q), e.zx(s, r));
+    if s == Size::B1 {
+        let r = e.shli(r, 8);
+        let ax = e.or(q, r);
+        set_reg(e, 0, Size::B2, false, ax);
+    } else {
+        set_reg(e, 0, s, false, q);
+        set_reg(e, 2, s, false, r);
+    }
+    Ok(())
 }

@@ -5,8 +5,11 @@ use super::operand::*;
 use crate::cpu::memory::canonical;
 use crate::cpu::{Cpu, Done, Stop, Vector, cr4, event, fault, gp, reg};
 use crate::decode::insn::{Insn, opnd};
+use crate::emit::Emit;
 use crate::flags;
 use crate::size::Size;
+
+type R<E> = Result<(), <E as Emit>::Stop>;
 
 /// #GP(0) unless CPL is 0.
 pub(super) fn privileged(cpu: &Cpu) -> Done {
@@ -19,7 +22,7 @@ pub(super) fn umip(cpu: &Cpu) -> Done {
 }
 
 /// LFENCE, MFENCE, SFENCE: memory is already in order.
-pub fn fence(_: &mut Cpu, _: &Insn) -> Done {
+pub fn fence<E: Emit, F: Form>(_: &mut E, _: F) -> R<E> {
     Ok(())
 }
 

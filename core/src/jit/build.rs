@@ -4,11 +4,12 @@
 //! What an instruction changes is committed when it is complete, all at once. So wherever it may have to stop, the
 //! locals hold the state before it, and leaving the region there is exact.
 
+use super::float::Guarded;
 use super::ir::{Node, VECTOR, Val, Values};
 use super::locals::{Locals, REGISTERS, XMM, told};
 use crate::cpu::Vector;
 use crate::decode::insn::slot;
-use crate::emit::{Bin, Emit, Linear, Slot, Un, Unit};
+use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Slot, Un, Unit};
 use crate::flags::FlagOp;
 use crate::size::Size;
 use crate::vector::{V128, VecImm, VecOp, VecShift};
@@ -34,6 +35,8 @@ pub enum Step {
     LoadVector { to: u32, at: Val, aligned: bool },
     /// Stores 16 bytes, likewise.
     StoreVector { at: Val, aligned: bool, v: Val },
+    /// Sets or clears DF.
+    Direction(bool),
     /// Leaves the region if vector instructions may not be used.
     Simd,
     /// Does what is up to [`Step::End`] if the value is not 0.
@@ -72,7 +75,11 @@ pub struct Builder<'a> {
     pub steps: Vec<Step>,
     /// Where it goes, if it is a branch.
     pub jump: Option<Jump>,
-    /// The registers it writes, numbered as in [`Locals`].
+    /// What it writes is right if this is not 0; else it has to be called.
+    pub guard: Option<Val>,
+    /// The registers it reads, numbered as in [`Locals`].
+    pub read: u32,
+    /// The registers it writes.
     pub regs: [Option<Val>; REGISTERS],
     /// The flags it writes: operation, then `a`, `b`, `r`.
     pub flags: [Option<Val>; 3],
@@ -110,6 +117,8 @@ impl<'a> Builder<'a> {
             values: Values::default(),
             steps: Vec::new(),
             jump: None,
+            guard: None,
+            read: 0,
             regs: [None; REGISTERS],
             flags: [None; 3],
             flag_op: None,
@@ -131,6 +140,7 @@ impl<'a> Builder<'a> {
     /// A register as it was before the instruction. Its upper half counts even in 32-bit code: it may be left over
     /// from 64-bit code.
     fn register(&mut self, r: u8) -> Val {
+        self.read |= 1 << r;
         let local = self.locals.register(r);
         self.values.local(local, if r < XMM { 64 } else { VECTOR })
     }
@@ -148,6 +158,27 @@ impl<'a> Builder<'a> {
     fn check_target(&mut self, to: Val) {
         if self.may_leave_canonical(to) {
             self.steps.push(Step::Canonical(to));
+        }
+    }
+
+    /// Does MXCSR let floating point take the fast way?
+    fn fast(&mut self) -> Val {
+        let local = self.locals.fast();
+        self.values.local(local, 1)
+    }
+    /// The value, which is right if the instruction's guard holds.
+    fn guarded(&mut self, r: Guarded) -> Val {
+        self.guard = match self.guard {
+            None => Some(r.guard),
+            Some(guard) => Some(self.values.bin(Bin::And, guard, r.guard)),
+        };
+        r.value
+    }
+
+    /// Leaves the region if the value is not 0.
+    fn leave_if(&mut self, c: Val) {
+        if self.values.constant(c) != Some(0) {
+            self.steps.extend([Step::If(c), Step::Leave, Step::End]);
         }
     }
 
@@ -411,6 +442,32 @@ impl Emit for Builder<'_> {
         self.by_flag_op(f, x)
     }
 
+    fn set_direction(&mut self, down: bool) {
+        self.steps.push(Step::Direction(down));
+    }
+    #[inline(never)]
+    fn divide(&mut self, signed: bool, hi: Val, lo: Val, d: Val) -> Result<Val, Leave> {
+        // More than 64 bits, a fault, and what WebAssembly traps at: the interpreter's.
+        let wide = match self.values.node(hi) {
+            Node::Bin(Bin::Sar, v, n) if signed && v == lo && self.values.constant(n) == Some(63) => self.values.imm(0),
+            _ => {
+                let above = if signed { self.sign(lo) } else { self.values.imm(0) };
+                self.values.bin(Bin::Ne, hi, above)
+            }
+        };
+        self.leave_if(wide);
+        let bad = if signed {
+            let one = self.values.imm(1);
+            let next = self.values.bin(Bin::Add, d, one);
+            let two = self.values.imm(2);
+            self.values.bin(Bin::LtU, next, two)
+        } else {
+            self.is_zero(d)
+        };
+        self.leave_if(bad);
+        Ok(self.values.push(Node::Quotient(signed, lo, d), 64))
+    }
+
     // What has no short form, and MMX registers, are the interpreter's.
     fn simd(&mut self, unit: Unit) -> Result<(), Leave> {
         self.failed |= unit != Unit::Sse;
@@ -486,5 +543,35 @@ impl Emit for Builder<'_> {
     #[inline(never)]
     fn vec_shift(&mut self, op: VecShift, v: Val, count: Val) -> Val {
         self.values.vec_shift(op, v, count)
+    }
+
+    fn float(&mut self, op: FloatOp, of: Floats, a: Val, b: Val) -> Result<Val, Leave> {
+        let fast = self.fast();
+        let r = self.values.float(op, of, fast, a, b);
+        Ok(self.guarded(r))
+    }
+    fn float_relation(&mut self, _: bool, of: Floats, a: Val, b: Val) -> Result<Val, Leave> {
+        let r = self.values.float_relation(of, a, b);
+        Ok(self.guarded(r))
+    }
+    fn float_convert(&mut self, how: FloatConversion, b: Val) -> Result<Val, Leave> {
+        let fast = self.fast();
+        let r = self.values.float_convert(how, fast, b);
+        Ok(self.guarded(r))
+    }
+    fn float_resize(&mut self, of: Floats, a: Val, b: Val) -> Result<Val, Leave> {
+        let fast = self.fast();
+        let r = self.values.float_resize(of, fast, a, b);
+        Ok(self.guarded(r))
+    }
+    fn float_of_int(&mut self, of: Floats, a: Val, x: Val, size: Size) -> Result<Val, Leave> {
+        let fast = self.fast();
+        let r = self.values.float_of_int(of, fast, a, x, size);
+        Ok(self.guarded(r))
+    }
+    fn float_to_int(&mut self, of: Floats, b: Val, truncate: bool, size: Size) -> Result<Val, Leave> {
+        let fast = self.fast();
+        let r = self.values.float_to_int(of, fast, b, truncate, size);
+        Ok(self.guarded(r))
     }
 }

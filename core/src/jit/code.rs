@@ -7,9 +7,9 @@ use wasm_encoder::{BlockType, BranchHint, Encode, InstructionSink};
 #[derive(Default)]
 pub struct Code {
     bytes: Vec<u8>,
-    /// Where the conditions stand that hold rarely. Compilers move what depends on them out of the way, which makes the
-    /// rest half as long; guests' kernels run more code than caches hold, so that counts.
-    rare: Vec<usize>,
+    /// Where conditions stand whose outcome is known nearly always, and the outcome. Compilers move the other one out of
+    /// the way, which makes the rest half as long; guests' kernels run more code than caches hold, so that counts.
+    hints: Vec<(usize, bool)>,
 }
 
 impl Code {
@@ -19,7 +19,12 @@ impl Code {
     }
     /// `if`, of a condition that holds rarely.
     pub fn if_rarely(&mut self, ty: BlockType) {
-        self.rare.push(self.bytes.len());
+        self.hints.push((self.bytes.len(), false));
+        self.out().if_(ty);
+    }
+    /// `if`, of a condition that holds nearly always.
+    pub fn if_mostly(&mut self, ty: BlockType) {
+        self.hints.push((self.bytes.len(), true));
         self.out().if_(ty);
     }
     /// The instruction with this number behind a prefix byte.
@@ -30,7 +35,7 @@ impl Code {
     /// Adds other code.
     pub fn append(&mut self, other: &Self) {
         let at = self.bytes.len();
-        self.rare.extend(other.rare.iter().map(|r| at + r));
+        self.hints.extend(other.hints.iter().map(|&(place, holds)| (at + place, holds)));
         self.bytes.extend_from_slice(&other.bytes);
     }
     /// The bytes.
@@ -39,7 +44,10 @@ impl Code {
     }
     /// What to tell compilers, if the function has so many bytes before this code.
     pub fn hints(&self, before: usize) -> Vec<BranchHint> {
-        let hint = |at: &usize| BranchHint { branch_func_offset: (before + at) as u32, branch_hint_value: 0 };
-        self.rare.iter().map(hint).collect()
+        let hint = |&(at, holds): &(usize, bool)| BranchHint {
+            branch_func_offset: (before + at) as u32,
+            branch_hint_value: u32::from(holds),
+        };
+        self.hints.iter().map(hint).collect()
     }
 }

@@ -5,6 +5,7 @@ use super::code::Code;
 use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY, EXIT, LEFT, Locals, STATE, XMM};
 use super::steps::at;
+use crate::isa::sse::lane::{CONTROLS, PLAIN};
 use crate::mem::PAGE_SIZE;
 use crate::size::Size;
 use wasm_encoder::{BlockType, InstructionSink};
@@ -16,7 +17,7 @@ const EIGHT_BYTES: i64 = (Size::B8 as i64) << 4;
 pub fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &Code) -> Code {
     let mut code = Code::default();
     let mut out = code.out();
-    load_state(&mut out, locals, layout);
+    load_state(&mut out, locals, layout, Part::ALL);
     out.i32_const(0).i64_load(at(layout.rip)).i64_const(!(PAGE_SIZE as i64 - 1)).i64_and().local_set(BASE);
     out.i32_const(0).i64_load(at(layout.left)).i32_const(0).i64_load(at(layout.floor)).i64_sub().local_set(LEFT);
     out.i32_const(0).i32_load(at(layout.tlb_bytes)).local_set(CONTEXT);
@@ -26,7 +27,7 @@ pub fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &Co
     code.append(body);
     let mut out = code.out();
     out.end();
-    store_state(&mut out, locals, layout);
+    store_state(&mut out, locals, layout, Part::ALL);
     store_left(&mut out, layout);
     out.end();
     chain::go_on(&mut out, layout, mode);
@@ -41,9 +42,27 @@ pub fn store_left(out: &mut InstructionSink<'_>, layout: &Layout) {
     out.i32_const(0).local_get(LEFT).i32_const(0).i64_load(at(layout.floor)).i64_add().i64_store(at(layout.left));
 }
 
+/// A part of the state.
+#[derive(Clone, Copy)]
+pub struct Part {
+    /// Registers, by number.
+    pub registers: u32,
+    /// The flags?
+    pub flags: bool,
+}
+
+impl Part {
+    /// All of it.
+    pub const ALL: Self = Self { registers: u32::MAX, flags: true };
+}
+
 /// Puts the CPU state into the locals.
-pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout) {
-    for (r, local) in locals.registers() {
+pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout, part: Part) {
+    if let Some(local) = locals.fast_used() {
+        out.i32_const(0).i32_load(at(layout.mxcsr)).i32_const(CONTROLS as i32).i32_and();
+        out.i32_const(PLAIN as i32).i32_eq().i64_extend_i32_u().local_set(local);
+    }
+    for (r, local) in locals.registers().filter(|(r, _)| part.registers >> r & 1 != 0) {
         out.i32_const(0);
         match r.checked_sub(XMM) {
             None => out.i64_load(at(layout.gpr(r))),
@@ -54,7 +73,7 @@ pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layou
     for (s, local) in locals.segment_bases() {
         out.i32_const(0).i64_load(at(layout.segment_base(s))).local_set(local);
     }
-    if let Some([a, b, r, op]) = locals.flags() {
+    if let (true, Some([a, b, r, op])) = (part.flags, locals.flags()) {
         for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
             out.i32_const(0).i64_load(at(place)).local_set(local);
         }
@@ -63,15 +82,15 @@ pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layou
 }
 
 /// Puts back what is written.
-pub fn store_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout) {
-    for (r, local) in locals.registers().filter(|(r, _)| locals.written >> r & 1 != 0) {
+pub fn store_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout, part: Part) {
+    for (r, local) in locals.registers().filter(|(r, _)| locals.written & part.registers & 1 << r != 0) {
         out.i32_const(0).local_get(local);
         match r.checked_sub(XMM) {
             None => out.i64_store(at(layout.gpr(r))),
             Some(r) => out.v128_store(at(layout.xmm(r))),
         };
     }
-    if let (true, Some([a, b, r, op])) = (locals.flags_written, locals.flags()) {
+    if let (true, Some([a, b, r, op])) = (locals.flags_written && part.flags, locals.flags()) {
         for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
             // 64 - 8 * size
             let shift = |out: &mut InstructionSink<'_>| {

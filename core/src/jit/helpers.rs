@@ -3,7 +3,6 @@
 use crate::cpu::{Cpu, Stop};
 use crate::decode::cache::CodeCache;
 use crate::decode::insn::Insn;
-use crate::emit::Bin;
 use crate::flags::{self, FlagOp};
 use crate::isa::{HANDLERS, hot};
 use crate::lookup::lookup;
@@ -54,9 +53,4 @@ pub fn image(cpu: &mut Cpu, told: u64, a: u64, b: u64, r: u64) -> u64 {
     [cpu.flag_a, cpu.flag_b, cpu.flag_r] = [a, b, r].map(|v| ((v << shift) as i64 >> shift) as u64);
     cpu.flag_op = FlagOp::from_number(told as u8 & 15);
     flags::read(cpu)
-}
-
-/// High half of a product.
-pub fn mul_hi(a: u64, b: u64, signed: bool) -> u64 {
-    if signed { Bin::MulHiS } else { Bin::MulHiU }.run(a, b)
 }

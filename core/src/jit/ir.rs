@@ -24,6 +24,8 @@ pub enum Node {
     Bin(Bin, Val, Val),
     /// `op a`.
     Un(Un, Val),
+    /// `a / b`, signed or not, where no divisor is 0 or -1 (signed) after the steps before.
+    Quotient(bool, Val, Val),
     /// The low bytes, sign-extended.
     Sx(Size, Val),
     /// `c != 0 ? yes : no`.
@@ -48,6 +50,10 @@ pub enum Node {
     Two(Simd, Val, Val),
     /// An instruction on a vector and a count.
     Shift(Simd, Val, Val),
+    /// A vector of floating-point numbers of a size, the low one made of an integer.
+    OfInt(Size, Val, Val),
+    /// The low one of such a vector, truncated to an integer.
+    ToInt(Size, Val),
     /// Bytes of two vectors, as the constant third one names them.
     Shuffle(Val, Val, Val),
 }
@@ -58,10 +64,13 @@ impl Node {
         let [a, b, c, d] = match self {
             Self::Const(_) | Self::Local(_) | Self::Rip(_) | Self::Vector(_) => [None; 4],
             Self::Un(_, a) | Self::Sx(_, a) | Self::Splat(a) => [Some(a), None, None, None],
-            Self::Lane(_, _, a) | Self::One(_, a) | Self::Mask(_, a) => [Some(a), None, None, None],
-            Self::Bin(_, a, b) | Self::WithLane(_, _, a, b) | Self::Two(_, a, b) | Self::Shift(_, a, b) => {
-                [Some(a), Some(b), None, None]
-            }
+            Self::Lane(_, _, a) | Self::One(_, a) | Self::Mask(_, a) | Self::ToInt(_, a) => [Some(a), None, None, None],
+            Self::Bin(_, a, b)
+            | Self::WithLane(_, _, a, b)
+            | Self::Two(_, a, b)
+            | Self::Shift(_, a, b)
+            | Self::OfInt(_, a, b)
+            | Self::Quotient(_, a, b) => [Some(a), Some(b), None, None],
             // The third is not a value but a part of the instruction.
             Self::Shuffle(a, b, _) => [Some(a), Some(b), None, None],
             Self::Select(a, b, c) => [Some(a), Some(b), Some(c), None],
@@ -202,6 +211,9 @@ impl Values {
         if let Some(v) = self.known(op, a, b) {
             return v;
         }
+        if let MulHiU | MulHiS = op {
+            return self.high_product(op == MulHiS, a, b);
+        }
         let (x, y) = (self.bits(a), self.bits(b));
         let bits = match op {
             And => x.min(y),
@@ -280,6 +292,31 @@ impl Values {
             (Xor | Sub, None) if a == b => Some(self.imm(0)),
             _ => None,
         }
+    }
+
+    /// The high half of a product, from those of the factors' halves.
+    fn high_product(&mut self, signed: bool, a: Val, b: Val) -> Val {
+        use Bin::*;
+        let half = self.imm(32);
+        let [(a0, a1), (b0, b1)] = [a, b].map(|v| (self.cut(v, 32), self.bin(Shr, v, half)));
+        let [p00, p01, p10, p11] = [(a0, b0), (a0, b1), (a1, b0), (a1, b1)].map(|(x, y)| self.bin(Mul, x, y));
+        let carry = self.bin(Shr, p00, half);
+        let middle = self.bin(Add, p01, carry);
+        let (low, high) = (self.cut(middle, 32), self.bin(Shr, middle, half));
+        let middle = self.bin(Add, p10, low);
+        let middle = self.bin(Shr, middle, half);
+        let sum = self.bin(Add, p11, high);
+        let mut r = self.bin(Add, sum, middle);
+        if signed {
+            // A negative factor was taken for one that is 2^64 larger.
+            for (x, y) in [(a, b), (b, a)] {
+                let all = self.imm(63);
+                let sign = self.bin(Sar, x, all);
+                let extra = self.bin(And, sign, y);
+                r = self.bin(Sub, r, extra);
+            }
+        }
+        r
     }
 
     fn compared(&mut self, op: Bin, a: Val, b: Val) -> Option<Val> {

@@ -12,7 +12,9 @@ pub struct Layout {
     /// The CPU itself.
     pub cpu: u32,
     pub simd_off: u32,
+    pub mxcsr: u32,
     pub rip: u32,
+    pub rflags: u32,
     pub flag_a: u32,
     pub flag_b: u32,
     pub flag_r: u32,
@@ -50,7 +52,9 @@ impl Layout {
         Self {
             cpu: base,
             simd_off: field(offset_of!(Cpu, simd_off)),
+            mxcsr: field(offset_of!(Cpu, mxcsr)),
             rip: field(offset_of!(Cpu, rip)),
+            rflags: field(offset_of!(Cpu, rflags)),
             flag_a: field(offset_of!(Cpu, flag_a)),
             flag_b: field(offset_of!(Cpu, flag_b)),
             flag_r: field(offset_of!(Cpu, flag_r)),

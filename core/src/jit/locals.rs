@@ -21,6 +21,7 @@ pub struct Locals {
     registers: [Option<u32>; REGISTERS],
     segment: [Option<u32>; 8],
     flags: Option<[u32; 4]>,
+    fast: Option<u32>,
     free: Vec<u32>,
     taken: Vec<u32>,
     /// Registers that are written somewhere in the region.
@@ -53,6 +54,7 @@ impl Default for Locals {
             registers: [None; REGISTERS],
             segment: [None; 8],
             flags: None,
+            fast: None,
             free: Vec::new(),
             taken: Vec::new(),
             written: 0,
@@ -100,12 +102,21 @@ impl Locals {
     pub fn flags(&self) -> Option<[u32; 4]> {
         self.flags
     }
+    /// i64: 1 if MXCSR lets floating point take the fast way, else 0.
+    pub fn fast(&mut self) -> u32 {
+        *self.fast.get_or_insert_with(|| Self::add(&mut self.types, ValType::I64))
+    }
+    /// [`Locals::fast`], if it is in use.
+    pub fn fast_used(&self) -> Option<u32> {
+        self.fast
+    }
     /// What is in use and what is written: changes if a second pass would find more.
     pub fn sets(&self) -> impl PartialEq + use<> {
         (
             self.registers.map(|l| l.is_some()),
             self.segment.map(|l| l.is_some()),
             self.flags.is_some(),
+            self.fast.is_some(),
             self.written,
             self.flags_written,
         )

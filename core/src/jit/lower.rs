@@ -157,6 +157,16 @@ impl<'a> Lower<'a> {
                 self.push(a);
                 self.un(op);
             }
+            Node::Quotient(signed, a, b) => {
+                self.push(a);
+                self.push(b);
+                let mut out = self.out();
+                if signed {
+                    out.i64_div_s()
+                } else {
+                    out.i64_div_u()
+                };
+            }
             Node::Select(c, yes, no) => {
                 self.push(yes);
                 self.push(no);
@@ -192,8 +202,7 @@ impl<'a> Lower<'a> {
             Bin::Add => out.i64_add(),
             Bin::Sub => out.i64_sub(),
             Bin::Mul => out.i64_mul(),
-            Bin::MulHiU => out.call(import::MUL_HI_U),
-            Bin::MulHiS => out.call(import::MUL_HI_S),
+            Bin::MulHiU | Bin::MulHiS => unreachable!("made of products of halves"),
             Bin::And => out.i64_and(),
             Bin::Or => out.i64_or(),
             Bin::Xor => out.i64_xor(),

@@ -10,6 +10,7 @@ mod blocks;
 mod build;
 mod chain;
 mod code;
+mod float;
 mod frame;
 pub mod helpers;
 mod ir;
@@ -21,6 +22,8 @@ pub mod region;
 pub mod shape;
 mod simd;
 mod steps;
+#[cfg(test)]
+mod trial;
 mod vector;
 
 pub use build::{Builder, Leave};
@@ -95,6 +98,8 @@ pub struct Stats {
     pub regions: u64,
     /// Instructions in them.
     pub insns: u64,
+    /// Those of them that are not compiled but called.
+    pub called: u64,
     /// Bytes of their modules.
     pub bytes: u64,
     /// Times a region was entered from the interpreter.
@@ -198,6 +203,7 @@ impl Jit {
             let bytes = region.function.code.bytes().len() as u64;
             self.stats.regions += 1;
             self.stats.insns += region.insns as u64;
+            self.stats.called += region.called as u64;
             self.stats.bytes += bytes;
             self.bytes += bytes;
             entries.extend(region.entries.iter().map(|&(head, entry)| (head, (function, entry))));

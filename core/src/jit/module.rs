@@ -16,16 +16,12 @@ pub mod import {
     pub const PLAIN: u32 = 1;
     /// `(cpu: i32, op, a, b, r: i64) -> i64`: the flags' image.
     pub const IMAGE: u32 = 2;
-    /// `(a, b: i64) -> i64`: high half of the unsigned product.
-    pub const MUL_HI_U: u32 = 3;
-    /// `(a, b: i64) -> i64`: high half of the signed product.
-    pub const MUL_HI_S: u32 = 4;
     /// `(cpu, code: i32) -> i64`: where the block at RIP is compiled, as in its head record; not negative: nowhere.
-    pub const FOLLOW: u32 = 5;
+    pub const FOLLOW: u32 = 3;
     /// How many.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 4;
     /// Their names, in module "t".
-    pub const NAMES: [&str; COUNT as usize] = ["fill", "plain", "image", "mul_hi_u", "mul_hi_s", "follow"];
+    pub const NAMES: [&str; COUNT as usize] = ["fill", "plain", "image", "follow"];
 }
 
 /// The type of a region's function.
@@ -47,7 +43,6 @@ pub fn module(regions: &[(u32, Region)]) -> Vec<u8> {
     types.ty().function([I32], [I32]);
     types.ty().function([I32, I64, I32], [I32]);
     types.ty().function([I32, I64, I64, I64, I64], [I64]);
-    types.ty().function([I64; 2], [I64]);
     types.ty().function([I32; 2], [I32]);
     types.ty().function([I32; 2], [I64]);
 
@@ -56,7 +51,7 @@ pub fn module(regions: &[(u32, Region)]) -> Vec<u8> {
     imports.import("t", "memory", EntityType::Memory(memory));
     let table = TableType { element_type: RefType::FUNCREF, table64: false, minimum: 0, maximum: None, shared: false };
     imports.import("t", "table", EntityType::Table(table));
-    for (name, ty) in import::NAMES.into_iter().zip([1, 4, 2, 3, 3, 5]) {
+    for (name, ty) in import::NAMES.into_iter().zip([1, 3, 2, 4]) {
         imports.import("t", name, EntityType::Function(ty));
     }
 

@@ -7,7 +7,7 @@
 use super::blocks::{Block, discover};
 use super::build::{Builder, Flags, Raw};
 use super::code::Code;
-use super::frame::{around, load_state, store_left, store_state};
+use super::frame::{Part, around, load_state, store_left, store_state};
 use super::ir::{Node, Val};
 use super::layout::Layout;
 use super::locals::{ENTRY_AT, EXIT, LEFT, Locals, STATE, told};
@@ -42,6 +42,8 @@ pub struct Region {
     pub exits: Vec<Exit>,
     /// Instructions in it.
     pub insns: usize,
+    /// Those of them that are not compiled but called.
+    pub called: usize,
 }
 
 /// Compiles what the block with this head record, at physical address `pa`, leads to within its page, as region `number`.
@@ -80,12 +82,13 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
             flags: vec![None; blocks.len()],
             total: insns as i64,
             simd: false,
-            called: false,
+            called: 0,
+            spills: false,
         };
         f.nest(&shapes);
         f.out().unreachable();
         let (body, exits, called) = (f.body, f.exits, f.called);
-        if called && locals.sets() != known {
+        if f.spills && locals.sets() != known {
             continue;
         }
         let code = around(&locals, layout, number, mode, &body);
@@ -95,6 +98,7 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
             entries,
             exits,
             insns,
+            called,
         });
     }
 }
@@ -123,8 +127,10 @@ struct Function<'a> {
     total: i64,
     /// Is it known in this block that vector instructions may be used? Only its end can change that.
     simd: bool,
-    /// Is there an instruction that is called?
-    called: bool,
+    /// Instructions that are called.
+    called: usize,
+    /// Is there one that may be?
+    spills: bool,
 }
 
 impl Function<'_> {
@@ -267,7 +273,9 @@ impl Function<'_> {
             return self.call(block, k);
         }
         let flags = b.raw_flags();
-        let Builder { values, steps, jump, regs, simd, .. } = b;
+        let Builder { values, steps, jump, regs, simd, guard, read, .. } = b;
+        // One that always holds is none.
+        let guard = guard.filter(|&g| values.constant(g) != Some(1));
         self.simd = simd;
 
         // What is committed, and to which locals.
@@ -300,12 +308,21 @@ impl Function<'_> {
             _ => None,
         });
 
-        let roots =
-            steps.iter().flat_map(steps::values).chain(commit.iter().map(|c| c.0)).chain(condition).chain(target);
+        let roots = steps
+            .iter()
+            .flat_map(steps::values)
+            .chain(commit.iter().map(|c| c.0))
+            .chain(condition)
+            .chain(target)
+            .chain(guard);
         let exit = if steps.is_empty() { 0 } else { exit(&mut self.exits, block.at + i64::from(i.off), rest) };
         let way = self.way(exit);
         let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout.cpu);
         steps::write(&mut lower, self.layout, &steps, way);
+        if let Some(guard) = guard {
+            lower.push_if(guard);
+            lower.code.if_mostly(BlockType::Empty);
+        }
         // A branch may depend on what is committed now.
         if let (Some(target), None) = (target, fixed) {
             lower.out().i32_const(0);
@@ -327,6 +344,16 @@ impl Function<'_> {
                 let local = lower.locals.flag_op();
                 lower.out().i64_const(told(op, size) as i64).local_set(local);
             }
+        }
+        if guard.is_some() {
+            self.out().else_();
+            self.labels.push(Label::Other);
+            let written = regs.iter().enumerate().fold(0, |set, (r, v)| set | u32::from(v.is_some()) << r);
+            // Both ways leave flags that are of the same operation.
+            let read = Part { registers: read, flags: false };
+            self.plain(block, k, read, Part { registers: written, flags: flags.is_some() });
+            self.labels.pop();
+            self.out().end();
         }
         let Some(jump) = jump else { return (after, false) };
         if jump.when.is_some() {
@@ -351,7 +378,14 @@ impl Function<'_> {
 
     /// Calls the interpreter's function for an instruction that is not compiled.
     fn call(&mut self, block: &Block, k: usize) -> (Flags, bool) {
-        self.called = true;
+        self.called += 1;
+        (Flags::Told, self.plain(block, k, Part::ALL, Part::ALL))
+    }
+
+    /// Calls the interpreter's function for an instruction, which reads and writes no more than this. Returns whether
+    /// it went elsewhere.
+    fn plain(&mut self, block: &Block, k: usize, read: Part, written: Part) -> bool {
+        self.spills = true;
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
         let ends = rest == 1 && (i.repeated() || hot::op(i.op).is_none_or(isa::ends));
@@ -363,7 +397,7 @@ impl Function<'_> {
         };
         let (layout, locals) = (self.layout, &*self.locals);
         let mut out = self.body.out();
-        store_state(&mut out, locals, layout);
+        store_state(&mut out, locals, layout, read);
         for (place, off) in [(layout.gpr(slot::BLOCK), block.at), (layout.rip, block.at + block.bytes)] {
             out.i32_const(0);
             steps::rip(&mut out, off, self.long);
@@ -378,7 +412,7 @@ impl Function<'_> {
         // Out of the region, or behind the code there that stores the state.
         let label = self.labels.len() as u32 + u32::from(ends);
         if !ends {
-            load_state(&mut out, locals, layout);
+            load_state(&mut out, locals, layout, written);
         }
         self.body.if_rarely(BlockType::Empty);
         let mut out = self.body.out();
@@ -387,7 +421,7 @@ impl Function<'_> {
         if ends {
             out.i32_const(0).local_set(EXIT).br(label);
         }
-        (Flags::Told, ends)
+        ends
     }
 }
 

@@ -31,6 +31,42 @@ numbers! {
     I32X4_MIN_S 0xb6, I32X4_MIN_U 0xb7, I32X4_MAX_S 0xb8, I32X4_MAX_U 0xb9, I32X4_DOT_S 0xba,
     I32X4_EXTMUL_LOW_S 0xbc, I32X4_EXTMUL_HIGH_S 0xbd, I32X4_EXTMUL_LOW_U 0xbe, I32X4_EXTMUL_HIGH_U 0xbf,
     I64X2_BITMASK 0xc4, I64X2_EXTEND_LOW_S 0xc7, I64X2_EXTEND_LOW_U 0xc9, I64X2_SHL 0xcb, I64X2_SHR_U 0xcd, I64X2_ADD 0xce, I64X2_SUB 0xd1,
+    F32X4_EQ 0x41,
+    F32X4_NE 0x42,
+    F32X4_LT 0x43,
+    F32X4_GT 0x44,
+    F32X4_LE 0x45,
+    F32X4_GE 0x46,
+    F64X2_EQ 0x47,
+    F64X2_NE 0x48,
+    F64X2_LT 0x49,
+    F64X2_GT 0x4a,
+    F64X2_LE 0x4b,
+    F64X2_GE 0x4c,
+    F32X4_DEMOTE_F64X2_ZERO 0x5e,
+    F64X2_PROMOTE_LOW_F32X4 0x5f,
+    F32X4_NEAREST 0x6a,
+    F64X2_NEAREST 0x94,
+    F32X4_ABS 0xe0,
+    F32X4_SQRT 0xe3,
+    F32X4_ADD 0xe4,
+    F32X4_SUB 0xe5,
+    F32X4_MUL 0xe6,
+    F32X4_DIV 0xe7,
+    F32X4_PMIN 0xea,
+    F32X4_PMAX 0xeb,
+    F64X2_ABS 0xec,
+    F64X2_SQRT 0xef,
+    F64X2_ADD 0xf0,
+    F64X2_SUB 0xf1,
+    F64X2_MUL 0xf2,
+    F64X2_DIV 0xf3,
+    F64X2_PMIN 0xf6,
+    F64X2_PMAX 0xf7,
+    I32X4_TRUNC_SAT_F32X4_S 0xf8,
+    F32X4_CONVERT_I32X4_S 0xfa,
+    I32X4_TRUNC_SAT_F64X2_S_ZERO 0xfc,
+    F64X2_CONVERT_LOW_I32X4_S 0xfe,
     I64X2_EQ 0xd6, I64X2_GT_S 0xd9, I64X2_EXTMUL_LOW_S 0xdc, I64X2_EXTMUL_LOW_U 0xde,
 }
 
@@ -89,6 +125,24 @@ pub fn write(lower: &mut Lower<'_>, node: Node) {
             if let Node::Vector(lanes) = lower.node(lanes) {
                 lower.out().i8x16_shuffle(vector::wide(lanes).to_le_bytes());
             }
+        }
+        Node::OfInt(Size::B4, v, x) => {
+            lower.push(v);
+            lower.push(x);
+            lower.out().f32_convert_i64_s().f32x4_replace_lane(0);
+        }
+        Node::OfInt(_, v, x) => {
+            lower.push(v);
+            lower.push(x);
+            lower.out().f64_convert_i64_s().f64x2_replace_lane(0);
+        }
+        Node::ToInt(Size::B4, v) => {
+            lower.push(v);
+            lower.out().f32x4_extract_lane(0).i64_trunc_sat_f32_s();
+        }
+        Node::ToInt(_, v) => {
+            lower.push(v);
+            lower.out().f64x2_extract_lane(0).i64_trunc_sat_f64_s();
         }
         node => {
             write32(lower, node);

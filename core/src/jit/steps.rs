@@ -8,6 +8,7 @@ use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY_AT, EXIT, HOST};
 use super::lower::Lower;
 use super::module::import;
+use crate::flags;
 use crate::mem::PAGE_SIZE;
 use crate::size::Size;
 use wasm_encoder::{BlockType, InstructionSink, MemArg, MemArgTarget, ValType};
@@ -32,7 +33,7 @@ pub fn values(step: &Step) -> impl Iterator<Item = Val> + use<> {
         Step::Load { at: v, .. } | Step::Modify { at: v, .. } | Step::LoadVector { at: v, .. } => (Some(v), None),
         Step::Canonical(v) | Step::Modified { v, .. } | Step::If(v) => (Some(v), None),
         Step::Store { at, v, .. } | Step::StoreVector { at, v, .. } => (Some(at), Some(v)),
-        Step::End | Step::Leave | Step::Simd => (None, None),
+        Step::End | Step::Leave | Step::Simd | Step::Direction(_) => (None, None),
     };
     a.into_iter().chain(b)
 }
@@ -74,6 +75,16 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
             Step::Simd => {
                 lower.out().i32_const(0).i32_load8_u(at(layout.simd_off));
                 leave_if(lower.code, way);
+            }
+            Step::Direction(down) => {
+                let mut out = lower.out();
+                out.i32_const(0).i32_const(0).i64_load(at(layout.rflags));
+                if down {
+                    out.i64_const(flags::DF as i64).i64_or();
+                } else {
+                    out.i64_const(!flags::DF as i64).i64_and();
+                }
+                out.i64_store(at(layout.rflags));
             }
             Step::If(c) => {
                 lower.push_if(c);

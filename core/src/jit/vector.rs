@@ -12,20 +12,20 @@ impl Values {
         self.push(Node::Vector(v), VECTOR)
     }
     /// An instruction on a vector.
-    fn one(&mut self, op: Simd, a: Val) -> Val {
+    pub(super) fn one(&mut self, op: Simd, a: Val) -> Val {
         self.push(Node::One(op, a), VECTOR)
     }
     /// An instruction on two vectors.
-    fn two(&mut self, op: Simd, a: Val, b: Val) -> Val {
+    pub(super) fn two(&mut self, op: Simd, a: Val, b: Val) -> Val {
         self.push(Node::Two(op, a, b), VECTOR)
     }
     /// All lanes shifted by a constant.
-    fn shifted(&mut self, op: Simd, v: Val, count: u32) -> Val {
+    pub(super) fn shifted(&mut self, op: Simd, v: Val, count: u32) -> Val {
         let count = self.imm(count.into());
         self.push(Node::Shift(op, v, count), VECTOR)
     }
     /// Bytes of `a` (0 to 15) and `b` (16 to 31).
-    fn shuffle(&mut self, a: Val, b: Val, bytes: [u8; 16]) -> Val {
+    pub(super) fn shuffle(&mut self, a: Val, b: Val, bytes: [u8; 16]) -> Val {
         let bytes = self.vector(of_wide(u128::from_le_bytes(bytes)));
         self.push(Node::Shuffle(a, b, bytes), VECTOR)
     }

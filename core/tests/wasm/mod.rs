@@ -182,8 +182,6 @@ impl Wasmi {
         linker.func_wrap("t", "fill", fill).expect("a new name");
         linker.func_wrap("t", "plain", plain).expect("a new name");
         linker.func_wrap("t", "image", image).expect("a new name");
-        linker.func_wrap("t", "mul_hi_u", |a: u64, b: u64| helpers::mul_hi(a, b, false)).expect("a new name");
-        linker.func_wrap("t", "mul_hi_s", |a: u64, b: u64| helpers::mul_hi(a, b, true)).expect("a new name");
         Self { engine, linker, store, table, functions: vec![None], reserved: Vec::new() }
     }
 }

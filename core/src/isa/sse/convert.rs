@@ -3,161 +3,104 @@
 //! CVTxx2SI and CVTxx2DQ round as MXCSR says, CVTTxx truncates; what does not fit gives the
 //! integer indefinite (80000000h, 8000000000000000h) and IE.
 
-use super::float::{set_low32, set_low64, source_low, source16};
-use super::lane::Lanes;
-use super::{is_mm, load_low};
+use super::float::{low_number, set_low64, source_low, source16};
+use super::lane::{Lanes, join, split};
+use super::*;
 use crate::cpu::{Cpu, Done, Stop};
-use crate::decode::insn::{Insn, opnd};
-use crate::emit::{Emit, Slot, Unit};
-use crate::size::Size;
-use crate::vector::{V128, u32x4};
+use crate::emit::{FloatConversion, Floats};
 
-/// Two 32-bit lanes in one half.
-fn pack(lo: u32, hi: u32) -> u64 {
-    u64::from(lo) | u64::from(hi) << 32
-}
-/// The two 32-bit lanes of a half.
-fn split(v: u64) -> [u32; 2] {
-    [v as u32, (v >> 32) as u32]
-}
-/// Commits a whole vector after the flags.
-fn commit(cpu: &mut Cpu, i: &Insn, l: Lanes, r: V128) -> Done {
-    l.finish(cpu)?;
-    cpu.vset(i.a & 15, r);
+/// A signed integer from a general register or memory as the low number.
+#[inline(always)]
+fn of_int<E: Emit, F: Form>(e: &mut E, f: F, of: Floats) -> R<E> {
+    e.simd(Unit::Sse)?;
+    let size = if f.size2 == 8 { Size::B8 } else { Size::B4 };
+    let x = if f.b == opnd::MEM { load_low(e, &f, size)? } else { e.get(Slot::Gpr(f.b & 15)) };
+    let x = e.sx(size, x);
+    let a = e.vget(f.a & 15);
+    let r = e.float_of_int(of, a, x, size)?;
+    e.vset(f.a & 15, r);
     Ok(())
-}
-
-/// A signed integer from a general register or memory (CVTSI2SS, CVTSI2SD).
-fn source_int(cpu: &mut Cpu, i: &Insn) -> Result<i64, Stop> {
-    cpu.simd(Unit::Sse)?;
-    let size = if i.size2 == 8 { Size::B8 } else { Size::B4 };
-    let v = if i.b == opnd::MEM { load_low(cpu, i, size)? } else { cpu.get(Slot::Gpr(i.b & 15)) };
-    Ok(size.sx(v) as i64)
 }
 /// CVTSI2SS.
-pub fn cvtsi2ss(cpu: &mut Cpu, i: &Insn) -> Done {
-    let v = source_int(cpu, i)?;
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = l.int_to32(v);
-    l.finish(cpu)?;
-    set_low32(cpu, i, r);
-    Ok(())
+pub fn cvtsi2ss<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    of_int(e, f, Floats::Ss)
 }
 /// CVTSI2SD.
-pub fn cvtsi2sd(cpu: &mut Cpu, i: &Insn) -> Done {
-    let v = source_int(cpu, i)?;
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = l.int_to64(v);
-    l.finish(cpu)?;
-    set_low64(cpu, i, r);
-    Ok(())
+pub fn cvtsi2sd<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    of_int(e, f, Floats::Sd)
 }
 
 /// To a general register of 32 or 64 bits.
-fn to_gpr(cpu: &mut Cpu, i: &Insn, from: Size, truncate: bool) -> Done {
-    let b = source_low(cpu, i, from)?;
-    let mut l = Lanes::new(cpu.mxcsr);
-    let bits = i.size.bits();
-    let r = if from == Size::B4 { l.to_int32(b as u32, truncate, bits) } else { l.to_int64(b, truncate, bits) };
-    l.finish(cpu)?;
-    cpu.set(Slot::Gpr(i.a & 15), i.size.zx(r as u64));
+#[inline(always)]
+fn to_gpr<E: Emit, F: Form>(e: &mut E, f: F, of: Floats, truncate: bool) -> R<E> {
+    e.simd(Unit::Sse)?;
+    let b = low_number(e, &f, if of == Floats::Ss { Size::B4 } else { Size::B8 })?;
+    let r = e.float_to_int(of, b, truncate, f.size())?;
+    e.set(Slot::Gpr(f.a & 15), r);
     Ok(())
 }
 /// CVTSS2SI.
-pub fn cvtss2si(cpu: &mut Cpu, i: &Insn) -> Done {
-    to_gpr(cpu, i, Size::B4, false)
+pub fn cvtss2si<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    to_gpr(e, f, Floats::Ss, false)
 }
 /// CVTTSS2SI.
-pub fn cvttss2si(cpu: &mut Cpu, i: &Insn) -> Done {
-    to_gpr(cpu, i, Size::B4, true)
+pub fn cvttss2si<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    to_gpr(e, f, Floats::Ss, true)
 }
 /// CVTSD2SI.
-pub fn cvtsd2si(cpu: &mut Cpu, i: &Insn) -> Done {
-    to_gpr(cpu, i, Size::B8, false)
+pub fn cvtsd2si<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    to_gpr(e, f, Floats::Sd, false)
 }
 /// CVTTSD2SI.
-pub fn cvttsd2si(cpu: &mut Cpu, i: &Insn) -> Done {
-    to_gpr(cpu, i, Size::B8, true)
+pub fn cvttsd2si<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    to_gpr(e, f, Floats::Sd, true)
 }
 
-/// CVTSS2SD.
-pub fn cvtss2sd(cpu: &mut Cpu, i: &Insn) -> Done {
-    let b = source_low(cpu, i, Size::B4)? as u32;
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = l.widen(b);
-    l.finish(cpu)?;
-    set_low64(cpu, i, r);
+/// The low number in the format `of`, from one of `size`.
+#[inline(always)]
+fn resize<E: Emit, F: Form>(e: &mut E, f: F, of: Floats, size: Size) -> R<E> {
+    e.simd(Unit::Sse)?;
+    let b = low_number(e, &f, size)?;
+    let a = e.vget(f.a & 15);
+    let r = e.float_resize(of, a, b)?;
+    e.vset(f.a & 15, r);
     Ok(())
+}
+/// CVTSS2SD.
+pub fn cvtss2sd<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    resize(e, f, Floats::Sd, Size::B4)
 }
 /// CVTSD2SS.
-pub fn cvtsd2ss(cpu: &mut Cpu, i: &Insn) -> Done {
-    let b = source_low(cpu, i, Size::B8)?;
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = l.narrow(b);
-    l.finish(cpu)?;
-    set_low32(cpu, i, r);
-    Ok(())
-}
-/// CVTPS2PD.
-pub fn cvtps2pd(cpu: &mut Cpu, i: &Insn) -> Done {
-    let b = split(source_low(cpu, i, Size::B8)?);
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = b.map(|x| l.widen(x));
-    commit(cpu, i, l, r)
-}
-/// CVTPD2PS: the upper half becomes zero.
-pub fn cvtpd2ps(cpu: &mut Cpu, i: &Insn) -> Done {
-    let b = source16(cpu, i)?;
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = [pack(l.narrow(b[0]), l.narrow(b[1])), 0];
-    commit(cpu, i, l, r)
-}
-/// CVTDQ2PS.
-pub fn cvtdq2ps(cpu: &mut Cpu, i: &Insn) -> Done {
-    let b = u32x4::get(source16(cpu, i)?);
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = u32x4::put(b.map(|x| l.int_to32(i64::from(x as i32))));
-    commit(cpu, i, l, r)
-}
-/// CVTDQ2PD.
-pub fn cvtdq2pd(cpu: &mut Cpu, i: &Insn) -> Done {
-    let b = split(source_low(cpu, i, Size::B8)?);
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = b.map(|x| l.int_to64(i64::from(x as i32)));
-    commit(cpu, i, l, r)
+pub fn cvtsd2ss<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    resize(e, f, Floats::Ss, Size::B8)
 }
 
-fn ps_to_dq(cpu: &mut Cpu, i: &Insn, truncate: bool) -> Done {
-    let b = u32x4::get(source16(cpu, i)?);
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = u32x4::put(b.map(|x| l.to_int32(x, truncate, 32) as u32));
-    commit(cpu, i, l, r)
+/// All numbers of 16 bytes, or of the low 8.
+#[inline(always)]
+fn all<E: Emit, F: Form>(e: &mut E, f: F, how: FloatConversion, bytes: u8) -> R<E> {
+    e.simd(Unit::Sse)?;
+    let b = if bytes == 16 { xmm_or_mem(e, &f, f.b)? } else { low_number(e, &f, Size::B8)? };
+    let r = e.float_convert(how, b)?;
+    e.vset(f.a & 15, r);
+    Ok(())
 }
-/// CVTPS2DQ.
-pub fn cvtps2dq(cpu: &mut Cpu, i: &Insn) -> Done {
-    ps_to_dq(cpu, i, false)
+macro_rules! all {
+    ($($name:ident $how:ident $bytes:literal;)*) => { $(
+        #[doc = concat!(stringify!($name), ": see [`FloatConversion::", stringify!($how), "`].")]
+        pub fn $name<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+            all(e, f, FloatConversion::$how, $bytes)
+        }
+    )* };
 }
-/// CVTTPS2DQ.
-pub fn cvttps2dq(cpu: &mut Cpu, i: &Insn) -> Done {
-    ps_to_dq(cpu, i, true)
-}
-fn pd_to_dq(l: &mut Lanes, b: V128, truncate: bool) -> u64 {
-    let (lo, hi) = (l.to_int64(b[0], truncate, 32), l.to_int64(b[1], truncate, 32));
-    pack(lo as u32, hi as u32)
-}
-/// CVTPD2DQ: the upper half becomes zero.
-pub fn cvtpd2dq(cpu: &mut Cpu, i: &Insn) -> Done {
-    let b = source16(cpu, i)?;
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = pd_to_dq(&mut l, b, false);
-    commit(cpu, i, l, [r, 0])
-}
-/// CVTTPD2DQ.
-pub fn cvttpd2dq(cpu: &mut Cpu, i: &Insn) -> Done {
-    let b = source16(cpu, i)?;
-    let mut l = Lanes::new(cpu.mxcsr);
-    let r = pd_to_dq(&mut l, b, true);
-    commit(cpu, i, l, [r, 0])
+all! {
+    cvtps2pd PsToPd 8;
+    cvtpd2ps PdToPs 16;
+    cvtdq2ps DqToPs 16;
+    cvtdq2pd DqToPd 8;
+    cvtps2dq PsToDq 16;
+    cvttps2dq PsToDqT 16;
+    cvtpd2dq PdToDq 16;
+    cvttpd2dq PdToDqT 16;
 }
 
 /// Two integers from an MMX register or memory.
@@ -173,7 +116,7 @@ pub fn cvtpi2ps(cpu: &mut Cpu, i: &Insn) -> Done {
     let [lo, hi] = b.map(|x| l.int_to32(i64::from(x as i32)));
     cpu.enter_mmx();
     l.finish(cpu)?;
-    set_low64(cpu, i, pack(lo, hi));
+    set_low64(cpu, i, join([lo, hi]));
     Ok(())
 }
 /// CVTPI2PD: with memory it leaves the MMX state alone (SDM 2, CVTPI2PD).
@@ -182,7 +125,8 @@ pub fn cvtpi2pd(cpu: &mut Cpu, i: &Insn) -> Done {
     let b = source_pi(cpu, i)?;
     let mut l = Lanes::new(cpu.mxcsr);
     let r = b.map(|x| l.int_to64(i64::from(x as i32)));
-    commit(cpu, i, l, r)?;
+    l.finish(cpu)?;
+    cpu.vset(i.a & 15, r);
     if is_mm(i.b) {
         cpu.enter_mmx();
     }
@@ -201,7 +145,7 @@ fn ps_to_pi(cpu: &mut Cpu, i: &Insn, truncate: bool) -> Done {
     let b = split(source_low(cpu, i, Size::B8)?);
     let mut l = Lanes::new(cpu.mxcsr);
     let [lo, hi] = b.map(|x| l.to_int32(x, truncate, 32) as u32);
-    commit_pi(cpu, i, l, pack(lo, hi))
+    commit_pi(cpu, i, l, join([lo, hi]))
 }
 /// CVTPS2PI.
 pub fn cvtps2pi(cpu: &mut Cpu, i: &Insn) -> Done {
@@ -215,7 +159,7 @@ fn pd_to_pi(cpu: &mut Cpu, i: &Insn, truncate: bool) -> Done {
     cpu.simd(Unit::SseMmx)?;
     let b = source16(cpu, i)?;
     let mut l = Lanes::new(cpu.mxcsr);
-    let r = pd_to_dq(&mut l, b, truncate);
+    let r = join(b.map(|x| l.to_int64(x, truncate, 32) as u32));
     commit_pi(cpu, i, l, r)
 }
 /// CVTPD2PI.

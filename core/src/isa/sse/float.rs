@@ -4,13 +4,11 @@
 //! here they are the correctly rounded quotient, the same on every host.
 
 use super::lane::Lanes;
-use super::{load_low, load16};
+use super::*;
 use crate::cpu::{Cpu, Done, Stop};
-use crate::decode::insn::{Insn, opnd};
-use crate::emit::{Emit, Unit};
+use crate::emit::{FloatOp, Floats};
 use crate::float::Env;
 use crate::float::sse::{self, F64};
-use crate::size::Size;
 use crate::vector::{V128, u32x4};
 use core::array::from_fn;
 
@@ -79,34 +77,54 @@ fn sd(cpu: &mut Cpu, i: &Insn, f: impl Fn(&mut Lanes, u64, u64) -> u64) -> Done 
     Ok(())
 }
 
+/// The source: an XMM register, or as much memory as the numbers have.
+#[inline(always)]
+pub(super) fn source<E: Emit, F: Form>(e: &mut E, f: F, of: Floats) -> Result<E::Vec, E::Stop> {
+    match of {
+        Floats::Ps | Floats::Pd => xmm_or_mem(e, &f, f.b),
+        Floats::Ss => low_number(e, &f, Size::B4),
+        Floats::Sd => low_number(e, &f, Size::B8),
+    }
+}
+/// An XMM register, of which only the low part counts, or that part from memory.
+#[inline(always)]
+pub(super) fn low_number<E: Emit>(e: &mut E, i: &Insn, size: Size) -> Result<E::Vec, E::Stop> {
+    if i.b == opnd::MEM { low_vec(e, i, i.b, size) } else { Ok(e.vget(i.b & 15)) }
+}
+
+/// dst = dst op src.
+#[inline(always)]
+pub(super) fn numbers<E: Emit, F: Form>(e: &mut E, f: F, op: FloatOp, of: Floats) -> R<E> {
+    e.simd(Unit::Sse)?;
+    let b = source(e, f, of)?;
+    let a = e.vget(f.a & 15);
+    let r = e.float(op, of, a, b)?;
+    e.vset(f.a & 15, r);
+    Ok(())
+}
+
 macro_rules! four {
-    ($($ps:ident $pd:ident $ss:ident $sd:ident: $f32:expr, $f64:expr;)*) => { $(
-        #[doc = concat!(stringify!($ps), ": four f32.")]
-        pub fn $ps(cpu: &mut Cpu, i: &Insn) -> Done {
-            ps(cpu, i, |l, _, a, b| $f32(l, a, b))
-        }
-        #[doc = concat!(stringify!($pd), ": two f64.")]
-        pub fn $pd(cpu: &mut Cpu, i: &Insn) -> Done {
-            pd(cpu, i, |l, _, a, b| $f64(l, a, b))
-        }
-        #[doc = concat!(stringify!($ss), ": the low f32.")]
-        pub fn $ss(cpu: &mut Cpu, i: &Insn) -> Done {
-            ss(cpu, i, $f32)
-        }
-        #[doc = concat!(stringify!($sd), ": the low f64.")]
-        pub fn $sd(cpu: &mut Cpu, i: &Insn) -> Done {
-            sd(cpu, i, $f64)
-        }
+    ($($op:ident $ps:ident $pd:ident $ss:ident $sd:ident;)*) => { $(
+        four! { one $op $ps Ps "four f32." }
+        four! { one $op $pd Pd "two f64." }
+        four! { one $op $ss Ss "the low f32." }
+        four! { one $op $sd Sd "the low f64." }
     )* };
+    (one $op:ident $name:ident $of:ident $what:literal) => {
+        #[doc = concat!(stringify!($name), ": ", $what)]
+        pub fn $name<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+            numbers(e, f, FloatOp::$op, Floats::$of)
+        }
+    };
 }
 four! {
-    addps addpd addss addsd: Lanes::add32, Lanes::add64;
-    subps subpd subss subsd: Lanes::sub32, Lanes::sub64;
-    mulps mulpd mulss mulsd: Lanes::mul32, Lanes::mul64;
-    divps divpd divss divsd: Lanes::div32, Lanes::div64;
-    minps minpd minss minsd: Lanes::min32, Lanes::min64;
-    maxps maxpd maxss maxsd: Lanes::max32, Lanes::max64;
-    sqrtps sqrtpd sqrtss sqrtsd: |l: &mut Lanes, _, b| l.sqrt32(b), |l: &mut Lanes, _, b| l.sqrt64(b);
+    Add addps addpd addss addsd;
+    Sub subps subpd subss subsd;
+    Mul mulps mulpd mulss mulsd;
+    Div divps divpd divss divsd;
+    Min minps minpd minss minsd;
+    Max maxps maxpd maxss maxsd;
+    Sqrt sqrtps sqrtpd sqrtss sqrtsd;
 }
 
 /// RCPPS: reciprocals.

@@ -10,10 +10,14 @@
 //! something no larger than the smallest normal number. Then the host's result, rounded to
 //! nearest even by IEEE 754, is the result. Everything else goes through [`crate::float`].
 
-use crate::cpu::{Cpu, Done, Vector, cr4, fault};
+use crate::cpu::{Cpu, Done, Stop, Vector, cr4, fault};
+use crate::emit::{FloatConversion, FloatOp, Floats};
+use crate::flags;
 use crate::float::env::simd_outcome;
 use crate::float::sse::{self, F32, F64};
 use crate::float::{Env, Relation, Rounding};
+use crate::vector::{V128, u32x4};
+use core::array::from_fn;
 
 /// The exceptions raised so far, and the controls.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +28,9 @@ pub struct Lanes {
 }
 
 /// MXCSR without the flags that do not matter here: masks, RC, FTZ, DAZ and PE.
-const CONTROLS: u32 = 0xffe0;
+pub const CONTROLS: u32 = 0xffe0;
 /// ... when the fast way is open: all masked, to nearest, PE set.
-const PLAIN: u32 = 0x1fa0;
+pub const PLAIN: u32 = 0x1fa0;
 
 macro_rules! format {
     ($t:ident $bits:ident $format:ident $fraction:literal:
@@ -168,6 +172,111 @@ impl Lanes {
         Self { mxcsr, raised: 0, fast: mxcsr & CONTROLS == PLAIN }
     }
 
+    /// What `f` computes under the CPU's MXCSR, which then has its flags.
+    ///
+    /// # Errors
+    /// As [`Lanes::finish`].
+    #[inline(always)]
+    pub fn settled<T>(cpu: &mut Cpu, f: impl FnOnce(&mut Self) -> T) -> Result<T, Stop> {
+        let mut l = Self::new(cpu.mxcsr);
+        let r = f(&mut l);
+        l.finish(cpu)?;
+        Ok(r)
+    }
+
+    /// `a op b`; what is not part of it is `a`'s.
+    #[inline(always)]
+    pub fn run(&mut self, op: FloatOp, of: Floats, a: V128, b: V128) -> V128 {
+        match of {
+            Floats::Ps => {
+                let (a, b) = (u32x4::get(a), u32x4::get(b));
+                u32x4::put(from_fn(|k| self.one32(op, a[k], b[k])))
+            }
+            Floats::Pd => from_fn(|k| self.one64(op, a[k], b[k])),
+            Floats::Ss => with_low32(a, self.one32(op, a[0] as u32, b[0] as u32)),
+            Floats::Sd => [self.one64(op, a[0], b[0]), a[1]],
+        }
+    }
+    #[inline(always)]
+    fn one32(&mut self, op: FloatOp, a: u32, b: u32) -> u32 {
+        match op {
+            FloatOp::Add => self.add32(a, b),
+            FloatOp::Sub => self.sub32(a, b),
+            FloatOp::Mul => self.mul32(a, b),
+            FloatOp::Div => self.div32(a, b),
+            FloatOp::Min => self.min32(a, b),
+            FloatOp::Max => self.max32(a, b),
+            FloatOp::Sqrt => self.sqrt32(b),
+            FloatOp::Compare(predicate) => self.predicate32(a, b, predicate),
+        }
+    }
+    #[inline(always)]
+    fn one64(&mut self, op: FloatOp, a: u64, b: u64) -> u64 {
+        match op {
+            FloatOp::Add => self.add64(a, b),
+            FloatOp::Sub => self.sub64(a, b),
+            FloatOp::Mul => self.mul64(a, b),
+            FloatOp::Div => self.div64(a, b),
+            FloatOp::Min => self.min64(a, b),
+            FloatOp::Max => self.max64(a, b),
+            FloatOp::Sqrt => self.sqrt64(b),
+            FloatOp::Compare(predicate) => self.predicate64(a, b, predicate),
+        }
+    }
+    /// ZF, PF and CF of a comparison.
+    #[inline(always)]
+    pub fn relation(&mut self, signaling: bool, of: Floats, a: V128, b: V128) -> u64 {
+        let relation = match of {
+            Floats::Ps | Floats::Ss => self.compare32(a[0] as u32, b[0] as u32, signaling),
+            Floats::Pd | Floats::Sd => self.compare64(a[0], b[0], signaling),
+        };
+        match relation {
+            Relation::Greater => 0,
+            Relation::Less => flags::CF,
+            Relation::Equal => flags::ZF,
+            Relation::Unordered => flags::ZF | flags::PF | flags::CF,
+        }
+    }
+    /// The numbers of `b` in another format.
+    #[inline(always)]
+    pub fn convert(&mut self, how: FloatConversion, b: V128) -> V128 {
+        let low = split(b[0]);
+        match how {
+            FloatConversion::PsToPd => low.map(|x| self.widen(x)),
+            FloatConversion::PdToPs => [join(b.map(|x| self.narrow(x))), 0],
+            FloatConversion::DqToPs => u32x4::put(u32x4::get(b).map(|x| self.int_to32(i64::from(x as i32)))),
+            FloatConversion::DqToPd => low.map(|x| self.int_to64(i64::from(x as i32))),
+            FloatConversion::PsToDq => u32x4::put(u32x4::get(b).map(|x| self.to_int32(x, false, 32) as u32)),
+            FloatConversion::PsToDqT => u32x4::put(u32x4::get(b).map(|x| self.to_int32(x, true, 32) as u32)),
+            FloatConversion::PdToDq => [join(b.map(|x| self.to_int64(x, false, 32) as u32)), 0],
+            FloatConversion::PdToDqT => [join(b.map(|x| self.to_int64(x, true, 32) as u32)), 0],
+        }
+    }
+    /// The low number of `b` in the format `of`, above it `a`.
+    #[inline(always)]
+    pub fn resize(&mut self, of: Floats, a: V128, b: V128) -> V128 {
+        match of {
+            Floats::Ps | Floats::Ss => with_low32(a, self.narrow(b[0])),
+            Floats::Pd | Floats::Sd => [self.widen(b[0] as u32), a[1]],
+        }
+    }
+    /// An integer as the low number, above it `a`.
+    #[inline(always)]
+    pub fn of_int(&mut self, of: Floats, a: V128, x: i64) -> V128 {
+        match of {
+            Floats::Ps | Floats::Ss => with_low32(a, self.int_to32(x)),
+            Floats::Pd | Floats::Sd => [self.int_to64(x), a[1]],
+        }
+    }
+    /// The low number as an integer of so many bits.
+    #[inline(always)]
+    pub fn to_int(&mut self, of: Floats, b: V128, truncate: bool, bits: u32) -> i64 {
+        match of {
+            Floats::Ps | Floats::Ss => self.to_int32(b[0] as u32, truncate, bits),
+            Floats::Pd | Floats::Sd => self.to_int64(b[0], truncate, bits),
+        }
+    }
+
     /// Runs an operation of [`crate::float`].
     #[cold]
     #[inline(never)]
@@ -244,6 +353,12 @@ impl Lanes {
         (fits && (known || r as f64 == x)).then_some(r)
     }
 
+    /// The exceptions so far, as MXCSR's flags.
+    #[cfg(test)]
+    pub fn raised(&self) -> u8 {
+        self.raised
+    }
+
     /// Adds the flags to MXCSR.
     ///
     /// # Errors
@@ -265,6 +380,19 @@ impl Lanes {
             Err(_) => Err(fault(Vector::UD)),
         }
     }
+}
+
+/// Two 32-bit lanes in one half.
+pub fn join([lo, hi]: [u32; 2]) -> u64 {
+    u64::from(lo) | u64::from(hi) << 32
+}
+/// The two 32-bit lanes of a half.
+pub fn split(v: u64) -> [u32; 2] {
+    [v as u32, (v >> 32) as u32]
+}
+/// `v` with another low lane.
+fn with_low32(v: V128, low: u32) -> V128 {
+    [v[0] & !0xffff_ffff | u64::from(low), v[1]]
 }
 
 fn rounding(env: &Env, truncate: bool) -> Rounding {
