@@ -35,6 +35,8 @@ use region::Exit;
 
 /// Turns modules into functions, and calls them.
 pub trait CodeHost {
+    /// What modules will be made for, before the first.
+    fn made_for(&mut self, _layout: &Layout) {}
     /// Compiles a module (`module.rs`); a number for its function, `None` if that is not possible.
     fn install(&mut self, module: &[u8]) -> Option<u32>;
     /// Calls a function with the number of an entry; returns that of an exit of the region it ended in. Generated code
@@ -107,10 +109,12 @@ pub struct Jit {
 
 impl Jit {
     /// A compiler for this CPU, whose code lies in `code`.
-    pub fn new(host: Box<dyn CodeHost>, cpu: &Cpu, code: &CodeCache) -> Self {
+    pub fn new(mut host: Box<dyn CodeHost>, cpu: &Cpu, code: &CodeCache) -> Self {
+        let layout = Layout::new(cpu, code);
+        host.made_for(&layout);
         Self {
             host,
-            layout: Layout::new(cpu, code),
+            layout,
             regions: Vec::new(),
             bytes: 0,
             samples: BTreeMap::new(),

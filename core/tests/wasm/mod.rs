@@ -3,12 +3,15 @@
 //! Generated code has 32-bit addresses. So everything this process allocates comes from four gigabytes that begin at a
 //! multiple of four gigabytes: the low half of a pointer is its address in the WebAssembly memory that lies there.
 
+mod verify;
+
 use dlmalloc::{Allocator, Dlmalloc};
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::{Mutex, OnceLock};
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::decode::cache::CodeCache;
 use tabvisor_core::decode::insn::Insn;
+use tabvisor_core::jit::layout::Layout as Places;
 use tabvisor_core::jit::{CodeHost, helpers};
 use wasmi::{
     Caller, Engine, Instance, Linker, Memory, MemoryType, Module, Nullable, Ref, RefType, Store, Table, TableType,
@@ -150,6 +153,7 @@ pub struct Wasmi {
     store: Store<()>,
     table: Table,
     functions: Vec<Option<TypedFunc<u32, u32>>>,
+    layout: Option<Places>,
 }
 
 impl Wasmi {
@@ -183,12 +187,19 @@ impl Wasmi {
         linker.func_wrap("t", "image", image).expect("a new name");
         linker.func_wrap("t", "mul_hi_u", |a: u64, b: u64| helpers::mul_hi(a, b, false)).expect("a new name");
         linker.func_wrap("t", "mul_hi_s", |a: u64, b: u64| helpers::mul_hi(a, b, true)).expect("a new name");
-        Self { engine, linker, store, table, functions: vec![None] }
+        Self { engine, linker, store, table, functions: vec![None], layout: None }
     }
 }
 
 impl CodeHost for Wasmi {
+    fn made_for(&mut self, layout: &Places) {
+        self.layout = Some(*layout);
+    }
     fn install(&mut self, module: &[u8]) -> Option<u32> {
+        if let Err(error) = verify::module(module, self.layout.as_ref().expect("modules are made for a layout")) {
+            std::fs::write(std::env::temp_dir().join("refused.wasm"), module).ok();
+            panic!("the module is refused: {error}");
+        }
         let module = match Module::new(&self.engine, module) {
             Ok(module) => module,
             Err(error) => {
