@@ -21,6 +21,7 @@ use crate::lookup::lookup;
 use crate::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE, page};
 use crate::size::Size;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// Why [`Vcpu::run`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,14 @@ impl Vcpu {
     /// The compiler, if there is one.
     pub fn jit(&mut self) -> Option<&mut Jit> {
         self.jit.as_mut()
+    }
+
+    /// The WebAssembly module of the code at a linear address, or at CS:RIP, as it would be compiled now; for people. The
+    /// guest's state stays as it is. `None`: no compiler, or nothing has been run there lately.
+    pub fn module_at(&self, la: Option<u64>) -> Option<Vec<u8>> {
+        let la = la.unwrap_or_else(|| self.cpu.code_address());
+        let page = self.cpu.known_fetch_page(self.cpu.cpl, la)?;
+        self.jit.as_ref()?.module_at(&self.cpu, &self.code, la, page << PAGE_SHIFT | la & (PAGE_SIZE - 1))
     }
 
     /// Instructions retired since the CPU was created.
@@ -152,7 +161,7 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>) -> Opt
             cpu.stats.stale_pages += 1;
             code.drop_page(p);
             if let Some(jit) = &mut jit {
-                jit.drop_page(p);
+                jit.drop_page(code, p);
             }
             unmark(cpu, p);
         }
@@ -213,6 +222,8 @@ fn interpret(cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> Left {
     let Some(mut at) = hot::enter(cpu, code.insns(), head) else { return Left::Short(head) };
     loop {
         match hot::run(cpu, code.insns(), code, at) {
+            // Nothing is fetched that this run does not reach: a fault would show in CR2 before it happens.
+            Left::Unlinked(_) if cpu.left == 0 => return Left::Look,
             Left::Unlinked(leave) => {
                 // The outer loop meets what goes wrong again, and handles it.
                 let Ok(Some(head)) = lookup(cpu, code) else { return Left::Look };
@@ -239,7 +250,7 @@ fn short(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) 
         if cpu.left >= count {
             // It is time for a sample. A fault here is the outer loop's.
             if let Ok(pa) = cpu.fetch_page(cpu.code_address()) {
-                jit.sample(code, pa, cpu.mode, head);
+                jit.sample(cpu, code, pa, head);
                 if jit.full() {
                     cpu.events |= event::FLUSH_CODE;
                 }

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 /// Most instructions in a block.
 pub const MAX_BLOCK: usize = 48;
 /// Decoded instructions and records kept; beyond that, or beyond [`MAX_BLOCKS`], everything is dropped (32 bytes each).
-const MAX_INSNS: usize = 512 * 1024;
+pub const MAX_INSNS: usize = 512 * 1024;
 /// Blocks kept; guests' blocks have more than this many instructions in the mean.
 const MAX_BLOCKS: usize = MAX_INSNS / 4;
 /// Buckets of the hash table.
@@ -107,7 +107,7 @@ impl CodeCache {
     pub fn jump(&self, cpu: &Cpu) -> Option<u32> {
         let key = cpu.jump_key();
         let j = &self.jumps[Self::slot(key)];
-        if j.key != key || cpu.known_fetch_page(cpu.code_address()) != Some(u64::from(j.page)) {
+        if j.key != key || cpu.known_fetch_page(cpu.cpl, cpu.code_address()) != Some(u64::from(j.page)) {
             return None;
         }
         self.insns.get(j.head as usize).is_some_and(|head| !head.is_dead()).then_some(j.head)
