@@ -293,6 +293,7 @@ impl Emit for Builder<'_> {
     type Val = Val;
     type Vec = Val;
     type Stop = Leave;
+    const COPIES: bool = false;
 
     #[inline(never)]
     fn imm(&mut self, v: u64) -> Val {
@@ -404,6 +405,7 @@ impl Emit for Builder<'_> {
         self.failed = true;
         Ok(Linear { at: offset, stack: false })
     }
+    #[inline(never)]
     fn raise(&mut self, _: Vector) -> Leave {
         Leave
     }
@@ -442,6 +444,7 @@ impl Emit for Builder<'_> {
         self.by_flag_op(f, x)
     }
 
+    #[inline(never)]
     fn set_direction(&mut self, down: bool) {
         self.steps.push(Step::Direction(down));
     }
@@ -469,6 +472,7 @@ impl Emit for Builder<'_> {
     }
 
     // What has no short form, and MMX registers, are the interpreter's.
+    #[inline(never)]
     fn simd(&mut self, unit: Unit) -> Result<(), Leave> {
         self.failed |= unit != Unit::Sse;
         if !self.simd {
@@ -486,12 +490,15 @@ impl Emit for Builder<'_> {
     fn vset(&mut self, n: u8, v: Val) {
         self.regs[usize::from(XMM + (n & 15))] = Some(v);
     }
+    #[inline(never)]
     fn mget(&mut self, _: u8) -> Val {
         self.fail()
     }
+    #[inline(never)]
     fn mset(&mut self, _: u8, _: Val) {
         self.failed = true;
     }
+    #[inline(never)]
     fn enter_mmx(&mut self) {
         self.failed = true;
     }
@@ -545,30 +552,36 @@ impl Emit for Builder<'_> {
         self.values.vec_shift(op, v, count)
     }
 
+    #[inline(never)]
     fn float(&mut self, op: FloatOp, of: Floats, a: Val, b: Val) -> Result<Val, Leave> {
         let fast = self.fast();
         let r = self.values.float(op, of, fast, a, b);
         Ok(self.guarded(r))
     }
+    #[inline(never)]
     fn float_relation(&mut self, _: bool, of: Floats, a: Val, b: Val) -> Result<Val, Leave> {
         let r = self.values.float_relation(of, a, b);
         Ok(self.guarded(r))
     }
+    #[inline(never)]
     fn float_convert(&mut self, how: FloatConversion, b: Val) -> Result<Val, Leave> {
         let fast = self.fast();
         let r = self.values.float_convert(how, fast, b);
         Ok(self.guarded(r))
     }
+    #[inline(never)]
     fn float_resize(&mut self, of: Floats, a: Val, b: Val) -> Result<Val, Leave> {
         let fast = self.fast();
         let r = self.values.float_resize(of, fast, a, b);
         Ok(self.guarded(r))
     }
+    #[inline(never)]
     fn float_of_int(&mut self, of: Floats, a: Val, x: Val, size: Size) -> Result<Val, Leave> {
         let fast = self.fast();
         let r = self.values.float_of_int(of, fast, a, x, size);
         Ok(self.guarded(r))
     }
+    #[inline(never)]
     fn float_to_int(&mut self, of: Floats, b: Val, truncate: bool, size: Size) -> Result<Val, Leave> {
         let fast = self.fast();
         let r = self.values.float_to_int(of, fast, b, truncate, size);
