@@ -213,6 +213,8 @@ fn interpret(cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> Left {
     let Some(mut at) = hot::enter(cpu, code.insns(), head) else { return Left::Short(head) };
     loop {
         match hot::run(cpu, code.insns(), code, at) {
+            // Nothing is fetched that this run does not reach: a fault would show in CR2 before it happens.
+            Left::Unlinked(_) if cpu.left == 0 => return Left::Look,
             Left::Unlinked(leave) => {
                 // The outer loop meets what goes wrong again, and handles it.
                 let Ok(Some(head)) = lookup(cpu, code) else { return Left::Look };

@@ -7,5 +7,6 @@ pub mod ins_guest;
 pub mod ins_user;
 pub mod kvm_unit;
 pub mod oracle;
+pub mod programs;
 pub mod rom;
 pub mod sst286;

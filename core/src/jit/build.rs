@@ -218,9 +218,12 @@ impl<'a> Builder<'a> {
 
     /// The new flags as raw values and `op | size << 4`; values that do not count are left out.
     pub fn raw_flags(&mut self) -> Option<([Option<Val>; 3], Raw)> {
-        let op = match self.flag_op? {
-            Op::Told(op) => return Some((self.flags, Raw::Told(op))),
-            Op::Is(op) => op,
+        let op = match (self.flag_op, self.before) {
+            (Some(Op::Told(op)), _) => return Some((self.flags, Raw::Told(op))),
+            (Some(Op::Is(op)), _) => op,
+            // Bits of an image change, and it stays one.
+            (None, Flags::Of(op, _)) if self.flags.iter().any(Option::is_some) => op,
+            (None, _) => return None,
         };
         // All have to be of one size. Small values may be taken for sign-extended ones of any.
         let size = self.flags.iter().flatten().find_map(|&v| match self.values.node(v) {
