@@ -123,8 +123,23 @@ fn run(p: &Program, plan: &Plan, host: &Rc<RefCell<wasm::Wasmi>>) -> Result<Stat
     }
     if std::env::var("DBG").is_ok() {
         want.memory(&mut ram[0]);
-        let c: Vec<(u64, u32)> = (0..256u64).map(|v| { let a = (0xb000 + 4 * v) as usize; (v, u32::from_le_bytes(ram[0][a..a + 4].try_into().unwrap())) }).filter(|c| c.1 > 0).collect();
-        println!("long {} user {} hot {} stops {} retired {} {:?} {:?}", p.long, p.user, plan.hot, plan.stops.len(), want.vcpu.retired(), c, got.vcpu.jit().unwrap().stats);
+        let c: Vec<(u64, u32)> = (0..256u64)
+            .map(|v| {
+                let a = (0xb000 + 4 * v) as usize;
+                (v, u32::from_le_bytes(ram[0][a..a + 4].try_into().unwrap()))
+            })
+            .filter(|c| c.1 > 0)
+            .collect();
+        println!(
+            "long {} user {} hot {} stops {} retired {} {:?} {:?}",
+            p.long,
+            p.user,
+            plan.hot,
+            plan.stops.len(),
+            want.vcpu.retired(),
+            c,
+            got.vcpu.jit().unwrap().stats
+        );
     }
     Ok(got.vcpu.jit().expect("it has one").stats)
 }
@@ -150,7 +165,10 @@ fn narrow(p: &Program, plan: &Plan, n: usize, host: &Rc<RefCell<wasm::Wasmi>>, r
     let before = until(high - 1).unwrap_or_else(|_| "not known".into());
     let text = until(high).err().unwrap_or_else(|| "not found again".into());
     let (hot, long, user) = (plan.hot, p.long, p.user);
-    format!("stop {n}, {high} of its {} instructions, hot {hot}, long {long}, user {user}\nbefore: {before}{text}", plan.stops[n].budget)
+    format!(
+        "stop {n}, {high} of its {} instructions, hot {hot}, long {long}, user {user}\nbefore: {before}{text}",
+        plan.stops[n].budget
+    )
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -220,8 +220,11 @@ impl Jit {
     }
 
     /// Runs the compiled block with this head record, which is at RIP, and what follows. `false`: the budget is too
-    /// small for it, or its first instruction has to be interpreted.
+    /// small for it, its first instruction has to be interpreted, or there are events to look at behind the block.
     pub fn run(&mut self, cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> bool {
+        if cpu.events != 0 {
+            return false;
+        }
         let Some((function, entry)) = code.compiled_as(head) else { return false };
         cpu.floor = cpu.left.saturating_sub(STRETCH);
         let before = cpu.left;

@@ -175,8 +175,7 @@ impl Machine {
         c.set_rflags_image(0x202);
         c.mode_changed();
         c.tlb.flush_all();
-        let board =
-            Board { retired: 0, timer: (p.timer, p.timer), watchdog: (p.watchdog, p.watchdog), written: 0 };
+        let board = Board { retired: 0, timer: (p.timer, p.timer), watchdog: (p.watchdog, p.watchdog), written: 0 };
         Self { vcpu, ram, board }
     }
 

@@ -81,7 +81,8 @@ fn harmless(r: &mut Rng, factory: &mut InstructionInfoFactory, ins: &Instruction
     {
         return false;
     }
-    let control = |k: u32| ins.op_kind(k) == OpKind::Register && (ins.op_register(k).is_cr() || ins.op_register(k).is_dr());
+    let control =
+        |k: u32| ins.op_kind(k) == OpKind::Register && (ins.op_register(k).is_cr() || ins.op_register(k).is_dr());
     if !user && control(0) {
         return false;
     }
