@@ -11,6 +11,8 @@ mod wasm;
 use std::cell::RefCell;
 use std::rc::Rc;
 use tabvisor_core::cpu::Cpu;
+use tabvisor_core::decode::cache::CodeCache;
+use tabvisor_core::jit::layout::Layout;
 use tabvisor_core::jit::{CodeHost, Stats};
 use tabvisor_core::vcpu::CpuExit;
 use tabvisor_tests::oracle::rng::Rng;
@@ -28,11 +30,14 @@ const PART: u64 = 100;
 struct Shared(Rc<RefCell<wasm::Wasmi>>);
 
 impl CodeHost for Shared {
+    fn made_for(&mut self, layout: &Layout) {
+        self.0.borrow_mut().made_for(layout);
+    }
     fn install(&mut self, module: &[u8]) -> Option<u32> {
         self.0.borrow_mut().install(module)
     }
-    fn call(&mut self, cpu: &mut Cpu, function: u32, entry: u32) -> u32 {
-        self.0.borrow_mut().call(cpu, function, entry)
+    fn call(&mut self, cpu: &mut Cpu, code: &mut CodeCache, function: u32, entry: u32) -> u32 {
+        self.0.borrow_mut().call(cpu, code, function, entry)
     }
     fn remove(&mut self, function: u32) {
         self.0.borrow_mut().remove(function);
@@ -178,7 +183,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn programs_do_the_same_interpreted_and_compiled() {
     let first = number("TABVISOR_JIT_FIRST").unwrap_or(0);
-    let count = number("TABVISOR_JIT_PROGRAMS").unwrap_or(100);
+    let count = number("TABVISOR_JIT_PROGRAMS").unwrap_or(40);
     let mut wrong = Vec::new();
     let mut sum = Stats::default();
     let mut host = Rc::new(RefCell::new(wasm::Wasmi::new()));

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 /// Most instructions in a block.
 pub const MAX_BLOCK: usize = 48;
 /// Decoded instructions and records kept; beyond that, or beyond [`MAX_BLOCKS`], everything is dropped (32 bytes each).
-const MAX_INSNS: usize = 512 * 1024;
+pub const MAX_INSNS: usize = 512 * 1024;
 /// Blocks kept; guests' blocks have more than this many instructions in the mean.
 const MAX_BLOCKS: usize = MAX_INSNS / 4;
 /// Buckets of the hash table.

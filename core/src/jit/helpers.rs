@@ -39,8 +39,11 @@ pub fn plain(cpu: &mut Cpu, i: &Insn) -> u32 {
 }
 
 /// Where the block at RIP is compiled: `imm` of its head record, if there is one. Whatever is wrong with RIP is left to
-/// the run loop, which meets it again.
+/// the run loop, which meets it again. At the end of a budget nothing is fetched, or a fault would show in CR2 too soon.
 pub fn follow(cpu: &mut Cpu, code: &mut CodeCache) -> u64 {
+    if cpu.left == 0 {
+        return 0;
+    }
     match lookup(cpu, code) {
         Ok(Some(head)) => code.insns().get(head as usize).map_or(0, |head| head.imm),
         _ => 0,

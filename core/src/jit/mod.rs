@@ -39,6 +39,8 @@ use region::Exit;
 
 /// Turns modules into functions, and calls them.
 pub trait CodeHost {
+    /// What modules will be made for, before the first.
+    fn made_for(&mut self, _layout: &Layout) {}
     /// A free place in the table of functions; `None` if there is none.
     fn reserve(&mut self) -> Option<u32>;
     /// Compiles a module (`module.rs`), whose functions go to reserved places. `false` if that is not possible.
@@ -135,10 +137,12 @@ pub struct Jit {
 
 impl Jit {
     /// A compiler for this CPU, whose code lies in `code`.
-    pub fn new(host: Box<dyn CodeHost>, cpu: &Cpu, code: &CodeCache) -> Self {
+    pub fn new(mut host: Box<dyn CodeHost>, cpu: &Cpu, code: &CodeCache) -> Self {
+        let layout = Layout::new(cpu, code);
+        host.made_for(&layout);
         Self {
             host,
-            layout: Layout::new(cpu, code),
+            layout,
             regions: Vec::new(),
             bytes: 0,
             samples: BTreeMap::new(),

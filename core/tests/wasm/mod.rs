@@ -3,12 +3,15 @@
 //! Generated code has 32-bit addresses. So everything this process allocates comes from four gigabytes that begin at a
 //! multiple of four gigabytes: the low half of a pointer is its address in the WebAssembly memory that lies there.
 
+mod verify;
+
 use dlmalloc::{Allocator, Dlmalloc};
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::{Mutex, OnceLock};
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::decode::cache::CodeCache;
 use tabvisor_core::decode::insn::Insn;
+use tabvisor_core::jit::layout::Layout as Places;
 use tabvisor_core::jit::{CodeHost, helpers};
 use wasmi::{
     Caller, Engine, Linker, Memory, MemoryType, Module, Nullable, Ref, RefType, Store, Table, TableType, TypedFunc,
@@ -151,6 +154,7 @@ pub struct Wasmi {
     functions: Vec<Option<TypedFunc<u32, u32>>>,
     /// Places that the next module fills.
     reserved: Vec<u32>,
+    layout: Option<Places>,
 }
 
 impl Wasmi {
@@ -182,11 +186,14 @@ impl Wasmi {
         linker.func_wrap("t", "fill", fill).expect("a new name");
         linker.func_wrap("t", "plain", plain).expect("a new name");
         linker.func_wrap("t", "image", image).expect("a new name");
-        Self { engine, linker, store, table, functions: vec![None], reserved: Vec::new() }
+        Self { engine, linker, store, table, functions: vec![None], reserved: Vec::new(), layout: None }
     }
 }
 
 impl CodeHost for Wasmi {
+    fn made_for(&mut self, layout: &Places) {
+        self.layout = Some(*layout);
+    }
     fn reserve(&mut self) -> Option<u32> {
         self.functions.push(None);
         let place = self.table.grow(&mut self.store, 1, Ref::Func(Nullable::Null)).expect("there is room");
@@ -194,6 +201,10 @@ impl CodeHost for Wasmi {
         Some(place as u32)
     }
     fn install(&mut self, module: &[u8]) -> bool {
+        if let Err(error) = verify::module(module, self.layout.as_ref().expect("modules are made for a layout")) {
+            std::fs::write(std::env::temp_dir().join("refused.wasm"), module).ok();
+            panic!("the module is refused: {error}");
+        }
         let module = match Module::new(&self.engine, module) {
             Ok(module) => module,
             Err(error) => {
