@@ -41,6 +41,11 @@ export function count(n) {
   return `${(n / 1e12).toFixed(2)} T`;
 }
 
+/** @param {number} part @param {number} whole @returns {string} `97.3 %` */
+export function share(part, whole) {
+  return whole > 0 ? `${((100 * part) / whole).toFixed(1)} %` : '–';
+}
+
 /** @param {number} mips @returns {string} */
 export function mips(mips) {
   if (mips < 0.05) return '0';

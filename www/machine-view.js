@@ -1,6 +1,6 @@
 // Draws a machine. The whole state is one `MachineModel`; `render` shows it, and nothing else writes to the view.
 
-import { clock, count, duration, bytes as formatBytes, mebibytes, mips as formatMips } from './format.js';
+import { clock, count, duration, bytes as formatBytes, mebibytes, mips as formatMips, share } from './format.js';
 import { el, setText } from './dom.js';
 import { icon, sparkline } from './icons.js';
 import { STAGES } from './stages.js';
@@ -103,6 +103,8 @@ export class MachineView {
     this.instructions = el('dd');
     this.guestTime = el('dd');
     this.heap = el('dd');
+    this.code = el('dd', { class: 'code' });
+    this.codeHead = el('dt', {}, 'Compiled');
     this.spec = el('dl', { class: 'pairs spec' });
     this.spark = sparkline(HISTORY);
     return el(
@@ -122,6 +124,8 @@ export class MachineView {
           this.busy,
           el('dt', {}, 'Instructions'),
           this.instructions,
+          this.codeHead,
+          this.code,
           el('dt', { title: 'How much time has passed for the guest since power-on' }, 'Guest time'),
           this.guestTime,
           el('dt', { title: 'WebAssembly memory: guest RAM, translation tables, devices' }, 'Memory in use'),
@@ -244,6 +248,7 @@ export class MachineView {
     setText(/** @type {Node} */ (this.instructions), s ? count(s.instructions) : '–');
     setText(/** @type {Node} */ (this.guestTime), s ? clock(s.guestMs) : '–');
     setText(/** @type {Node} */ (this.heap), s ? formatBytes(s.heapBytes) : '–');
+    this.renderCode(s?.code ?? null, s?.instructions ?? 0);
     this.spark?.draw(m.history);
     const { config } = m;
     const key = JSON.stringify([config.memoryMiB, config.cpu, config.cmdline, config.clock]);
@@ -260,6 +265,18 @@ export class MachineView {
         el('dd', { class: 'wide mono' }, config.cmdline || '(empty)'),
       );
     }
+  }
+
+  /** @param {import('./wasm.js').Compiled | null} code @param {number} instructions */
+  renderCode(code, instructions) {
+    const [head, figure] = [/** @type {HTMLElement} */ (this.codeHead), /** @type {HTMLElement} */ (this.code)];
+    head.hidden = figure.hidden = code === null;
+    if (!code) return;
+    setText(figure, `${share(code.compiled, instructions)} in ${count(code.regions)} regions`);
+    head.title = figure.title =
+      `Share of the instructions that ran as WebAssembly made for them. ${formatBytes(code.moduleBytes)} of it so far. ` +
+      `Entered ${count(code.entered)} times, from one region to another ${count(code.hops)} times. Left ${count(code.stopped)} times ` +
+      `in front of an instruction for the interpreter, ${count(code.short)} times for the time, ${count(code.faults)} times by a fault.`;
   }
 
   /** @param {MachineModel} m */

@@ -48,6 +48,7 @@
  * @property {number} mips million instructions per second of wall time
  * @property {number} busy share of one host core, 0 to 1
  * @property {number} heapBytes WebAssembly memory of the machine
+ * @property {import('./wasm.js').Compiled | null} code what was compiled; null: everything is interpreted
  */
 
 /**

@@ -25,6 +25,12 @@ export function report({ config, state, problem, stats, consoleText, version }) 
   if (stats) {
     lines.push(`Instructions: ${stats.instructions}, guest time ${(stats.guestMs / 1000).toFixed(3)} s, heap ${stats.heapBytes} bytes`);
   }
+  if (stats?.code) {
+    const c = stats.code;
+    lines.push(
+      `Compiled: ${c.compiled} instructions, ${c.regions} regions, ${c.moduleBytes} bytes, entered ${c.entered}, hops ${c.hops}, stopped ${c.stopped}, short ${c.short}, faults ${c.faults}`,
+    );
+  }
   if (problem) {
     lines.push('', `What: ${problem.what}`, `Why: ${problem.why}`);
     if (problem.details) lines.push('', problem.details);

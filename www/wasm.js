@@ -17,6 +17,7 @@ import { ProblemError } from './problem.js';
  * @property {() => void} reset
  * @property {() => void} powerOff
  * @property {() => Float64Array} stats indexed by `VM_STAT`
+ * @property {(address: string) => Uint8Array} dumpCode module of the code at a hexadecimal address, or where the CPU is
  * @property {() => string} stateHash
  * @property {(count: number) => number} runInstructions deterministic clock only; instructions retired
  * @property {() => string} report why the machine stopped, with registers
@@ -34,7 +35,49 @@ import { ProblemError } from './problem.js';
 export const VM_STATE = Object.freeze({ empty: 0, running: 1, halted: 2, paused: 3, off: 4, crashed: 5 });
 
 /** Places in the array `Vm.stats` returns. */
-export const VM_STAT = Object.freeze({ instructions: 0, guestMs: 1, resets: 2 });
+export const VM_STAT = Object.freeze({
+  instructions: 0,
+  guestMs: 1,
+  resets: 2,
+  // From here on only if hot code is compiled.
+  regions: 3,
+  moduleBytes: 4,
+  compiled: 5,
+  entered: 6,
+  hops: 7,
+  stopped: 8,
+  short: 9,
+  faults: 10,
+});
+
+/**
+ * What the compiler did so far.
+ * @typedef {object} Compiled
+ * @property {number} regions compiled
+ * @property {number} moduleBytes of WebAssembly
+ * @property {number} compiled instructions retired in them
+ * @property {number} entered from the interpreter
+ * @property {number} hops from one region to another
+ * @property {number} stopped exits in front of an instruction that has to be interpreted
+ * @property {number} short exits because a budget was used up
+ * @property {number} faults exits with a fault
+ */
+
+/** @param {ArrayLike<number>} stats what `Vm.stats` returned @returns {Compiled | null} null: nothing is compiled */
+export function compiledFigures(stats) {
+  if (stats.length <= VM_STAT.regions) return null;
+  const { regions, moduleBytes, compiled, entered, hops, stopped, short, faults } = VM_STAT;
+  return {
+    regions: stats[regions],
+    moduleBytes: stats[moduleBytes],
+    compiled: stats[compiled],
+    entered: stats[entered],
+    hops: stats[hops],
+    stopped: stats[stopped],
+    short: stats[short],
+    faults: stats[faults],
+  };
+}
 
 /**
  * @typedef {object} Engine

@@ -5,7 +5,7 @@ import { CONSOLE_WINDOW } from './protocol.js';
 import { ProblemError, asProblem, isTrap } from './problem.js';
 import { download } from './download.js';
 import { HELLO_CONFIG } from './hello.js';
-import { VM_STAT, VM_STATE, loadGlue, startEngine } from './wasm.js';
+import { VM_STAT, VM_STATE, compiledFigures, loadGlue, startEngine } from './wasm.js';
 
 /** @typedef {import('./protocol.js').ToWorker} ToWorker */
 /** @typedef {import('./protocol.js').FromWorker} FromWorker */
@@ -225,7 +225,8 @@ class Runner {
     const busy = Math.min(1, this.busyMs / span);
     const mips = Math.max(0, instructions - this.markInstructions) / span / 1000;
     const heapBytes = this.engine?.heapBytes() ?? 0;
-    port.postMessage({ kind: 'stats', stats: { instructions, guestMs: stats[VM_STAT.guestMs], mips, busy, heapBytes } });
+    const [guestMs, code] = [stats[VM_STAT.guestMs], compiledFigures(stats)];
+    port.postMessage({ kind: 'stats', stats: { instructions, guestMs, mips, busy, heapBytes, code } });
     this.markTime = now;
     this.markInstructions = instructions;
     this.busyMs = 0;

@@ -21,6 +21,7 @@ use crate::lookup::lookup;
 use crate::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE, page};
 use crate::size::Size;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// Why [`Vcpu::run`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,14 @@ impl Vcpu {
     /// The compiler, if there is one.
     pub fn jit(&mut self) -> Option<&mut Jit> {
         self.jit.as_mut()
+    }
+
+    /// The WebAssembly module of the code at a linear address, or at CS:RIP, as it would be compiled now; for people. The
+    /// guest's state stays as it is. `None`: no compiler, or nothing has been run there lately.
+    pub fn module_at(&self, la: Option<u64>) -> Option<Vec<u8>> {
+        let la = la.unwrap_or_else(|| self.cpu.code_address());
+        let page = self.cpu.known_fetch_page(la)?;
+        self.jit.as_ref()?.module_at(&self.code, page << PAGE_SHIFT | la & (PAGE_SIZE - 1), self.cpu.mode)
     }
 
     /// Instructions retired since the CPU was created.

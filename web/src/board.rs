@@ -3,6 +3,7 @@
 
 use crate::error::VmError;
 use crate::session::{Config, Files, NOT_STARTED};
+use tabvisor_core::jit;
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::effect::{Effect, Input};
 use tabvisor_devices::machine::{self, ClockPolicy, Exit, Machine, Payload, Rate, TripleFault, Until};
@@ -35,6 +36,14 @@ pub trait Board {
     fn take_serial(&mut self, to: &mut Vec<u8>);
     /// A hash over everything the guest could tell apart.
     fn state_hash(&mut self) -> u128;
+    /// What the compiler did, if there is one.
+    fn jit_stats(&mut self) -> Option<jit::Stats> {
+        None
+    }
+    /// The WebAssembly module of the code at a linear address, or where the CPU stands.
+    fn module_at(&self, _la: Option<u64>) -> Option<Vec<u8>> {
+        None
+    }
     /// Registers and the last messages of the devices, for a report.
     fn report(&mut self) -> String;
 }
@@ -121,6 +130,12 @@ impl Board for Pc {
     }
     fn state_hash(&mut self) -> u128 {
         self.machine.state_hash()
+    }
+    fn jit_stats(&mut self) -> Option<jit::Stats> {
+        self.machine.jit_stats()
+    }
+    fn module_at(&self, la: Option<u64>) -> Option<Vec<u8>> {
+        self.machine.module_at(la)
     }
     fn report(&mut self) -> String {
         let mut report = self.machine.report();

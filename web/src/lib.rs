@@ -127,8 +127,15 @@ impl Vm {
     }
 
     /// Figures, in the order of `VM_STAT`.
-    pub fn stats(&self) -> Vec<f64> {
-        self.session.stats().to_vec()
+    pub fn stats(&mut self) -> Vec<f64> {
+        self.session.stats()
+    }
+
+    /// The WebAssembly module of the guest's code at a hexadecimal linear address, or where the CPU stands; empty if there
+    /// is none. For developers: `cargo xtask code` prints it.
+    #[wasm_bindgen(js_name = dumpCode)]
+    pub fn dump_code(&self, address: &str) -> Result<Vec<u8>, VmError> {
+        self.session.dump_code(address)
     }
 
     /// A hash over everything the guest could tell apart.

@@ -290,10 +290,32 @@ impl<B: Board> Session<B> {
         self.state
     }
 
-    /// Instructions retired, guest time in milliseconds, resets. The order is that of `VM_STAT` in `www/wasm.js`.
-    pub fn stats(&self) -> [f64; 3] {
+    /// Instructions retired, guest time in milliseconds, resets; if hot code is compiled, also regions, bytes of their
+    /// modules, instructions retired in them, entries, ways from one to another, and exits: in front of an instruction,
+    /// at the end of a budget, with a fault. The order is that of `VM_STAT` in `www/wasm.js`.
+    pub fn stats(&mut self) -> Vec<f64> {
         let (retired, now) = self.board.as_ref().map_or((0, VmTime::ZERO), |b| (b.retired(), b.now()));
-        [retired as f64, now.nanos() as f64 / 1e6, f64::from(self.resets)]
+        let mut stats = vec![retired as f64, now.nanos() as f64 / 1e6, f64::from(self.resets)];
+        if let Some(j) = self.board.as_mut().and_then(Board::jit_stats) {
+            stats.extend(
+                [j.regions, j.bytes, j.retired, j.entered, j.hops, j.stopped, j.short, j.faults].map(|n| n as f64),
+            );
+        }
+        stats
+    }
+
+    /// The WebAssembly module of the code at a linear address (hexadecimal; empty: where the CPU stands), as it would be
+    /// compiled now; empty if there is none. The guest's state stays as it is.
+    pub fn dump_code(&self, address: &str) -> Result<Vec<u8>, VmError> {
+        let la = if address.is_empty() { Ok(None) } else { u64::from_str_radix(address, 16).map(Some) };
+        let la = la.map_err(|e| {
+            VmError::new(
+                "This is not an address.",
+                format!("{address:?}: {e}."),
+                "Give hexadecimal digits, without 0x.",
+            )
+        })?;
+        Ok(self.board.as_ref().ok_or_else(not_booted)?.module_at(la).unwrap_or_default())
     }
 
     /// A hash over everything the guest could tell apart, as 32 hexadecimal digits.

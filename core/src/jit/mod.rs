@@ -29,7 +29,7 @@ mod vector;
 pub use build::{Builder, Leave};
 
 use crate::cpu::Cpu;
-use crate::decode::cache::CodeCache;
+use crate::decode::cache::{self, CodeCache};
 use crate::mem::PAGE_SHIFT;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -108,8 +108,12 @@ pub struct Stats {
     pub entered: u64,
     /// Times one led to another.
     pub hops: u64,
-    /// Times one was left in front of an instruction.
+    /// Times one was left in front of an instruction, which has to be interpreted.
     pub stopped: u64,
+    /// Times one was left because the budget, or what may be run at once, was used up.
+    pub short: u64,
+    /// Times one was left with a fault.
+    pub faults: u64,
     /// Instructions run in them.
     pub retired: u64,
 }
@@ -236,12 +240,17 @@ impl Jit {
         let exit = self.host.call(cpu, code, function, entry) as usize;
         let region = self.regions.get(cpu.compiled_region as usize).and_then(Option::as_ref);
         if let Some(exit) = region.and_then(|region| region.exits.get(exit.wrapping_sub(1))) {
-            self.stats.stopped += 1;
+            if exit.rest == 0 {
+                self.stats.short += 1
+            } else {
+                self.stats.stopped += 1
+            }
             cpu.rip = cpu.rip_mask(cpu.compiled_base.wrapping_add(exit.off as i64 as u64));
             cpu.left += u64::from(exit.rest);
         }
         if let Some(fault) = cpu.compiled_fault.take() {
             // It counts as an instruction, so that even a loop of faults uses the budget.
+            self.stats.faults += 1;
             cpu.left -= 1;
             let rip = cpu.rip;
             cpu.deliver_fault(fault, rip);
@@ -249,6 +258,13 @@ impl Jit {
         self.stats.retired += before - cpu.left;
         self.stats.hops = cpu.hops;
         cpu.left < before
+    }
+
+    /// The module of a region that begins with the block at guest-physical address `pa`, as it would be compiled now;
+    /// for people. `None`: nothing is decoded there, or it cannot be compiled.
+    pub fn module_at(&self, code: &CodeCache, pa: u64, mode: u8) -> Option<Vec<u8>> {
+        let block = code.find(cache::key(pa, mode))?;
+        region::compile(code, &self.layout, 0, pa, mode, block.head).map(|region| region.module)
     }
 
     /// Is there so much code that all of it should be dropped?

@@ -185,6 +185,8 @@ pub fn module(bytes: &[u8], layout: &Layout) -> Result<(), String> {
                 let operators: Vec<_> = operators.map_err(text)?.into_iter().map(|(op, _)| op).collect();
                 Check::new(layout, 1 + locals).function(&operators, &types)?;
             }
+            // Which branches are rare.
+            Payload::CustomSection(s) if s.name() == "metadata.code.branch_hint" => {}
             Payload::Version { .. }
             | Payload::FunctionSection(_)
             | Payload::ExportSection(_)

@@ -219,6 +219,11 @@ impl Machine {
     pub fn jit_stats(&mut self) -> Option<jit::Stats> {
         self.cpu.jit_stats()
     }
+    /// The WebAssembly module of the code at a linear address, or where the CPU stands, as it would be compiled now;
+    /// for people.
+    pub fn module_at(&self, la: Option<u64>) -> Option<Vec<u8>> {
+        self.cpu.module_at(la)
+    }
 
     fn sync(&mut self) {
         self.pc.board.sync(self.cpu.retired());

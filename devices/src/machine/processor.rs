@@ -27,6 +27,10 @@ pub trait Processor {
     fn jit_stats(&mut self) -> Option<jit::Stats> {
         None
     }
+    /// The WebAssembly module of the code at a linear address, or where the CPU stands; for people.
+    fn module_at(&self, _la: Option<u64>) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 fn segment(s: &entry::Segment) -> Segment {
@@ -93,6 +97,9 @@ impl Processor for Vcpu {
     }
     fn jit_stats(&mut self) -> Option<jit::Stats> {
         self.jit().map(|jit| jit.stats)
+    }
+    fn module_at(&self, la: Option<u64>) -> Option<Vec<u8>> {
+        Vcpu::module_at(self, la)
     }
 }
 

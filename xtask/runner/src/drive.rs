@@ -135,7 +135,7 @@ impl Runner {
         let guest = stats.now.nanos() as f64 / 1e9;
         let resets = if self.resets > 0 { format!(", {} resets", self.resets) } else { String::new() };
         format!(
-            "{why}: {million:.1} M instructions in {busy:.2} s ({mips:.0} MIPS), {guest:.2} s of guest time, {all:.2} s in all{resets}"
+            "{why}: {million:.1} M instructions interpreted in {busy:.2} s ({mips:.0} MIPS), {guest:.2} s of guest time, {all:.2} s in all{resets}"
         )
     }
 
