@@ -1,5 +1,5 @@
 // Runs the benchmark guest in headless Chromium: the page's own worker, without the page around it.
-//   node tests/bench/chromium.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE]
+//   node tests/bench/chromium.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE] [--compile yes]
 
 import { createServer } from 'node:http';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -29,7 +29,7 @@ const config = await (await fetch('/config.json')).json();
 const start = performance.now();
 const nothing = () => {};
 const vm = new Vm(config, {
-  file: nothing, started: nothing, stats: nothing,
+  file: nothing, started: nothing, stats: (stats) => window.figures(stats),
   state: (state, reason) => { if (state === 'off' || state === 'crashed') window.ended(state + ' ' + reason); },
   problem: (problem) => window.ended(JSON.stringify(problem)),
   serial: (bytes) => { vm.consumed(bytes.length); window.printed(Array.from(bytes), (performance.now() - start) / 1000); },
@@ -44,6 +44,7 @@ const config = {
   cpu: 'x86-64-v2',
   cmdline: o.cmdline ?? '',
   clock: 'paced',
+  compile: o.compile === 'yes',
   files: [],
 };
 
@@ -82,6 +83,7 @@ const page = await browser.newPage();
 const marks = new Marks();
 let ended = '';
 await page.exposeFunction('ended', (/** @type {string} */ why) => void (ended ||= why));
+await page.exposeFunction('figures', (/** @type {import('../../www/protocol.js').Stats} */ s) => void (marks.code = s.code));
 await page.exposeFunction('printed', (/** @type {number[]} */ bytes, /** @type {number} */ wall) => {
   // The instruction count is the same as elsewhere; here it would be half a second old.
   marks.take(Uint8Array.from(bytes), { wall, cpu: cpuOfBrowser('renderer'), instructions: NaN });

@@ -3,8 +3,9 @@
 
 /**
  * Where the host stands at one moment.
- * @typedef {{wall: number, cpu: number, instructions: number}} Moment seconds since power-on, CPU seconds, retired
- * @typedef {{name: string, host: number, cpu: number, insns: number, iters: number, check: string}} Sample
+ * @typedef {{wall: number, cpu: number, instructions: number, compiled?: number}} Moment seconds since power-on, CPU seconds,
+ *   retired, how many of them compiled
+ * @typedef {{name: string, host: number, cpu: number, insns: number, compiled?: number, iters: number, check: string}} Sample
  */
 
 const END = /^@@E (\S+): (\d+) iterations, [\d.]+ seconds, check (\S+)/;
@@ -21,6 +22,8 @@ export class Marks {
     /** @type {string[]} */
     this.errors = [];
     this.done = false;
+    /** @type {import('../../www/wasm.js').Compiled | null} what the compiler did up to now */
+    this.code = null;
   }
 
   /** @param {Uint8Array} bytes what the guest printed up to this moment @param {Moment} now */
@@ -49,7 +52,8 @@ export class Marks {
       const begin = this.running;
       if (begin && begin.name === name) {
         const [host, cpu, insns] = [now.wall - begin.wall, now.cpu - begin.cpu, now.instructions - begin.instructions];
-        this.results.push({ name, host, cpu, insns, iters: Number(iters), check });
+        const compiled = now.compiled === undefined || begin.compiled === undefined ? undefined : now.compiled - begin.compiled;
+        this.results.push({ name, host, cpu, insns, compiled, iters: Number(iters), check });
       } else this.errors.push(`unmatched ${text}`);
       this.running = null;
     }
@@ -57,9 +61,9 @@ export class Marks {
 
   /** What is written to the result file. @param {string} emu */
   summary(emu) {
-    const { boot, results, errors } = this;
+    const { boot, results, errors, code } = this;
     const why = this.done ? 'done' : 'fail';
-    return { emu, why, boot: boot?.wall ?? null, bootcpu: boot?.cpu ?? null, bootinsns: boot?.instructions ?? null, results, errors };
+    return { emu, why, boot: boot?.wall ?? null, bootcpu: boot?.cpu ?? null, bootinsns: boot?.instructions ?? null, code, results, errors };
   }
 }
 

@@ -1,9 +1,9 @@
 // Runs the benchmark guest in node: the WebAssembly module and the class `Vm` that the page uses.
-//   node tests/bench/node.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE]
+//   node tests/bench/node.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE] [--compile yes]
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
-import { VM_STAT, VM_STATE } from '../../www/wasm.js';
+import { VM_STAT, VM_STATE, compiledFigures } from '../../www/wasm.js';
 import { Marks, options } from './marks.mjs';
 
 /** A slice: the markers are seen that late at most. */
@@ -23,6 +23,7 @@ const cpu = () => {
   return (user + system) / 1e6;
 };
 const vm = new engine.Vm(Number(o.mem ?? 512), 'x86-64-v2', o.cmdline ?? '', false, Date.now());
+vm.setCompile(o.compile === 'yes');
 vm.load('kernel', readFileSync(o.kernel));
 vm.load('initrd', readFileSync(o.initrd));
 vm.boot();
@@ -36,7 +37,9 @@ while (!marks.done && seconds() < limit) {
   if (bytes.length > 0) {
     if (o.verbose) process.stderr.write(bytes);
     const known = marks.results.length;
-    marks.take(bytes, { wall: seconds(), cpu: cpu(), instructions: vm.stats()[VM_STAT.instructions] });
+    const stats = vm.stats();
+    marks.code = compiledFigures(stats);
+    marks.take(bytes, { wall: seconds(), cpu: cpu(), instructions: stats[VM_STAT.instructions], compiled: marks.code?.compiled });
     if (o.out && marks.results.length > known) write();
   }
   const state = vm.state();

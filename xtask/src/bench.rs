@@ -24,7 +24,9 @@ const HELP: &str = "\
 cargo xtask bench [options]
   --quick                   five integer programs, one round, no QEMU
   --only a,b                these programs (all)
-  --where a,b               where our machine runs: node, chromium, native (all three)
+  --where a,b               where our machine runs: node, chromium, native (all three), and with its compiler on:
+                            node-jit, chromium-jit
+  --jit                     with its compiler on: another default for --where, node-jit,chromium-jit
   --peers a,b               v86, qemu, host (the programs without a machine) or none (v86,qemu,host)
   --width 64|32             the guest of our machine and of QEMU; v86 has 32-bit guests only (64)
   --rounds N                every machine runs so many times (3)
@@ -73,6 +75,10 @@ pub enum Who {
     Node,
     /// Ours in headless Chromium.
     Chromium,
+    /// Ours in node, compiling hot code.
+    NodeJit,
+    /// Ours in headless Chromium, compiling hot code.
+    ChromiumJit,
     /// v86 in node.
     V86Node,
     /// v86 in headless Chromium.
@@ -90,6 +96,8 @@ impl Who {
             Who::Native => "native",
             Who::Node => "node",
             Who::Chromium => "chromium",
+            Who::NodeJit => "node-jit",
+            Who::ChromiumJit => "chromium-jit",
             Who::V86Node => "v86-node",
             Who::V86Chromium => "v86-chromium",
             Who::Qemu => "qemu",
@@ -98,7 +106,19 @@ impl Who {
     }
     /// Is it our machine?
     pub const fn ours(self) -> bool {
-        matches!(self, Who::Native | Who::Node | Who::Chromium)
+        matches!(self, Who::Native) || self.ours_on_the_web()
+    }
+    /// Is it our machine in WebAssembly?
+    const fn ours_on_the_web(self) -> bool {
+        matches!(self, Who::Node | Who::Chromium) || self.compiles()
+    }
+    /// Does it compile hot code?
+    pub const fn compiles(self) -> bool {
+        matches!(self, Who::NodeJit | Who::ChromiumJit)
+    }
+    /// Does it run in a browser?
+    pub const fn in_browser(self) -> bool {
+        matches!(self, Who::Chromium | Who::ChromiumJit | Who::V86Chromium)
     }
 }
 
@@ -116,7 +136,7 @@ struct Options {
 }
 
 fn read(args: &[String]) -> Result<Options> {
-    let (mut only, mut quick, mut places, mut peers) = (None, false, None, None);
+    let (mut only, mut quick, mut jit, mut places, mut peers) = (None, false, false, None, None);
     let (mut width, mut rounds, mut reps, mut timeout, mut build, mut profile) = (64, None, None, 3600, true, false);
     let mut page = false;
     let mut args = args.iter();
@@ -127,6 +147,7 @@ fn read(args: &[String]) -> Result<Options> {
         };
         match arg.as_str() {
             "--quick" => quick = true,
+            "--jit" => jit = true,
             "--only" => only = Some(value()?.to_owned()),
             "--where" => places = Some(value()?),
             "--peers" => peers = Some(value()?),
@@ -157,12 +178,14 @@ fn read(args: &[String]) -> Result<Options> {
         bail!("there is no program `{name}`; there are {}", known.join(", "));
     }
     let mut who = Vec::new();
-    for place in list(places.unwrap_or("node,chromium,native")) {
+    for place in list(places.unwrap_or(if jit { "node-jit,chromium-jit" } else { "node,chromium,native" })) {
         who.push(match place.as_str() {
             "node" => Who::Node,
             "chromium" => Who::Chromium,
             "native" => Who::Native,
-            other => bail!("--where is node, chromium or native, not {other}"),
+            "node-jit" => Who::NodeJit,
+            "chromium-jit" => Who::ChromiumJit,
+            other => bail!("--where is node, chromium, native, node-jit or chromium-jit, not {other}"),
         });
     }
     for peer in list(peers.unwrap_or(if quick { "v86,host" } else { "v86,qemu,host" })) {
@@ -170,7 +193,7 @@ fn read(args: &[String]) -> Result<Options> {
             // Beside ours wherever ours runs.
             "v86" => {
                 who.push(Who::V86Node);
-                if who.contains(&Who::Chromium) {
+                if who.iter().any(|who| who.in_browser()) {
                     who.push(Who::V86Chromium);
                 }
             }
@@ -196,7 +219,7 @@ pub fn command(args: &[String]) -> Result<()> {
         return profile(&project, &guest, &options);
     }
     if options.build {
-        if options.who.iter().any(|who| matches!(who, Who::Node | Who::Chromium)) {
+        if options.who.iter().any(|who| who.ours_on_the_web()) {
             fix::setup(&[Use::Page])?;
             web::build(&project)?;
         }
@@ -285,10 +308,13 @@ fn command_of(project: &Project, guest: &Guest, options: &Options, who: Who, out
             ours(&mut command);
             command
         }
-        Who::Node | Who::Chromium => {
+        Who::Node | Who::Chromium | Who::NodeJit | Who::ChromiumJit => {
             let mut node = Command::new("node");
-            node.arg(project.at(if who == Who::Node { "tests/bench/node.mjs" } else { "tests/bench/chromium.mjs" }));
+            node.arg(project.at(if who.in_browser() { "tests/bench/chromium.mjs" } else { "tests/bench/node.mjs" }));
             ours(&mut node);
+            if who.compiles() {
+                node.args(["--compile", "yes"]);
+            }
             node
         }
         Who::V86Node => v86("v86node/run.mjs"),
@@ -392,6 +418,10 @@ mod tests {
         let o = parse("--quick").unwrap();
         assert_eq!((o.only.join(","), o.rounds), (QUICK.to_owned(), 1));
         assert_eq!(o.who, [Who::Node, Who::Chromium, Who::Native, Who::V86Node, Who::V86Chromium, Who::Host]);
+        let o = parse("--quick --jit").unwrap();
+        assert_eq!(o.who, [Who::NodeJit, Who::ChromiumJit, Who::V86Node, Who::V86Chromium, Who::Host]);
+        let o = parse("--where node,node-jit --peers v86").unwrap();
+        assert_eq!(o.who, [Who::Node, Who::NodeJit, Who::V86Node]);
         let o = parse("--quick --only fib35,fork --rounds 2 --where native --peers qemu").unwrap();
         assert_eq!((o.only.join(","), o.rounds, o.who), ("fib35,fork".into(), 2, vec![Who::Native, Who::Qemu]));
         assert!(cmdline(&parse("").unwrap()).contains("bench=all reps=2"));

@@ -15,6 +15,8 @@ pub struct Sample {
     pub cpu: f64,
     /// Guest instructions, from our machines.
     pub instructions: Option<f64>,
+    /// How many of them ran compiled, from machines that compile and tell at the markers.
+    pub compiled: Option<f64>,
     /// The program's result.
     pub check: String,
 }
@@ -26,7 +28,9 @@ pub struct Run {
     pub who: Who,
     /// Wall and CPU seconds from power-on to `/init`, and instructions.
     pub boot: (Option<f64>, Option<f64>, Option<f64>),
-    /// Its timings.
+    /// What its compiler did in all (`compiledFigures` in `www/wasm.js`).
+    pub code: Value,
+    /// Its timings, in order.
     pub samples: Vec<Sample>,
     /// What went wrong.
     pub errors: Vec<String>,
@@ -42,6 +46,7 @@ impl Run {
                 cpu: v["cpu"].as_f64()?,
                 // v86's counter has 32 bits and wraps.
                 instructions: v["insns"].as_f64().filter(|_| who.ours()),
+                compiled: v["compiled"].as_f64(),
                 check: v["check"].as_str().unwrap_or_default().to_owned(),
             })
         };
@@ -49,6 +54,7 @@ impl Run {
         Self {
             who,
             boot: (value["boot"].as_f64(), value["bootcpu"].as_f64(), value["bootinsns"].as_f64()),
+            code: value["code"].clone(),
             samples: list("results").iter().filter_map(sample).collect(),
             errors: list("errors").iter().map(|e| e.as_str().map_or_else(|| e.to_string(), str::to_owned)).collect(),
         }
@@ -111,6 +117,15 @@ impl Table<'_> {
             let counts = self.runs.iter().flat_map(|run| &run.samples).filter(|s| s.name == name);
             Some(median(counts.filter_map(|s| s.instructions).collect())? / self.cpu(who, name)? / 1e6)
         })
+    }
+    /// CPU seconds of a program's first repetition.
+    fn first(&self, who: Who, name: &str) -> Option<f64> {
+        let runs = self.runs.iter().filter(|run| run.who == who);
+        median(runs.filter_map(|run| run.samples.iter().find(|s| s.name == name)).map(|s| s.cpu).collect())
+    }
+    /// How many in a hundred instructions ran compiled.
+    fn compiled(&self, who: Who, name: &str) -> Option<f64> {
+        self.values(who, name, |s| Some(100.0 * s.compiled? / s.instructions.filter(|n| *n > 0.0)?))
     }
     fn ratio(&self, who: Who, peer: Who, name: &str) -> Option<f64> {
         Some(self.cpu(who, name)? / self.cpu(peer, name)?).filter(|r| r.is_finite())
@@ -199,8 +214,7 @@ pub fn make(runs: &[Run], only: &[String], notes: &[String]) -> Report {
         .flat_map(|&our| table.who.iter().filter(|p| !p.ours()).map(move |&peer| (our, peer)))
         // A browser is compared with a browser.
         .filter(|(our, peer)| match peer {
-            Who::V86Chromium => *our == Who::Chromium,
-            Who::V86Node => *our != Who::Chromium,
+            Who::V86Chromium | Who::V86Node => our.in_browser() == peer.in_browser(),
             _ => true,
         })
         .collect();
@@ -209,6 +223,18 @@ pub fn make(runs: &[Run], only: &[String], notes: &[String]) -> Report {
         let title = "Ratios of CPU time (below 1: ours is faster)";
         json["ratio"] =
             table.print(&mut text, title, &heads, true, |h, name| table.ratio(pairs[h].0, pairs[h].1, name));
+        let title = "First repetitions: ratios of CPU time";
+        json["first"] = table.print(&mut text, title, &heads, true, |h, name| {
+            let (our, peer) = pairs[h];
+            Some(table.first(our, name)? / table.first(peer, name)?).filter(|r| r.is_finite())
+        });
+    }
+    let compiling: Vec<Who> = ours.iter().copied().filter(|w| w.compiles()).collect();
+    if !compiling.is_empty() {
+        let title = "Instructions that ran compiled, in a hundred";
+        let heads = names(&compiling);
+        json["compiled"] = table.print(&mut text, title, &heads, false, |h, name| table.compiled(compiling[h], name));
+        json["code"] = code(&mut text, runs);
     }
 
     let _ = writeln!(
@@ -232,6 +258,30 @@ pub fn make(runs: &[Run], only: &[String], notes: &[String]) -> Report {
         if wrong.is_empty() { "All machines of a width gave the same results.".into() } else { wrong.join("\n") }
     );
     Report { text, json }
+}
+
+/// What compilers did in each run from power-on to its end.
+fn code(text: &mut String, runs: &[Run]) -> Value {
+    const FIGURES: [(&str, &str); 8] = [
+        ("regions", "regions"),
+        ("moduleBytes", "bytes"),
+        ("compiled", "instructions"),
+        ("entered", "entered"),
+        ("hops", "hops"),
+        ("stopped", "stopped"),
+        ("short", "short"),
+        ("faults", "faults"),
+    ];
+    let heads = FIGURES.map(|f| f.1).join(" | ");
+    let _ =
+        writeln!(text, "\n### Compilers' figures of whole runs\n\n| machine | {heads} |\n|---|{}", "---:|".repeat(8));
+    let mut json = Vec::new();
+    for run in runs.iter().filter(|run| run.code.is_object()) {
+        let cells = FIGURES.map(|(key, _)| run.code[key].as_f64().map_or("-".into(), |n| format!("{n:.0}")));
+        let _ = writeln!(text, "| {} | {} |", run.who.name(), cells.join(" | "));
+        json.push(json!({ "machine": run.who.name(), "figures": run.code }));
+    }
+    json.into()
 }
 
 /// Programs whose result is not the same on all machines. v86's guests are 32 bits wide, so that addresses,
@@ -314,9 +364,23 @@ mod tests {
         without[1].samples[0].instructions = None;
         assert_eq!(make(&without, &["sieve".into()], &[]).json["mips"]["sieve"]["chromium"], 50.0);
         assert_eq!(report.json["ratio"]["sieve"]["node / v86-node"], 2.0);
+        assert_eq!(report.json["first"]["sieve"]["node / v86-node"], 2.0);
+        assert_eq!(report.json["compiled"], Value::Null);
         let mean = report.json["mips"]["integer (1)"]["node"].as_f64().expect("a mean of one");
         assert!((mean - 100.0).abs() < 1e-9);
         assert!(report.text.contains("load 1") && report.text.contains("same results"), "{}", report.text);
+    }
+
+    #[test]
+    fn what_was_compiled_is_told() {
+        let value = json!({
+            "results": [{ "name": "sieve", "host": 2.0, "cpu": 1.0, "insns": 4e8, "compiled": 3e8, "check": "00aa" }],
+            "code": { "regions": 12, "moduleBytes": 3456, "compiled": 3e8 },
+        });
+        let report = make(&[Run::read(Who::NodeJit, &value)], &["sieve".into()], &[]);
+        assert_eq!(report.json["compiled"]["sieve"]["node-jit"], 75.0);
+        assert_eq!(report.json["code"][0]["figures"]["regions"], 12);
+        assert!(report.text.contains("| node-jit | 12 | 3456 | 300000000 | - |"), "{}", report.text);
     }
 
     #[test]
