@@ -7,8 +7,9 @@ mod verify;
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::cpu::features::Model;
 use tabvisor_core::decode::cache::CodeCache;
+use tabvisor_core::jit::code::Code;
 use tabvisor_core::jit::layout::Layout;
-use tabvisor_core::jit::module::{import, module};
+use tabvisor_core::jit::module::{Region, import, module};
 use tabvisor_core::mem::GuestRam;
 use wasm_encoder::{BlockType, InstructionSink, MemArg, MemArgTarget, ValType};
 
@@ -23,12 +24,12 @@ fn at(address: u32) -> MemArg {
 
 /// What the verifier says of a function with an i32 parameter, five i32, then i64 locals.
 fn says(l: &Layout, body: impl FnOnce(&mut InstructionSink<'_>)) -> Result<(), String> {
-    let mut code = Vec::new();
-    let mut out = InstructionSink::new(&mut code);
+    let mut code = Code::default();
+    let mut out = code.out();
     body(&mut out);
     out.i32_const(0).end();
     let locals = [[ValType::I32; 5].as_slice(), &[ValType::I64; 5]].concat();
-    verify::module(&module(&locals, &code), l)
+    verify::module(&module(&[(1, Region { locals, code })]), l)
 }
 
 const ENTRY: u32 = 4;
@@ -69,7 +70,7 @@ fn store(l: &Layout, a: Access) -> Result<(), String> {
         begin(out, l);
         out.block(BlockType::Empty);
         out.local_get(LA).i64_const(8).i64_shr_u().i32_wrap_i64().i32_const(a.mask).i32_and();
-        out.i32_const(0).i32_load(at(l.tlb_ctx)).i32_const(4).i32_shl().i32_or().local_set(ENTRY);
+        out.i32_const(0).i32_load(at(l.tlb_bytes)).i32_or().local_set(ENTRY);
         out.local_get(LA).local_get(ENTRY).i64_load(at(a.tables[0])).i64_sub();
         out.i64_const(4096 - a.checked).i64_gt_u().if_(BlockType::Result(ValType::I32));
         out.i32_const(l.cpu as i32).local_get(LA).i32_const(8 | 1 << 8).call(import::FILL).local_set(ENTRY);

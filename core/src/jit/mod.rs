@@ -9,7 +9,7 @@
 mod blocks;
 mod build;
 mod chain;
-mod code;
+pub mod code;
 mod float;
 mod frame;
 pub mod helpers;
@@ -264,7 +264,8 @@ impl Jit {
     /// for people. `None`: nothing is decoded there, or it cannot be compiled.
     pub fn module_at(&self, code: &CodeCache, pa: u64, mode: u8) -> Option<Vec<u8>> {
         let block = code.find(cache::key(pa, mode))?;
-        region::compile(code, &self.layout, 0, pa, mode, block.head).map(|region| region.module)
+        let region = region::compile(code, &self.layout, 0, pa, mode, block.head)?;
+        Some(module::module(&[(0, region.function)]))
     }
 
     /// Is there so much code that all of it should be dropped?

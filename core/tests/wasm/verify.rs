@@ -28,7 +28,9 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
         (l.gpr(0), 128, true),
         (l.gpr(slot::BLOCK), 8, true),
         (l.xmm(0), 256, true),
-        (l.tlb_ctx, 4, false),
+        (l.tlb_bytes, 4, false),
+        (l.mxcsr, 4, true),
+        (l.rflags, 8, true),
         (l.simd_off, 1, false),
         (l.cpl, 1, false),
         (l.flag_op, 1, true),
@@ -40,10 +42,24 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
     rows.into_iter().map(|(at, len, write)| (at.into(), len, write)).collect()
 }
 
-/// Fields whose values are trusted to be no larger: a place, a distance between such places, the largest value.
-fn trusted(l: &Layout) -> [(u64, u64, u64); 2] {
+/// A field whose values are trusted.
+struct Trusted {
+    place: u64,
+    /// The distance between such places, if there are several.
+    step: u64,
+    /// The largest value.
+    most: u64,
+    /// What all values are multiples of.
+    multiple: u64,
+}
+
+fn trusted(l: &Layout) -> [Trusted; 2] {
     let head = l.jumps as usize + std::mem::offset_of!(Jump, head);
-    [(l.tlb_ctx.into(), 0, 3 << tlb::CTX_SHIFT), (head as u64, size_of::<Jump>() as u64, MAX_INSNS as u64 - 1)]
+    let entry = size_of::<tlb::Entry>() as u64;
+    [
+        Trusted { place: l.tlb_bytes.into(), step: 0, most: entry * (3 << tlb::CTX_SHIFT), multiple: entry },
+        Trusted { place: head as u64, step: size_of::<Jump>() as u64, most: MAX_INSNS as u64 - 1, multiple: 1 },
+    ]
 }
 
 /// Bytes of a page.
@@ -151,7 +167,6 @@ impl ModuleArity for Types {
 /// What is wrong with a module that was made for this layout, if anything is.
 pub fn module(bytes: &[u8], layout: &Layout) -> Result<(), String> {
     let mut types = Types(Vec::new(), Vec::new());
-    let mut functions = 0;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(text)? {
             Payload::TypeSection(s) => {
@@ -178,7 +193,6 @@ pub fn module(bytes: &[u8], layout: &Layout) -> Result<(), String> {
                 }
             }
             Payload::CodeSectionEntry(body) => {
-                functions += 1;
                 let locals: usize = body.get_locals_reader().map_err(text)?.into_iter().map(count).sum();
                 let operators: Result<Vec<_>, _> =
                     body.get_operators_reader().map_err(text)?.into_iter_with_offsets().collect();
@@ -189,13 +203,13 @@ pub fn module(bytes: &[u8], layout: &Layout) -> Result<(), String> {
             Payload::CustomSection(s) if s.name() == "metadata.code.branch_hint" => {}
             Payload::Version { .. }
             | Payload::FunctionSection(_)
-            | Payload::ExportSection(_)
+            | Payload::ElementSection(_)
             | Payload::CodeSectionStart { .. }
             | Payload::End(_) => {}
             other => return Err(format!("it has a section it should not have: {other:?}")),
         }
     }
-    if functions == 1 { Ok(()) } else { Err(format!("it has {functions} functions")) }
+    Ok(())
 }
 
 fn text(error: wasmparser::BinaryReaderError) -> String {
@@ -249,16 +263,20 @@ impl<'a> Check<'a> {
         }
     }
 
+    fn trusted(&self, at: Id, offset: u64) -> Option<Trusted> {
+        let one = self.constant(at) == Some(0);
+        trusted(self.layout)
+            .into_iter()
+            .find(|f| f.place == offset && if f.step == 0 { one } else { self.multiple(at) >= f.step })
+    }
+
     /// The largest the value can be.
     fn most(&self, id: Id) -> u64 {
         match self.values[id] {
             Value::Const(c) => c,
             Value::Load(at, offset, bytes, _) => {
-                for (place, step, most) in trusted(self.layout) {
-                    let fits = if step == 0 { self.constant(at) == Some(0) } else { self.multiple(at) >= step };
-                    if offset == place && fits {
-                        return most;
-                    }
+                if let Some(field) = self.trusted(at, offset) {
+                    return field.most;
                 }
                 u64::MAX >> (64 - 8 * bytes.min(8))
             }
@@ -298,6 +316,7 @@ impl<'a> Check<'a> {
                 _ => 1,
             },
             Value::Wrap(a) => self.multiple(a).min(1 << 31),
+            Value::Load(at, offset, ..) => self.trusted(at, offset).map_or(1, |f| f.multiple),
             _ => 1,
         }
     }
