@@ -78,7 +78,7 @@ fn store(l: &Layout, a: Access) -> Result<(), String> {
             out.local_get(ENTRY).i32_eqz().if_(BlockType::Empty).br(2).end();
         }
         out.local_get(ENTRY).else_();
-        out.local_get(LA).local_get(ENTRY).i64_load(at(a.tables[1] + 8)).i64_add().i32_wrap_i64().end();
+        out.local_get(LA).i32_wrap_i64().local_get(ENTRY).i32_load(at(a.tables[1] + 8)).i32_add().end();
         if a.called {
             out.i32_const(l.cpu as i32).i32_const(l.insn(0) as i32).call(import::PLAIN).drop();
         }

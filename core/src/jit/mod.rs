@@ -183,7 +183,7 @@ impl Jit {
             return;
         }
         self.waited += 1;
-        if self.waiting.len() >= BATCH || self.waited > PATIENCE || self.hot == 0 {
+        if self.waiting.len() >= BATCH || self.waited >= PATIENCE.min(self.hot.into()) {
             self.compile(code);
         }
     }

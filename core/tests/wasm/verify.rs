@@ -329,9 +329,9 @@ impl<'a> Check<'a> {
                 let zero = self.known.get(&Value::IsZero(id))?;
                 s.facts.contains(&(*zero, false)).then_some((how & 0xff, how >> 8 != 0))
             }
-            Value::Wrap(sum) => {
-                let Value::Bin(Bin::Add, 64, la, add) = self.values[sum] else { return None };
-                let Value::Load(entry, offset, 8, memory) = self.values[add] else { return None };
+            Value::Bin(Bin::Add, 32, low, add) => {
+                let Value::Wrap(la) = self.values[low] else { return None };
+                let Value::Load(entry, offset, 4, memory) = self.values[add] else { return None };
                 let table = offset.checked_sub(8)?;
                 let write = table == u64::from(self.layout.tlb_write);
                 let size = (tlb::LEN * size_of::<tlb::Entry>()) as u64;
@@ -667,6 +667,7 @@ impl<'a> Check<'a> {
             }
             O::I64Add => self.bin(Bin::Add, 64),
             O::I64Sub => self.bin(Bin::Sub, 64),
+            O::I32Add => self.bin(Bin::Add, 32),
             O::I32Mul => self.bin(Bin::Mul, 32),
             O::I32And => self.bin(Bin::And, 32),
             O::I32Or => self.bin(Bin::Or, 32),
