@@ -30,7 +30,7 @@ pub use build::{Builder, Leave};
 
 use crate::cpu::Cpu;
 use crate::decode::cache::{self, CodeCache};
-use crate::mem::PAGE_SHIFT;
+use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -260,11 +260,13 @@ impl Jit {
         cpu.left < before
     }
 
-    /// The module of a region that begins with the block at guest-physical address `pa`, as it would be compiled now;
+    /// The module of a region that begins with the block around guest-physical address `pa`, as it would be compiled now;
     /// for people. `None`: nothing is decoded there, or it cannot be compiled.
     pub fn module_at(&self, code: &CodeCache, pa: u64, mode: u8) -> Option<Vec<u8>> {
-        let block = code.find(cache::key(pa, mode))?;
-        let region = region::compile(code, &self.layout, 0, pa, mode, block.head)?;
+        let page = pa & !(PAGE_SIZE - 1);
+        let block = |at| code.find(cache::key(at, mode)).filter(|b| at + code.extent(b.head).1 > pa);
+        let (at, head) = (page..=pa).rev().find_map(|at| Some((at, block(at)?.head)))?;
+        let region = region::compile(code, &self.layout, 0, at, mode, head)?;
         Some(module::module(&[(0, region.function)]))
     }
 
