@@ -685,7 +685,8 @@ impl<'a> Check<'a> {
                 self.push(v);
             }
             O::I32Eq | O::I32Ne | O::I64Eq | O::I64Ne => {
-                (self.pop(), self.pop());
+                self.pop();
+                self.pop();
                 let number = self.number();
                 let v = self.id(Value::Truth(number));
                 self.push(v);
