@@ -1,7 +1,7 @@
-//! The verifier of generated modules refuses what it should (`wasm/verify.rs`); that it accepts what the compiler
+//! The verifier of generated modules refuses what it should (`wasm/verify`); that it accepts what the compiler
 //! writes is shown by every test with compiled code.
 
-#[path = "wasm/verify.rs"]
+#[path = "wasm/verify/mod.rs"]
 mod verify;
 
 use tabvisor_core::cpu::Cpu;
