@@ -130,3 +130,16 @@ fn speed_of_a_loop() {
     assert_eq!(g.run_for(u64::MAX / 2), CpuExit::Halt);
     println!("{:.0} MIPS", g.vcpu.retired() as f64 / t.elapsed().as_secs_f64() / 1e6);
 }
+
+#[test]
+fn a_fault_shows_in_cr2_only_when_it_happens() {
+    let mut g = Guest::long();
+    let mut a = CodeAssembler::new(64).unwrap();
+    a.mov(rax, 0x1234_5678_9000u64).unwrap();
+    a.jmp(rax).unwrap();
+    g.load(&a.assemble(CODE).unwrap());
+    assert_eq!(g.run_for(2), CpuExit::Budget);
+    assert_eq!((g.vcpu.cpu.rip, g.vcpu.cpu.cr2), (0x1234_5678_9000, 0));
+    g.run_for(1);
+    assert_eq!(g.vcpu.cpu.cr2, 0x1234_5678_9000);
+}

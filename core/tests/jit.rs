@@ -454,3 +454,24 @@ fn code_that_changes_itself() {
         a.jne(again).unwrap();
     });
 }
+
+#[test]
+fn a_bit_of_an_image_of_the_flags() {
+    // A condition that makes the flags an image, and behind it an instruction that changes CF alone.
+    for long in [true, false] {
+        same("CF in an image", long, |a| {
+            let [mut again, mut clear] = [(); 2].map(|()| a.create_label());
+            a.mov(ecx, 20_000u32).unwrap();
+            a.mov(esi, DATA as u32).unwrap();
+            a.set_label(&mut again).unwrap();
+            a.cmova(edx, ebp).unwrap();
+            a.bt(ecx, 3).unwrap();
+            a.jae(clear).unwrap();
+            a.inc(ebx).unwrap();
+            a.set_label(&mut clear).unwrap();
+            a.sbb(edi, ebx).unwrap();
+            a.sub(ecx, 1).unwrap();
+            a.jne(again).unwrap();
+        });
+    }
+}

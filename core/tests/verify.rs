@@ -1,7 +1,7 @@
-//! The verifier of generated modules refuses what it should (`wasm/verify.rs`); that it accepts what the compiler
+//! The verifier of generated modules refuses what it should (`wasm/verify`); that it accepts what the compiler
 //! writes is shown by every test with compiled code.
 
-#[path = "wasm/verify.rs"]
+#[path = "wasm/verify/mod.rs"]
 mod verify;
 
 use tabvisor_core::cpu::Cpu;
@@ -25,10 +25,11 @@ fn at(address: u32) -> MemArg {
 /// What the verifier says of a function with an i32 parameter, five i32, then i64 locals.
 fn says(l: &Layout, body: impl FnOnce(&mut InstructionSink<'_>)) -> Result<(), String> {
     let mut code = Code::default();
-    body(&mut code.out());
-    code.out().i32_const(0).end();
+    let mut out = code.out();
+    body(&mut out);
+    out.i32_const(0).end();
     let locals = [[ValType::I32; 5].as_slice(), &[ValType::I64; 5]].concat();
-    verify::module(&module(&[(0, Region { locals, code })]), l)
+    verify::module(&module(&[(1, Region { locals, code })]), l)
 }
 
 const ENTRY: u32 = 4;

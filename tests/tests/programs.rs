@@ -33,7 +33,10 @@ impl CodeHost for Shared {
     fn made_for(&mut self, layout: &Layout) {
         self.0.borrow_mut().made_for(layout);
     }
-    fn install(&mut self, module: &[u8]) -> Option<u32> {
+    fn reserve(&mut self) -> Option<u32> {
+        self.0.borrow_mut().reserve()
+    }
+    fn install(&mut self, module: &[u8]) -> bool {
         self.0.borrow_mut().install(module)
     }
     fn call(&mut self, cpu: &mut Cpu, code: &mut CodeCache, function: u32, entry: u32) -> u32 {
@@ -195,6 +198,7 @@ fn programs_do_the_same_interpreted_and_compiled() {
         let (p, plan) = (program(r), plan(r));
         match run(&p, &plan, &host) {
             Ok(stats) => {
+                sum.modules += stats.modules;
                 sum.regions += stats.regions;
                 sum.insns += stats.insns;
                 sum.entered += stats.entered;

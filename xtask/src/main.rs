@@ -6,6 +6,7 @@
 mod bench;
 mod bench_guest;
 mod bench_report;
+mod code;
 mod count;
 mod doctor;
 mod fix;
@@ -36,6 +37,7 @@ cargo xtask COMMAND
   image [NAME ...]                   build guest images into images/out (no name: list them)
   bench [options]                    our machine beside v86 and QEMU on the same programs (`bench --help`)
   run IMAGE [options]                boot an image here, its serial console in this terminal
+  code IMAGE [options]               the WebAssembly that code of a guest becomes, as text (`code` alone: its options)
   help                               this text";
 
 fn main() -> ExitCode {
@@ -69,6 +71,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
         "ci" => no_args(command, rest).and_then(|()| suite::command(&[])),
         "bench" => bench::command(rest).map(done),
         "run" => run::command(rest),
+        "code" => code::command(rest).map(done),
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     }
 }

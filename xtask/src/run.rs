@@ -39,7 +39,7 @@ pub fn command(args: &[String]) -> Result<ExitCode> {
 }
 
 /// The runner's options for an image: what its manifest says.
-fn options_of(dir: &Path) -> Result<Vec<String>> {
+pub fn options_of(dir: &Path) -> Result<Vec<String>> {
     let path = dir.join("manifest.json");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let manifest: Value = serde_json::from_str(&text).with_context(|| format!("{} is no manifest", path.display()))?;

@@ -31,7 +31,7 @@ pub use build::{Builder, Leave};
 
 use crate::cpu::Cpu;
 use crate::decode::cache::{self, CodeCache};
-use crate::mem::PAGE_SHIFT;
+use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -261,11 +261,13 @@ impl Jit {
         cpu.left < before
     }
 
-    /// The module of a region that begins with the block at this address, as it would be compiled now; for people.
+    /// The module of a region that begins with the block around this address, as it would be compiled now; for people.
     /// `None`: nothing is decoded there, or it cannot be compiled.
     pub fn module_at(&self, cpu: &Cpu, code: &CodeCache, la: u64, pa: u64) -> Option<Vec<u8>> {
-        let head = code.find(cache::key(pa, cpu.mode))?.head;
-        let start = Start { la, pa, mode: cpu.mode, cpl: cpu.cpl, head };
+        let (page, mode) = (pa & !(PAGE_SIZE - 1), cpu.mode);
+        let block = |at| code.find(cache::key(at, mode)).filter(|b| at + code.extent(b.head).1 > pa);
+        let (at, head) = (page..=pa).rev().find_map(|at| Some((at, block(at)?.head)))?;
+        let start = Start { la: la - (pa - at), pa: at, mode, cpl: cpu.cpl, head };
         let region = region::compile(cpu, code, &self.layout, 0, start)?;
         Some(module::module(&[(0, region.function)]))
     }

@@ -345,7 +345,7 @@ impl Writer {
         let page = base + 0x1000 * r.below(if base == DATA || base == WINDOW { 16 } else { 1 });
         let at = match r.below(4) {
             0 => page + 0x1000 - r.below(20),
-            _ => page + (0x100 + r.below(0xd00)) & !(r.pick(&[0, 7, 15])),
+            _ => (page + 0x100 + r.below(0xd00)) & !r.pick(&[0, 7, 15]),
         };
         if self.long && r.chance(15) {
             let mut mov = vec![0x48, 0xbe];

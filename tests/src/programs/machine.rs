@@ -215,7 +215,7 @@ impl Machine {
         let c = &self.vcpu.cpu;
         let (word, mut bytes) = (if c.long { 8 } else { 4 }, vec![0; 15 * count]);
         let mut entry = [0; 8];
-        self.ram.read(PT + word * (c.rip >> 12 & (RAM >> 12) - 1), &mut entry[..word as usize]);
+        self.ram.read(PT + word * ((c.rip & (RAM - 1)) >> 12), &mut entry[..word as usize]);
         let at = u64::from_le_bytes(entry) & 0xffff_f000 | c.rip & 0xfff;
         bytes.truncate(bytes.len().min(RAM.saturating_sub(at) as usize));
         self.ram.read(at, &mut bytes);

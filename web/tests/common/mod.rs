@@ -116,16 +116,29 @@ fn compiled_code_gives_the_same_state() {
         for input in [&b""[..], b"bench\r", b"mem\r"] {
             vm.serial_input(input);
             vm.run_instructions(20_000_011.0).expect("the clock is deterministic");
+            // Looking on changes nothing.
+            vm.dump_code("").expect("no address is good");
             states.push((
                 vm.state_hash().expect("it is booted"),
                 String::from_utf8_lossy(&vm.take_serial()).into_owned(),
             ));
         }
-        (states, vm.report())
+        (states, vm)
     };
-    let ((plain, _), (compiled, report)) = (run(false), run(true));
+    let ((plain, mut interpreted), (compiled, mut vm)) = (run(false), run(true));
     assert_eq!(plain, compiled);
-    assert!(report.contains("regions: ") && !report.contains("regions: 0,"), "nothing was compiled: {report}");
+    assert_eq!(interpreted.stats().len(), 3, "figures of a compiler that is not there");
+    let stats = vm.stats();
+    let [regions, bytes, retired] = [stats[3], stats[4], stats[5]];
+    assert!(regions > 0.0 && bytes > 0.0 && retired > stats[0] / 2.0, "little was compiled: {stats:?}");
+    let found = (1..200).find_map(|n| {
+        vm.run_instructions(f64::from(n)).expect("the clock is deterministic");
+        vm.serial_input(b"bench\r");
+        vm.dump_code("").ok().filter(|module| !module.is_empty())
+    });
+    assert!(found.expect("code that runs can be dumped").starts_with(b"\0asm"));
+    assert!(interpreted.dump_code("").expect("no address is good").is_empty());
+    assert!(vm.dump_code("0x10").is_err());
 }
 
 /// Mistakes come back as errors that explain themselves.

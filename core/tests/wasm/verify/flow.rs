@@ -1,107 +1,13 @@
-//! Checks a generated module without running it: it imports what it may, touches only memory that is its own or that
-//! the TLB allowed, and each of its loops uses up its budget.
-//!
-//! An abstract interpretation over WebAssembly's stack. A value is an expression; where ways meet, different ones become
-//! an unknown one, and what a loop sets is unknown from its beginning on. On each way the conditions are known that led
-//! there. An address is good if it is
-//! - at most so large that it stays in a row of [`table`], or
-//! - a host's address: what `fill` returned, if not 0, or `la + add` of a TLB entry with `la - tag <= 4096 - n`. It is
-//!   good for `n` bytes until something is called that may change the TLB.
+//! The ways through a function, and what holds on them.
 
+use super::values::{Bin, Id, State, Value};
+use super::{Types, table, text};
 use std::collections::{BTreeSet, HashMap};
-use tabvisor_core::cpu::tlb;
-use tabvisor_core::decode::cache::{JUMPS, Jump, MAX_INSNS};
-use tabvisor_core::decode::insn::{Insn, slot};
+use tabvisor_core::decode::cache::MAX_INSNS;
+use tabvisor_core::decode::insn::Insn;
 use tabvisor_core::jit::layout::Layout;
 use tabvisor_core::jit::module::{REGION_TYPE, import};
-use wasmparser::{BlockType, ModuleArity, Operator as O, Parser, Payload, TypeRef};
-
-/// Memory that generated code may touch at addresses it knows: where, how much, and whether it may write there.
-fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
-    let tlb = (tlb::LEN * size_of::<tlb::Entry>()) as u64;
-    let mut rows = vec![
-        (l.jumps, (JUMPS * size_of::<Jump>()) as u64, false),
-        (l.tlb_read, tlb, false),
-        (l.tlb_write, tlb, false),
-        (l.tlb_exec, tlb, false),
-        (l.insn(0), (MAX_INSNS * size_of::<Insn>()) as u64, false),
-        (l.gpr(0), 128, true),
-        (l.gpr(slot::BLOCK), 8, true),
-        (l.xmm(0), 256, true),
-        (l.tlb_bytes, 4, false),
-        (l.simd_off, 1, false),
-        (l.cpl, 1, false),
-        (l.rflags, 8, true),
-        (l.mxcsr, 4, false),
-        (l.flag_op, 1, true),
-        (l.compiled_region, 4, true),
-    ];
-    rows.extend([l.rip, l.flag_a, l.flag_b, l.flag_r, l.left, l.compiled_base, l.hops].map(|at| (at, 8, true)));
-    rows.push((l.floor, 8, false));
-    rows.extend((0..6).map(|s| (l.segment_base(s), 8, false)));
-    rows.into_iter().map(|(at, len, write)| (at.into(), len, write)).collect()
-}
-
-/// Fields whose values are trusted to be no larger: a place, a distance between such places, the largest value.
-fn trusted(l: &Layout) -> [(u64, u64, u64); 2] {
-    let head = l.jumps as usize + std::mem::offset_of!(Jump, head);
-    [
-        (l.tlb_bytes.into(), 0, (3 << tlb::CTX_SHIFT) * size_of::<tlb::Entry>() as u64),
-        (head as u64, size_of::<Jump>() as u64, MAX_INSNS as u64 - 1),
-    ]
-}
-
-/// Bytes of a page.
-const PAGE: u64 = 4096;
-
-type Id = usize;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Bin {
-    Add,
-    Sub,
-    Mul,
-    And,
-    Or,
-    Shl,
-    GtU,
-    LtS,
-}
-
-/// How a value came about. Numbers tell apart what looks the same and is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Value {
-    Unknown(u32),
-    Const(u64),
-    /// Address, offset, bytes, state of memory.
-    Load(Id, u64, u64, u32),
-    /// With the bits of the result.
-    Bin(Bin, u32, Id, Id),
-    /// The low half, or that the value is 0.
-    Wrap(Id),
-    IsZero(Id),
-    /// Some comparison: 0 or 1.
-    Truth(u32),
-    /// What `fill` returned: `how`, state of the TLB, number.
-    Fill(u64, u32, u32),
-    /// An address of so many bytes, for stores, too; state of the TLB, number.
-    Host(u64, bool, u32, u32),
-}
-
-/// What holds at a place.
-#[derive(Clone, Debug)]
-struct State {
-    stack: Vec<Id>,
-    locals: Vec<Id>,
-    facts: BTreeSet<(Id, bool)>,
-    /// Changes with every store.
-    memory: u32,
-    /// Changes with everything that may take entries away.
-    tlb: u32,
-    /// For each label: since it, has the budget been asked, and charged?
-    asked: u64,
-    charged: u64,
-}
+use wasmparser::{BlockType, Operator as O};
 
 struct Frame {
     is_loop: bool,
@@ -113,106 +19,22 @@ struct Frame {
     other: Option<State>,
 }
 
-struct Check<'a> {
-    layout: &'a Layout,
-    table: Vec<(u64, u64, bool)>,
-    values: Vec<Value>,
-    known: HashMap<Value, Id>,
-    numbers: u32,
+/// A function that is checked.
+pub struct Check<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) table: Vec<(u64, u64, bool)>,
+    pub(super) values: Vec<Value>,
+    pub(super) known: HashMap<Value, Id>,
+    pub(super) numbers: u32,
     /// The local that holds the budget.
     left: Option<u32>,
     frames: Vec<Frame>,
     /// `None`: nothing comes here.
-    now: Option<State>,
-}
-
-/// The types of a module, for the operators' arity.
-struct Types(Vec<wasmparser::SubType>, Vec<u32>);
-
-impl ModuleArity for Types {
-    fn sub_type_at(&self, n: u32) -> Option<&wasmparser::SubType> {
-        self.0.get(n as usize)
-    }
-    fn tag_type_arity(&self, _: u32) -> Option<(u32, u32)> {
-        None
-    }
-    fn type_index_of_function(&self, n: u32) -> Option<u32> {
-        self.1.get(n as usize).copied()
-    }
-    fn func_type_of_cont_type(&self, _: &wasmparser::ContType) -> Option<&wasmparser::FuncType> {
-        None
-    }
-    fn sub_type_of_ref_type(&self, _: &wasmparser::RefType) -> Option<&wasmparser::SubType> {
-        None
-    }
-    fn control_stack_height(&self) -> u32 {
-        0
-    }
-    fn label_block(&self, _: u32) -> Option<(BlockType, wasmparser::FrameKind)> {
-        None
-    }
-}
-
-/// What is wrong with a module that was made for this layout, if anything is.
-pub fn module(bytes: &[u8], layout: &Layout) -> Result<(), String> {
-    let mut types = Types(Vec::new(), Vec::new());
-    let mut functions = 0;
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(text)? {
-            Payload::TypeSection(s) => {
-                for group in s {
-                    types.0.extend(group.map_err(text)?.into_types());
-                }
-            }
-            Payload::ImportSection(s) => {
-                let mut names = vec!["memory", "table"];
-                names.extend(import::NAMES);
-                let mut found = Vec::new();
-                for i in s {
-                    let i = i.map_err(text)?;
-                    if let TypeRef::Func(ty) = i.ty {
-                        types.1.push(ty);
-                    }
-                    found.push(i.name);
-                    if i.module != "t" {
-                        return Err(format!("it imports from {}", i.module));
-                    }
-                }
-                if found != names {
-                    return Err(format!("it imports {found:?}"));
-                }
-            }
-            Payload::CodeSectionEntry(body) => {
-                functions += 1;
-                let locals: usize = body.get_locals_reader().map_err(text)?.into_iter().map(count).sum();
-                let operators: Result<Vec<_>, _> =
-                    body.get_operators_reader().map_err(text)?.into_iter_with_offsets().collect();
-                let operators: Vec<_> = operators.map_err(text)?.into_iter().map(|(op, _)| op).collect();
-                Check::new(layout, 1 + locals).function(&operators, &types)?;
-            }
-            // Which branches are rare.
-            Payload::CustomSection(s) if s.name() == "metadata.code.branch_hint" => {}
-            Payload::Version { .. }
-            | Payload::FunctionSection(_)
-            | Payload::ElementSection(_)
-            | Payload::CodeSectionStart { .. }
-            | Payload::End(_) => {}
-            other => return Err(format!("it has a section it should not have: {other:?}")),
-        }
-    }
-    if functions > 0 { Ok(()) } else { Err("it has no function".into()) }
-}
-
-fn text(error: wasmparser::BinaryReaderError) -> String {
-    error.to_string()
-}
-
-fn count(locals: wasmparser::Result<(u32, wasmparser::ValType)>) -> usize {
-    locals.map_or(0, |(n, _)| n as usize)
+    pub(super) now: Option<State>,
 }
 
 impl<'a> Check<'a> {
-    fn new(layout: &'a Layout, locals: usize) -> Self {
+    pub fn new(layout: &'a Layout, locals: usize) -> Self {
         let mut check = Self {
             layout,
             table: table(layout),
@@ -229,148 +51,6 @@ impl<'a> Check<'a> {
         let facts = BTreeSet::new();
         check.now = Some(State { stack: Vec::new(), locals, facts, memory: 0, tlb: 0, asked: 0, charged: 0 });
         check
-    }
-
-    fn id(&mut self, v: Value) -> Id {
-        let next = self.values.len();
-        let id = *self.known.entry(v).or_insert(next);
-        if id == next {
-            self.values.push(v);
-        }
-        id
-    }
-    fn number(&mut self) -> u32 {
-        self.numbers += 1;
-        self.numbers
-    }
-    fn unknown(&mut self) -> Id {
-        let n = self.number();
-        self.id(Value::Unknown(n))
-    }
-    fn constant(&self, id: Id) -> Option<u64> {
-        match self.values[id] {
-            Value::Const(c) => Some(c),
-            _ => None,
-        }
-    }
-
-    /// The largest the value can be.
-    fn most(&self, id: Id) -> u64 {
-        match self.values[id] {
-            Value::Const(c) => c,
-            Value::Load(at, offset, bytes, _) => {
-                for (place, step, most) in trusted(self.layout) {
-                    let fits = if step == 0 { self.constant(at) == Some(0) } else { self.multiple(at) >= step };
-                    if offset == place && fits {
-                        return most;
-                    }
-                }
-                u64::MAX >> (64 - 8 * bytes.min(8))
-            }
-            Value::Bin(op, bits, a, b) => {
-                let (a, b, all) = (self.most(a), self.most(b), u64::MAX >> (64 - bits));
-                let fits = |v: Option<u64>| v.filter(|v| *v <= all).unwrap_or(all);
-                match op {
-                    Bin::Add => fits(a.checked_add(b)),
-                    Bin::Mul => fits(a.checked_mul(b)),
-                    Bin::And => a.min(b),
-                    // All bits below the highest, but for those that are 0 in both.
-                    Bin::Or => {
-                        fits((a | b).checked_add(1).and_then(u64::checked_next_power_of_two).map(|v| v - 1))
-                            & !(self.multiple(id) - 1)
-                    }
-                    Bin::Shl => fits(a.checked_mul(1u64.checked_shl(b as u32).unwrap_or(0)).filter(|_| b < 32)),
-                    Bin::Sub => all,
-                    Bin::GtU | Bin::LtS => 1,
-                }
-            }
-            Value::Wrap(a) => self.most(a).min(u32::MAX.into()),
-            Value::IsZero(_) | Value::Truth(_) => 1,
-            Value::Unknown(_) | Value::Fill(..) | Value::Host(..) => u64::MAX,
-        }
-    }
-
-    /// A power of two that the value is a multiple of.
-    fn multiple(&self, id: Id) -> u64 {
-        let lowest = |c: u64| if c == 0 { 1 << 63 } else { c & c.wrapping_neg() };
-        match self.values[id] {
-            Value::Const(c) => lowest(c),
-            Value::Bin(Bin::And, _, a, b) => self.multiple(a).max(self.multiple(b)),
-            Value::Bin(Bin::Or | Bin::Add, _, a, b) => self.multiple(a).min(self.multiple(b)),
-            Value::Bin(Bin::Mul, _, a, b) => self.multiple(a).saturating_mul(self.multiple(b)).min(1 << 31),
-            Value::Bin(Bin::Shl, _, a, n) => match self.constant(n) {
-                Some(n) if n < 32 => self.multiple(a).saturating_mul(1 << n).min(1 << 31),
-                _ => 1,
-            },
-            Value::Wrap(a) => self.multiple(a).min(1 << 31),
-            // All contexts have as many bytes.
-            Value::Load(_, offset, ..) if offset == u64::from(self.layout.tlb_bytes) => {
-                (size_of::<tlb::Entry>() << tlb::CTX_SHIFT) as u64
-            }
-            _ => 1,
-        }
-    }
-
-    /// Bytes at the host's address that this is, and whether they may be written.
-    fn host(&self, id: Id, s: &State) -> Option<(u64, bool)> {
-        match self.values[id] {
-            Value::Host(bytes, write, tlb, _) if tlb == s.tlb => Some((bytes, write)),
-            Value::Fill(how, tlb, _) if tlb == s.tlb => {
-                let zero = self.known.get(&Value::IsZero(id))?;
-                s.facts.contains(&(*zero, false)).then_some((how & 0xff, how >> 8 != 0))
-            }
-            Value::Bin(Bin::Add, 32, low, add) => {
-                let Value::Wrap(la) = self.values[low] else { return None };
-                let Value::Load(entry, offset, 4, memory) = self.values[add] else { return None };
-                let table = offset.checked_sub(8)?;
-                let write = table == u64::from(self.layout.tlb_write);
-                let size = (tlb::LEN * size_of::<tlb::Entry>()) as u64;
-                let is_entry = self.multiple(entry) >= 16 && self.most(entry) < size;
-                if !is_entry || !write && table != u64::from(self.layout.tlb_read) || memory != s.memory {
-                    return None;
-                }
-                let tag = self.known.get(&Value::Load(entry, table, 8, memory))?;
-                let distance = *self.known.get(&Value::Bin(Bin::Sub, 64, la, *tag))?;
-                s.facts.iter().find_map(|&(fact, holds)| match self.values[fact] {
-                    Value::Bin(Bin::GtU, 64, a, most) if a == distance && !holds => {
-                        Some((PAGE.checked_sub(self.constant(most)?)?, write))
-                    }
-                    _ => None,
-                })
-            }
-            _ => None,
-        }
-    }
-
-    /// An access of `bytes` at `at + offset`.
-    fn access(&self, at: Id, offset: u64, bytes: u64, write: bool) -> Result<(), String> {
-        let Some(s) = &self.now else { return Ok(()) };
-        if let Some((n, writable)) = self.host(at, s) {
-            let good = offset == 0 && bytes <= n && (writable || !write);
-            return if good {
-                Ok(())
-            } else {
-                Err(format!("{bytes} bytes, write {write}: checked for {n}, {writable}"))
-            };
-        }
-        let end = self.most(at).checked_add(offset).and_then(|v| v.checked_add(bytes));
-        let good = |&(place, len, writable): &(u64, u64, bool)| {
-            (writable || !write) && place <= offset && end.is_some_and(|end| end <= place + len)
-        };
-        if self.table.iter().any(good) {
-            return Ok(());
-        }
-        Err(format!("{bytes} bytes, write {write}, at {offset:x} and {}", self.show(at, 5)))
-    }
-
-    fn show(&self, id: Id, depth: u32) -> String {
-        let part = |id| if depth == 0 { "...".into() } else { self.show(id, depth - 1) };
-        match self.values[id] {
-            Value::Bin(op, _, a, b) => format!("({op:?} {} {})", part(a), part(b)),
-            Value::Load(at, offset, bytes, _) => format!("[{} + {offset:x}; {bytes}]", part(at)),
-            Value::Wrap(a) => format!("(low {})", part(a)),
-            v => format!("{v:x?}"),
-        }
     }
 
     /// What holds where two ways meet.
@@ -558,7 +238,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn function(&mut self, operators: &[O<'_>], types: &Types) -> Result<(), String> {
+    pub fn function(&mut self, operators: &[O<'_>], types: &Types) -> Result<(), String> {
         for n in 0..operators.len() {
             self.operator(operators, n, types).map_err(|error| format!("operator {n}, {:?}: {error}", operators[n]))?;
         }
@@ -675,7 +355,8 @@ impl<'a> Check<'a> {
                 self.push(v);
             }
             O::I32Eq | O::I32Ne | O::I64Eq | O::I64Ne => {
-                (self.pop(), self.pop());
+                self.pop();
+                self.pop();
                 let number = self.number();
                 let v = self.id(Value::Truth(number));
                 self.push(v);
