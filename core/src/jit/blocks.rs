@@ -77,6 +77,14 @@ impl Graph {
     pub fn page_of(&self, block: &Block) -> u64 {
         self.pages.iter().find(|p| p.0 == block.page()).map_or(0, |p| p.1)
     }
+    /// The places that are furthest from the region's page of all that branches lead to, if they can lie where addresses
+    /// are not canonical. What lies between is canonical if they are.
+    pub fn targets(&self, long: bool) -> Vec<i64> {
+        let targets = || self.blocks.iter().filter_map(|b| b.target(!long));
+        let low = targets().min().filter(|&at| long && at < 0);
+        let high = targets().max().filter(|&at| long && at >= PAGE_SIZE as i64);
+        low.into_iter().chain(high).collect()
+    }
     /// The block at a place.
     pub fn find(&self, at: i64) -> Option<u32> {
         self.blocks.iter().position(|b| b.at == at).map(|n| n as u32)

@@ -5,9 +5,9 @@ use crate::size::Size;
 use alloc::vec::Vec;
 use wasm_encoder::ValType;
 
-/// What the local of the flags' operation holds: `op | size << 4`.
+/// What the local of the flags' operation holds: `op | size << 4`. Of 8 bytes, as the CPU has them, it is `op` alone.
 pub fn told(op: FlagOp, size: Size) -> u64 {
-    u64::from(op as u8 | (size as u8) << 4)
+    u64::from(op as u8 | (size as u8 & 7) << 4)
 }
 
 /// Registers with a local: the general ones, then those of vectors.

@@ -104,7 +104,7 @@ pub fn compile(cpu: &Cpu, code: &CodeCache, layout: &Layout, number: u32, start:
         let entered = |n: u32| entries.iter().any(|e| e.1 >> PAGE_OF_ENTRY == n);
         let pages = (0..).zip(&graph.pages).filter(|p| p.0 > 0 && entered(p.0));
         let pages: Vec<(u32, i64)> = pages.map(|(n, page)| (n, page.0 << PAGE_SHIFT)).collect();
-        let code = around(&locals, layout, number, mode, &pages, &body);
+        let code = around(&locals, layout, Around { number, mode, pages, targets: graph.targets(long) }, &body);
         return Some(Region {
             function: module::Region { locals: locals.types().to_vec(), code },
             entries,
@@ -114,6 +114,18 @@ pub fn compile(cpu: &Cpu, code: &CodeCache, layout: &Layout, number: u32, start:
             called,
         });
     }
+}
+
+/// What the code around a region's body has to know.
+pub struct Around {
+    /// The region's number.
+    pub number: u32,
+    /// The mode it is for.
+    pub mode: u8,
+    /// The pages but the first that are entered, with their distances from it.
+    pub pages: Vec<(u32, i64)>,
+    /// How far from its page branches lead whose targets have to be canonical.
+    pub targets: Vec<i64>,
 }
 
 /// A label that jumps can name.
