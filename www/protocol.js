@@ -22,7 +22,7 @@
  * @property {string} cpu CPUID model by name
  * @property {string} cmdline kernel command line
  * @property {'paced' | 'deterministic'} clock guest time follows the host, or the instruction count
- * @property {boolean} [compile] hot code is compiled to WebAssembly (not yet unless said)
+ * @property {boolean} [compile] hot code is compiled to WebAssembly (default: yes)
  * @property {FileSource[]} files
  * @property {string} [ready] regular expression: the console text that means "you can use it now"
  */

@@ -129,26 +129,6 @@ fn run(p: &Program, plan: &Plan, host: &Rc<RefCell<wasm::Wasmi>>) -> Result<Stat
             got.poke(*at, bytes);
         }
     }
-    if std::env::var("DBG").is_ok() {
-        want.memory(&mut ram[0]);
-        let c: Vec<(u64, u32)> = (0..256u64)
-            .map(|v| {
-                let a = (0xb000 + 4 * v) as usize;
-                (v, u32::from_le_bytes(ram[0][a..a + 4].try_into().unwrap()))
-            })
-            .filter(|c| c.1 > 0)
-            .collect();
-        println!(
-            "long {} user {} hot {} stops {} retired {} {:?} {:?}",
-            p.long,
-            p.user,
-            plan.hot,
-            plan.stops.len(),
-            want.vcpu.retired(),
-            c,
-            got.vcpu.jit().unwrap().stats
-        );
-    }
     Ok(got.vcpu.jit().expect("it has one").stats)
 }
 

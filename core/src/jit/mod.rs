@@ -57,7 +57,7 @@ pub trait CodeHost {
 /// Instructions the interpreter runs until a sample is taken of where it is.
 const INTERVAL: u64 = 4096;
 /// Samples of a page until the block of the last one is compiled.
-const HOT: u16 = 64;
+const HOT: u16 = 256;
 /// Samples of a page that has been rewritten again and again.
 const COLD: u16 = 1 << 14;
 /// Regions in a module, if there is so much to do at once. The fewer modules, the closer the machine code lies together,
