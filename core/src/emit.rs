@@ -162,6 +162,9 @@ pub trait Emit: Sized {
     type Vec: Copy;
     /// Why an instruction did not complete.
     type Stop;
+    /// Should each instruction have a copy of what it shares with others? Whoever runs them is quicker so, and whoever
+    /// only writes them down is smaller without.
+    const COPIES: bool;
 
     /// A constant.
     fn imm(&mut self, v: u64) -> Self::Val;

@@ -14,6 +14,7 @@ impl Emit for Cpu {
     type Val = u64;
     type Vec = V128;
     type Stop = Stop;
+    const COPIES: bool = true;
 
     #[inline(always)]
     fn imm(&mut self, v: u64) -> u64 {

@@ -65,8 +65,8 @@ impl Vcpu {
     /// guest's state stays as it is. `None`: no compiler, or nothing has been run there lately.
     pub fn module_at(&self, la: Option<u64>) -> Option<Vec<u8>> {
         let la = la.unwrap_or_else(|| self.cpu.code_address());
-        let page = self.cpu.known_fetch_page(la)?;
-        self.jit.as_ref()?.module_at(&self.code, page << PAGE_SHIFT | la & (PAGE_SIZE - 1), self.cpu.mode)
+        let page = self.cpu.known_fetch_page(self.cpu.cpl, la)?;
+        self.jit.as_ref()?.module_at(&self.cpu, &self.code, la, page << PAGE_SHIFT | la & (PAGE_SIZE - 1))
     }
 
     /// Instructions retired since the CPU was created.
@@ -161,7 +161,7 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>) -> Opt
             cpu.stats.stale_pages += 1;
             code.drop_page(p);
             if let Some(jit) = &mut jit {
-                jit.drop_page(p);
+                jit.drop_page(code, p);
             }
             unmark(cpu, p);
         }
@@ -250,7 +250,7 @@ fn short(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) 
         if cpu.left >= count {
             // It is time for a sample. A fault here is the outer loop's.
             if let Ok(pa) = cpu.fetch_page(cpu.code_address()) {
-                jit.sample(code, pa, cpu.mode, head);
+                jit.sample(cpu, code, pa, head);
                 if jit.full() {
                     cpu.events |= event::FLUSH_CODE;
                 }

@@ -34,7 +34,7 @@ fn run(what: &str, long: bool, program: impl Fn(&mut CodeAssembler)) -> Stats {
         let end = g.run_code(&code);
         let c = &mut g.vcpu.cpu;
         let flags = c.rflags_image();
-        let state = (end, c.rip, flags, c.regs[..16].to_vec(), c.xmm, c.retired());
+        let state = (end, c.rip, flags, c.regs[..16].to_vec(), (c.xmm, c.mxcsr), c.retired());
         let mut data = vec![0; 1 << 16];
         g.ram.read(DATA, &mut data);
         let stats = g.vcpu.jit().map(|j| j.stats);
@@ -241,6 +241,84 @@ fn vectors_that_may_not_be_used() {
         a.add(rsi, 9).unwrap();
         a.jmp(again).unwrap();
     });
+}
+
+#[test]
+fn floats() {
+    // Over numbers that grow, shrink, and become denormal and infinite.
+    all_compiled("floats", true, |a| {
+        let [mut again, mut less, mut odd] = [(); 3].map(|()| a.create_label());
+        a.mov(esi, DATA as u32).unwrap();
+        a.mov(rax, 1.5f64.to_bits()).unwrap();
+        a.mov(qword_ptr(rsi + 16), rax).unwrap();
+        a.mov(qword_ptr(rsi + 24), rax).unwrap();
+        a.mov(dword_ptr(rsi + 32), 1e-3f32.to_bits()).unwrap();
+        a.mov(ecx, 9000u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.cvtsi2sd(xmm0, ecx).unwrap();
+        a.cvtsi2ss(xmm1, rcx).unwrap();
+        a.divsd(xmm0, qword_ptr(rsi + 16)).unwrap();
+        a.addsd(xmm2, xmm0).unwrap();
+        a.mulsd(xmm3, qword_ptr(rsi + 24)).unwrap();
+        a.addsd(xmm3, xmm0).unwrap();
+        a.mulss(xmm4, dword_ptr(rsi + 32)).unwrap();
+        a.sqrtss(xmm5, xmm1).unwrap();
+        a.test(cl, 63).unwrap();
+        a.jne(odd).unwrap();
+        a.addss(xmm4, xmm5).unwrap();
+        a.set_label(&mut odd).unwrap();
+        a.comisd(xmm2, xmm3).unwrap();
+        a.jb(less).unwrap();
+        a.add(ebx, 3).unwrap();
+        a.set_label(&mut less).unwrap();
+        a.ucomiss(xmm4, xmm5).unwrap();
+        a.adc(ebx, 0).unwrap();
+        a.cvttsd2si(rdx, xmm2).unwrap();
+        a.xor(rbx, rdx).unwrap();
+        a.cvtsd2si(r8d, xmm0).unwrap();
+        a.add(rbx, r8).unwrap();
+        a.movapd(xmm6, xmmword_ptr(rsi + 16)).unwrap();
+        a.subpd(xmm6, xmm0).unwrap();
+        a.minpd(xmm6, xmm2).unwrap();
+        a.cvtpd2ps(xmm7, xmm6).unwrap();
+        a.mulps(xmm7, xmm7).unwrap();
+        a.cmpps(xmm7, xmm4, 5).unwrap();
+        a.cvtss2sd(xmm8, xmm4).unwrap();
+        a.maxsd(xmm8, xmm6).unwrap();
+        a.cvtps2dq(xmm9, xmm1).unwrap();
+        a.cvtdq2ps(xmm10, xmm9).unwrap();
+        a.paddd(xmm11, xmm10).unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(again).unwrap();
+    });
+}
+
+#[test]
+fn floats_that_may_fault() {
+    // Late in the loop exceptions that are not masked come up; the handler is a HLT.
+    let all = [("masked", 0x1f80), ("zero", 0x1d80), ("underflow", 0x1780), ("denormal", 0x1e80), ("down", 0x3f80)];
+    for (what, mxcsr) in all {
+        same(what, true, |a| {
+            let mut again = a.create_label();
+            a.mov(esi, DATA as u32).unwrap();
+            a.mov(dword_ptr(rsi), mxcsr).unwrap();
+            a.ldmxcsr(dword_ptr(rsi)).unwrap();
+            a.mov(rax, 0.9f64.to_bits()).unwrap();
+            a.movq(xmm1, rax).unwrap();
+            a.mov(rax, 1f64.to_bits()).unwrap();
+            a.movq(xmm2, rax).unwrap();
+            a.mov(ecx, 19_000u32).unwrap();
+            a.set_label(&mut again).unwrap();
+            a.lea(edi, ptr(rcx - 500)).unwrap();
+            a.cvtsi2sd(xmm3, edi).unwrap();
+            a.movapd(xmm4, xmm1).unwrap();
+            a.divsd(xmm4, xmm3).unwrap();
+            a.mulsd(xmm2, xmm1).unwrap();
+            a.addsd(xmm5, xmm4).unwrap();
+            a.dec(ecx).unwrap();
+            a.jne(again).unwrap();
+        });
+    }
 }
 
 #[test]

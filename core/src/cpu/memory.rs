@@ -340,14 +340,14 @@ impl Cpu {
 
     /// The TLB context of fetches.
     #[inline(always)]
-    fn fetch_ctx(&self) -> u32 {
-        (if self.cpl == 3 { ctx::USER } else { ctx::SUPER }) << tlb::CTX_SHIFT
+    fn fetch_ctx(cpl: u8) -> u32 {
+        (if cpl == 3 { ctx::USER } else { ctx::SUPER }) << tlb::CTX_SHIFT
     }
 
-    /// The guest-physical page of the code at `la`, if the TLB knows it.
+    /// The guest-physical page of the code at `la` with this privilege, if the TLB knows it.
     #[inline(always)]
-    pub(crate) fn known_fetch_page(&self, la: u64) -> Option<u64> {
-        let e = &self.tlb.exec[tlb::index(self.fetch_ctx(), la)];
+    pub(crate) fn known_fetch_page(&self, cpl: u8, la: u64) -> Option<u64> {
+        let e = &self.tlb.exec[tlb::index(Self::fetch_ctx(cpl), la)];
         tlb::hit(e, la, 1).then(|| la.wrapping_add(e.add) >> PAGE_SHIFT)
     }
 
@@ -357,7 +357,7 @@ impl Cpu {
     /// #PF, #GP(0) for a non-canonical address.
     #[inline]
     pub(crate) fn fetch_page(&mut self, la: u64) -> Result<u64, Stop> {
-        let c = self.fetch_ctx();
+        let c = Self::fetch_ctx(self.cpl);
         let e = &self.tlb.exec[tlb::index(c, la)];
         if tlb::hit(e, la, 1) {
             return Ok(la.wrapping_add(e.add));

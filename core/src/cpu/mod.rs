@@ -245,6 +245,8 @@ pub struct Cpu {
     pub tlb_ctx: u32,
     /// The same as a distance in bytes, for compiled code.
     pub(crate) tlb_bytes: u32,
+    /// That of fetches.
+    pub(crate) fetch_bytes: u32,
     /// Instructions left of the budget of this run.
     pub left: u64,
     /// What `left` may not fall below before the interpreter's loop is left.
@@ -372,6 +374,7 @@ impl Cpu {
             simd_off: 0,
             tlb_ctx: 0,
             tlb_bytes: 0,
+            fetch_bytes: 0,
             left: 0,
             floor: 0,
             retired_end: 0,

@@ -94,7 +94,9 @@ impl Cpu {
             ctx::SUPER
         };
         self.tlb_ctx = c << super::tlb::CTX_SHIFT;
-        self.tlb_bytes = self.tlb_ctx * size_of::<super::tlb::Entry>() as u32;
+        let bytes = |ctx: u32| (ctx << super::tlb::CTX_SHIFT) * size_of::<super::tlb::Entry>() as u32;
+        self.tlb_bytes = bytes(c);
+        self.fetch_bytes = bytes(if self.cpl == 3 { ctx::USER } else { ctx::SUPER });
     }
 
     /// `v` as a RIP of the current code size.

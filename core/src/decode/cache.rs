@@ -107,7 +107,7 @@ impl CodeCache {
     pub fn jump(&self, cpu: &Cpu) -> Option<u32> {
         let key = cpu.jump_key();
         let j = &self.jumps[Self::slot(key)];
-        if j.key != key || cpu.known_fetch_page(cpu.code_address()) != Some(u64::from(j.page)) {
+        if j.key != key || cpu.known_fetch_page(cpu.cpl, cpu.code_address()) != Some(u64::from(j.page)) {
             return None;
         }
         self.insns.get(j.head as usize).is_some_and(|head| !head.is_dead()).then_some(j.head)

@@ -1,22 +1,29 @@
 //! Which blocks become a region.
 
+use super::Start;
+use crate::cpu::Cpu;
 use crate::cpu::mode::key;
 use crate::decode::cache::{self, CodeCache};
 use crate::decode::insn::{Insn, opnd};
 use crate::isa::{self, hot};
-use crate::mem::PAGE_SIZE;
+use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use crate::size::Size;
+use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
 /// Most instructions in a region: compilers' time grows faster than their number.
 const MAX_INSNS: usize = 300;
+/// Most pages it is made from.
+const MAX_PAGES: usize = 6;
+/// Most places that a return is compared with.
+const MAX_RETURNS: usize = 6;
 
 /// A block of the region.
 pub struct Block {
     /// Its head record.
     pub head: u32,
-    /// Where it begins in the page.
+    /// Where it begins, from the beginning of the region's page.
     pub at: i64,
     /// Its bytes.
     pub bytes: i64,
@@ -35,6 +42,14 @@ impl Block {
         // Branches of 16 bits cut RIP.
         (fixed && (last.size != Size::B2 || !bits32)).then(|| self.at + last.imm as i64)
     }
+    /// Does it end with a near return?
+    pub fn returns(&self) -> bool {
+        self.insns.last().is_some_and(|i| hot::op(i.op) == Some(isa::Op::Ret))
+    }
+    /// The page it lies in, counted from the region's.
+    pub fn page(&self) -> i64 {
+        self.at >> PAGE_SHIFT
+    }
     /// Does it end with a call?
     pub fn calls(&self) -> bool {
         self.insns.last().is_some_and(|i| hot::op(i.op) == Some(isa::Op::Call))
@@ -46,41 +61,114 @@ impl Block {
     }
 }
 
-/// The blocks that can be reached from the first within its page, as far as they are decoded.
-pub fn discover(code: &CodeCache, pa: u64, mode: u8, head: u32) -> Option<Vec<Block>> {
-    let page = pa & !(PAGE_SIZE - 1);
+/// What is found: blocks, and where their ways out lead within the region.
+pub struct Graph {
+    /// The first is the one it begins with.
+    pub blocks: Vec<Block>,
+    /// For each block, those it may lead to. For one that ends with a return: where the calls come back to that can
+    /// have led there.
+    pub next: Vec<Vec<u32>>,
+    /// The pages of the blocks: counted from the region's, and guest-physical.
+    pub pages: Vec<(i64, u64)>,
+}
+
+impl Graph {
+    /// The guest-physical page of a block.
+    pub fn page_of(&self, block: &Block) -> u64 {
+        self.pages.iter().find(|p| p.0 == block.page()).map_or(0, |p| p.1)
+    }
+    /// The places that are furthest from the region's page of all that branches lead to, if they can lie where addresses
+    /// are not canonical. What lies between is canonical if they are.
+    pub fn targets(&self, long: bool) -> Vec<i64> {
+        let targets = || self.blocks.iter().filter_map(|b| b.target(!long));
+        let low = targets().min().filter(|&at| long && at < 0);
+        let high = targets().max().filter(|&at| long && at >= PAGE_SIZE as i64);
+        low.into_iter().chain(high).collect()
+    }
+    /// The block at a place.
+    pub fn find(&self, at: i64) -> Option<u32> {
+        self.blocks.iter().position(|b| b.at == at).map(|n| n as u32)
+    }
+}
+
+/// The blocks that can be reached from the first, as far as they are decoded: in its page, and in the pages its calls
+/// and jumps lead to, if they are where the TLB says now.
+pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
+    let mode = start.mode;
     let bits32 = mode & key::CODE != key::CODE64;
-    let mut found: Vec<Block> = Vec::new();
-    let mut todo = vec![((pa - page) as i64, true)];
+    let base = start.la & !(PAGE_SIZE - 1);
+    let mut pages: Vec<(i64, u64)> = vec![(0, start.pa >> PAGE_SHIFT)];
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut todo = VecDeque::from([((start.la - base) as i64, true)]);
     let mut total = 0;
-    let mut at = 0;
-    while at < todo.len() {
-        let (off, entry) = todo[at];
-        at += 1;
-        if !(0..PAGE_SIZE as i64).contains(&off) {
-            continue;
-        }
-        if let Some(known) = found.iter_mut().find(|b| b.at == off) {
+    while let Some((at, entry)) = todo.pop_front() {
+        if let Some(known) = blocks.iter_mut().find(|b| b.at == at) {
             known.entry |= entry;
             continue;
         }
-        let Some(block) = code.find(cache::key(page + off as u64, mode)) else { continue };
-        if block.second != 0 {
-            continue;
-        }
+        let page = at >> PAGE_SHIFT;
+        let known = pages.iter().find(|p| p.0 == page).map(|p| p.1);
+        let linear = base.wrapping_add((page << PAGE_SHIFT) as u64);
+        let linear = if bits32 { linear & 0xffff_ffff } else { linear };
+        let known = known.or_else(|| {
+            let physical = cpu.known_fetch_page(start.cpl, linear).filter(|_| pages.len() < MAX_PAGES)?;
+            pages.push((page, physical));
+            Some(physical)
+        });
+        let Some(physical) = known else { continue };
+        let pa = physical << PAGE_SHIFT | at as u64 & (PAGE_SIZE - 1);
+        let Some(block) = code.find(cache::key(pa, mode)).filter(|b| b.second == 0) else { continue };
         let (count, bytes) = code.extent(block.head);
         total += count as usize;
-        if total > MAX_INSNS && !found.is_empty() {
+        if total > MAX_INSNS && !blocks.is_empty() {
             break;
         }
         let first = block.head as usize + 1;
         let insns = code.insns().range(first, first + count as usize).to_vec();
-        let block = Block { head: block.head, at: off, bytes: bytes as i64, entry, insns };
+        let block = Block { head: block.head, at, bytes: bytes as i64, entry, insns };
         if block.falls_through() || block.calls() {
-            todo.push((off + bytes as i64, block.calls()));
+            todo.push_back((at + bytes as i64, block.calls()));
         }
-        todo.extend(block.target(bits32).map(|to| (to, false)));
-        found.push(block);
+        todo.extend(block.target(bits32).map(|to| (to, block.calls())));
+        blocks.push(block);
     }
-    found.first().is_some_and(|b| b.head == head).then_some(found)
+    if blocks.first()?.head != start.head {
+        return None;
+    }
+    let mut graph = Graph { blocks, next: Vec::new(), pages };
+    graph.next = graph.edges(bits32);
+    Some(graph)
+}
+
+impl Graph {
+    fn edges(&self, bits32: bool) -> Vec<Vec<u32>> {
+        let through = |b: &Block| b.falls_through().then_some(b.at + b.bytes);
+        let direct =
+            |b: &Block| b.target(bits32).into_iter().chain(through(b)).filter_map(|at| self.find(at)).collect();
+        let mut next: Vec<Vec<u32>> = self.blocks.iter().map(direct).collect();
+        for b in self.blocks.iter().filter(|b| b.calls()) {
+            let called = b.target(bits32).and_then(|at| self.find(at));
+            let (Some(called), Some(back)) = (called, self.find(b.at + b.bytes)) else { continue };
+            // The blocks of the function that is called; calls in it come back.
+            let mut seen = vec![false; self.blocks.len()];
+            let mut todo = vec![called];
+            while let Some(n) = todo.pop() {
+                let block = &self.blocks[n as usize];
+                if core::mem::replace(&mut seen[n as usize], true) {
+                    continue;
+                }
+                if block.calls() {
+                    todo.extend(self.find(block.at + block.bytes));
+                } else if block.returns() {
+                    let back_to = &mut next[n as usize];
+                    if back_to.len() < MAX_RETURNS && !back_to.contains(&back) {
+                        back_to.push(back);
+                    }
+                } else {
+                    todo.extend(&next[n as usize]);
+                }
+            }
+        }
+        next
+    }
 }

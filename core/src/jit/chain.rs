@@ -7,7 +7,6 @@ use super::layout::Layout;
 use super::locals::{ENTRY_AT, EXIT, HOST, LEFT};
 use super::module::{REGION_TYPE, import};
 use super::steps::at;
-use crate::cpu::mode::ctx;
 use crate::cpu::tlb::{CTX_SHIFT, Entry};
 use crate::decode::cache::{CodeCache, JUMPS, Jump};
 use crate::decode::insn::{Insn, place};
@@ -17,7 +16,6 @@ use wasm_encoder::{BlockType, InstructionSink, ValType};
 
 /// Goes on in the region that RIP leads to, if there is one. The state is in memory; LEFT is free.
 pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout, mode: u8) {
-    const { assert!(ctx::SUPER == 0 && ctx::USER == 1) };
     let (key, jump, entry) = (LEFT, ENTRY_AT, HOST);
     let in_jump = |offset: usize| at(layout.jumps + offset as u32);
     let in_entry = |offset: usize| at(layout.tlb_exec + offset as u32);
@@ -37,8 +35,8 @@ pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout, mode: u8) {
     // `Cpu::known_fetch_page`.
     rip(out);
     out.i64_const(i64::from(PAGE_SHIFT)).i64_shr_u().i32_wrap_i64().i32_const((1 << CTX_SHIFT) - 1).i32_and();
-    out.i32_const(0).i32_load8_u(at(layout.cpl)).i32_const(3).i32_eq().i32_const(CTX_SHIFT as i32).i32_shl();
-    out.i32_or().i32_const(size_of::<Entry>() as i32).i32_mul().local_set(entry);
+    out.i32_const(size_of::<Entry>() as i32).i32_mul();
+    out.i32_const(0).i32_load(at(layout.fetch_bytes)).i32_or().local_set(entry);
     rip(out);
     out.local_get(entry).i64_load(in_entry(offset_of!(Entry, tag))).i64_sub();
     out.i64_const(PAGE_SIZE as i64).i64_ge_u().br_if(0);

@@ -4,24 +4,39 @@ use super::chain;
 use super::code::Code;
 use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY, EXIT, LEFT, Locals, STATE, XMM};
+use super::region::{Around, NOWHERE, PAGE_OF_ENTRY};
 use super::steps::at;
 use crate::isa::sse::lane::{CONTROLS, PLAIN};
 use crate::mem::PAGE_SIZE;
-use crate::size::Size;
 use wasm_encoder::{BlockType, InstructionSink};
 
-/// What `locals::told` adds to an operation: in the CPU the flags' values are sign-extended, so of 8 bytes.
-const EIGHT_BYTES: i64 = (Size::B8 as i64) << 4;
-
 /// The prologue, the body, and the code that leaves.
-pub fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &Code) -> Code {
+pub fn around(locals: &Locals, layout: &Layout, Around { number, mode, pages, targets }: Around, body: &Code) -> Code {
     let mut code = Code::default();
     let mut out = code.out();
     load_state(&mut out, locals, layout, Part::ALL);
-    out.i32_const(0).i64_load(at(layout.rip)).i64_const(!(PAGE_SIZE as i64 - 1)).i64_and().local_set(BASE);
+    out.i32_const(0).i32_const(0).i64_load(at(layout.rip)).i64_const(!(PAGE_SIZE as i64 - 1)).i64_and();
+    for &(page, distance) in &pages {
+        out.i64_const(distance).i64_const(0);
+        out.local_get(ENTRY).i32_const(PAGE_OF_ENTRY as i32).i32_shr_u().i32_const(page as i32).i32_eq().select();
+        out.i64_sub();
+    }
+    // Through memory: compilers repeat what they can compute wherever it is asked for, but not loads.
+    out.i64_store(at(layout.compiled_base)).i32_const(0).i64_load(at(layout.compiled_base)).local_set(BASE);
+    // No branch checks its target if it is fixed.
+    for distance in targets {
+        out.local_get(BASE).i64_const(distance).i64_add().local_tee(LEFT);
+        out.local_get(LEFT).i64_const(16).i64_shl().i64_const(16).i64_shr_s().i64_ne();
+        code.if_rarely(BlockType::Empty);
+        out = code.out();
+        out.i32_const(NOWHERE).return_().end();
+    }
     out.i32_const(0).i64_load(at(layout.left)).i32_const(0).i64_load(at(layout.floor)).i64_sub().local_set(LEFT);
     out.i32_const(0).i32_load(at(layout.tlb_bytes)).local_set(CONTEXT);
-    out.local_get(ENTRY).local_set(STATE);
+    if let Some(local) = locals.known_fetch_context() {
+        out.i32_const(0).i32_load(at(layout.fetch_bytes)).local_set(local);
+    }
+    out.local_get(ENTRY).i32_const((1 << PAGE_OF_ENTRY) - 1).i32_and().local_set(STATE);
     // The outer one for whoever has stored the state already.
     out.block(BlockType::Empty).block(BlockType::Empty);
     code.append(body);
@@ -32,7 +47,6 @@ pub fn around(locals: &Locals, layout: &Layout, number: u32, mode: u8, body: &Co
     out.end();
     chain::go_on(&mut out, layout, mode);
     out.i32_const(0).i32_const(number as i32).i32_store(at(layout.compiled_region));
-    out.i32_const(0).local_get(BASE).i64_store(at(layout.compiled_base));
     out.local_get(EXIT).end();
     code
 }
@@ -77,7 +91,7 @@ pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layou
         for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
             out.i32_const(0).i64_load(at(place)).local_set(local);
         }
-        out.i32_const(0).i64_load8_u(at(layout.flag_op)).i64_const(EIGHT_BYTES).i64_or().local_set(op);
+        out.i32_const(0).i64_load8_u(at(layout.flag_op)).local_set(op);
     }
 }
 

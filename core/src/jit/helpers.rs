@@ -52,7 +52,7 @@ pub fn follow(cpu: &mut Cpu, code: &mut CodeCache) -> u64 {
 
 /// The six flags that values in locals are for; `told`: `op | size << 4`. The CPU has them then, too.
 pub fn image(cpu: &mut Cpu, told: u64, a: u64, b: u64, r: u64) -> u64 {
-    let shift = 64 - 8 * (told >> 4) as u32;
+    let shift = 64 - 8 * (told >> 4) as u32 & 63;
     [cpu.flag_a, cpu.flag_b, cpu.flag_r] = [a, b, r].map(|v| ((v << shift) as i64 >> shift) as u64);
     cpu.flag_op = FlagOp::from_number(told as u8 & 15);
     flags::read(cpu)

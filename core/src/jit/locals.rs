@@ -5,9 +5,9 @@ use crate::size::Size;
 use alloc::vec::Vec;
 use wasm_encoder::ValType;
 
-/// What the local of the flags' operation holds: `op | size << 4`.
+/// What the local of the flags' operation holds: `op | size << 4`. Of 8 bytes, as the CPU has them, it is `op` alone.
 pub fn told(op: FlagOp, size: Size) -> u64 {
-    u64::from(op as u8 | (size as u8) << 4)
+    u64::from(op as u8 | (size as u8 & 7) << 4)
 }
 
 /// Registers with a local: the general ones, then those of vectors.
@@ -21,6 +21,7 @@ pub struct Locals {
     registers: [Option<u32>; REGISTERS],
     segment: [Option<u32>; 8],
     flags: Option<[u32; 4]>,
+    fetch_context: Option<u32>,
     fast: Option<u32>,
     free: Vec<u32>,
     taken: Vec<u32>,
@@ -54,6 +55,7 @@ impl Default for Locals {
             registers: [None; REGISTERS],
             segment: [None; 8],
             flags: None,
+            fetch_context: None,
             fast: None,
             free: Vec::new(),
             taken: Vec::new(),
@@ -109,6 +111,14 @@ impl Locals {
     /// [`Locals::fast`], if it is in use.
     pub fn fast_used(&self) -> Option<u32> {
         self.fast
+    }
+    /// i32: the TLB context of fetches, as a distance in bytes.
+    pub fn fetch_context(&mut self) -> u32 {
+        *self.fetch_context.get_or_insert_with(|| Self::add(&mut self.types, ValType::I32))
+    }
+    /// That, if it is in use.
+    pub fn known_fetch_context(&self) -> Option<u32> {
+        self.fetch_context
     }
     /// What is in use and what is written: changes if a second pass would find more.
     pub fn sets(&self) -> impl PartialEq + use<> {

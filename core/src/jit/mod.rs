@@ -13,6 +13,7 @@ pub mod code;
 mod float;
 mod frame;
 pub mod helpers;
+mod installed;
 mod ir;
 pub mod layout;
 mod locals;
@@ -34,8 +35,8 @@ use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use installed::{Installed, Regions};
 use layout::Layout;
-use region::Exit;
 
 /// Turns modules into functions, and calls them.
 pub trait CodeHost {
@@ -45,7 +46,8 @@ pub trait CodeHost {
     fn reserve(&mut self) -> Option<u32>;
     /// Compiles a module (`module.rs`), whose functions go to reserved places. `false` if that is not possible.
     fn install(&mut self, module: &[u8]) -> bool;
-    /// Calls the function at a place with the number of an entry; returns that of an exit of the region it ended in. Generated code
+    /// Calls the function at a place with the number of an entry; returns that of an exit of the region it ended in.
+    /// Generated code
     /// works on the CPU and the code cache, at the addresses it was made for.
     fn call(&mut self, cpu: &mut Cpu, code: &mut CodeCache, function: u32, entry: u32) -> u32;
     /// The place is free again, and what is there not needed any more.
@@ -59,22 +61,12 @@ const HOT: u16 = 64;
 /// Samples of a page that has been rewritten again and again.
 const COLD: u16 = 1 << 14;
 /// Regions in a module, if there is so much to do at once. The fewer modules, the closer the machine code lies together,
-/// and the cheaper each is: all of them import the table.
+/// and the cheaper each is: all of them import the table. As many samples as make a page hot are waited for them.
 const BATCH: usize = 32;
-/// Samples until a module is made of fewer.
-const PATIENCE: u32 = 64;
 /// Bytes of modules kept; their machine code is a few times as large. Beyond that everything is dropped.
 const MAX_BYTES: u64 = 24 << 20;
 /// Instructions after which a region is left although nothing has happened, so that the host may swap in better code.
 const STRETCH: u64 = 1 << 20;
-
-/// A compiled region.
-struct Installed {
-    function: u32,
-    page: u64,
-    bytes: u64,
-    exits: Vec<Exit>,
-}
 
 /// How often a page was seen, how often it has to be, and where it was seen last.
 struct Samples {
@@ -83,12 +75,19 @@ struct Samples {
     last: Start,
 }
 
-/// Where a region begins: a block's guest-physical address, mode and head record.
+/// Where a region begins: a block.
 #[derive(Clone, Copy)]
-struct Start {
-    pa: u64,
-    mode: u8,
-    head: u32,
+pub struct Start {
+    /// Its linear address.
+    pub la: u64,
+    /// Its guest-physical address.
+    pub pa: u64,
+    /// The mode it is decoded for.
+    pub mode: u8,
+    /// The privilege it was seen with.
+    pub cpl: u8,
+    /// Its head record.
+    pub head: u32,
 }
 
 /// Figures for people.
@@ -122,9 +121,7 @@ pub struct Stats {
 pub struct Jit {
     host: Box<dyn CodeHost>,
     layout: Layout,
-    regions: Vec<Option<Installed>>,
-    /// Bytes of the modules of all regions.
-    bytes: u64,
+    regions: Regions,
     /// By guest-physical page.
     samples: BTreeMap<u64, Samples>,
     /// Samples that make a page hot.
@@ -147,8 +144,7 @@ impl Jit {
         Self {
             host,
             layout,
-            regions: Vec::new(),
-            bytes: 0,
+            regions: Regions::default(),
             samples: BTreeMap::new(),
             hot: HOT,
             until_sample: INTERVAL,
@@ -168,10 +164,11 @@ impl Jit {
         if self.hot == 0 { 0 } else { INTERVAL }
     }
 
-    /// The interpreter was seen in front of the block with this head record, at guest-physical address `pa`.
-    pub fn sample(&mut self, code: &mut CodeCache, pa: u64, mode: u8, head: u32) {
+    /// The interpreter was seen in front of the block with this head record, at guest-physical address `pa`, which is at
+    /// RIP.
+    pub fn sample(&mut self, cpu: &Cpu, code: &mut CodeCache, pa: u64, head: u32) {
         self.until_sample = self.interval();
-        let last = Start { pa, mode, head };
+        let last = Start { la: cpu.code_address(), pa, mode: cpu.mode, cpl: cpu.cpl, head };
         let samples = self.samples.entry(pa >> PAGE_SHIFT).or_insert(Samples { seen: 0, hot: self.hot, last });
         samples.seen += 1;
         samples.last = last;
@@ -183,13 +180,13 @@ impl Jit {
             return;
         }
         self.waited += 1;
-        if self.waiting.len() >= BATCH || self.waited >= PATIENCE.min(self.hot.into()) {
-            self.compile(code);
+        if self.waiting.len() >= BATCH || self.waited >= u32::from(self.hot) {
+            self.compile(cpu, code);
         }
     }
 
     /// Compiles what is waiting, and what would be soon.
-    fn compile(&mut self, code: &mut CodeCache) {
+    fn compile(&mut self, cpu: &Cpu, code: &mut CodeCache) {
         self.waited = 0;
         let mut starts = core::mem::take(&mut self.waiting);
         let warm = self.samples.values_mut().filter(|s| s.seen > s.hot / 4).take(BATCH.saturating_sub(starts.len()));
@@ -197,33 +194,37 @@ impl Jit {
             s.seen = 0;
             s.last
         }));
-        let mut regions = Vec::new();
-        let mut entries: Vec<(u32, (u32, u32))> = Vec::new();
+        let mut made = Vec::new();
+        let mut functions = Vec::new();
         for start in starts {
-            if code.compiled(start.head) || entries.iter().any(|e| e.0 == start.head) {
+            if code.compiled(start.head) {
                 continue;
             }
-            let n = self.regions.len() as u32;
-            let Some(region) = region::compile(code, &self.layout, n, start.pa, start.mode, start.head) else {
-                continue;
-            };
+            let n = self.regions.next();
+            let Some(region) = region::compile(cpu, code, &self.layout, n, start) else { continue };
             let Some(function) = self.host.reserve() else { break };
             let bytes = region.function.code.bytes().len() as u64;
             self.stats.regions += 1;
             self.stats.insns += region.insns as u64;
             self.stats.called += region.called as u64;
             self.stats.bytes += bytes;
-            self.bytes += bytes;
-            entries.extend(region.entries.iter().map(|&(head, entry)| (head, (function, entry))));
-            regions.push((function, region.function));
-            let page = start.pa >> PAGE_SHIFT;
-            self.regions.push(Some(Installed { function, page, bytes, exits: region.exits }));
+            let mut heads = Vec::new();
+            for &(head, entry) in &region.entries {
+                if !code.compiled(head) {
+                    code.set_compiled(head, Some((function, entry)));
+                    heads.push(head);
+                }
+            }
+            functions.push((function, region.function));
+            self.regions.add(Installed { function, bytes, pages: region.pages, heads, exits: region.exits });
+            made.push(n);
+        }
+        if functions.is_empty() {
+            return;
         }
         self.stats.modules += 1;
-        if !regions.is_empty() && self.host.install(&module::module(&regions)) {
-            for (head, at) in entries {
-                code.set_compiled(head, Some(at));
-            }
+        if !self.host.install(&module::module(&functions)) {
+            made.into_iter().for_each(|n| self.regions.remove(n, &mut self.host, code));
         }
     }
 
@@ -238,7 +239,7 @@ impl Jit {
         let before = cpu.left;
         self.stats.entered += 1;
         let exit = self.host.call(cpu, code, function, entry) as usize;
-        let region = self.regions.get(cpu.compiled_region as usize).and_then(Option::as_ref);
+        let region = self.regions.get(cpu.compiled_region);
         if let Some(exit) = region.and_then(|region| region.exits.get(exit.wrapping_sub(1))) {
             if exit.rest == 0 {
                 self.stats.short += 1
@@ -260,32 +261,26 @@ impl Jit {
         cpu.left < before
     }
 
-    /// The module of a region that begins with the block around guest-physical address `pa`, as it would be compiled now;
-    /// for people. `None`: nothing is decoded there, or it cannot be compiled.
-    pub fn module_at(&self, code: &CodeCache, pa: u64, mode: u8) -> Option<Vec<u8>> {
-        let page = pa & !(PAGE_SIZE - 1);
+    /// The module of a region that begins with the block around this address, as it would be compiled now; for people.
+    /// `None`: nothing is decoded there, or it cannot be compiled.
+    pub fn module_at(&self, cpu: &Cpu, code: &CodeCache, la: u64, pa: u64) -> Option<Vec<u8>> {
+        let (page, mode) = (pa & !(PAGE_SIZE - 1), cpu.mode);
         let block = |at| code.find(cache::key(at, mode)).filter(|b| at + code.extent(b.head).1 > pa);
         let (at, head) = (page..=pa).rev().find_map(|at| Some((at, block(at)?.head)))?;
-        let region = region::compile(code, &self.layout, 0, at, mode, head)?;
+        let start = Start { la: la - (pa - at), pa: at, mode, cpl: cpu.cpl, head };
+        let region = region::compile(cpu, code, &self.layout, 0, start)?;
         Some(module::module(&[(0, region.function)]))
     }
 
     /// Is there so much code that all of it should be dropped?
     pub fn full(&self) -> bool {
-        self.bytes > MAX_BYTES
+        self.regions.bytes > MAX_BYTES
     }
 
     /// The blocks of a page are gone.
-    pub fn drop_page(&mut self, page: u32) {
+    pub fn drop_page(&mut self, code: &mut CodeCache, page: u32) {
         let page = u64::from(page);
-        let mut lost = false;
-        for slot in &mut self.regions {
-            if let Some(region) = slot.take_if(|r| r.page == page) {
-                self.host.remove(region.function);
-                self.bytes -= region.bytes;
-                lost = true;
-            }
-        }
+        let lost = self.regions.drop_page(page, &mut self.host, code);
         if let Some(samples) = self.samples.get_mut(&page).filter(|_| lost) {
             samples.hot = samples.hot.saturating_mul(2).min(COLD);
         }
@@ -293,10 +288,7 @@ impl Jit {
 
     /// All blocks are gone.
     pub fn drop_all(&mut self) {
-        for region in self.regions.drain(..).flatten() {
-            self.host.remove(region.function);
-        }
-        self.bytes = 0;
+        self.regions.clear(&mut self.host);
         self.samples.clear();
         self.waiting.clear();
     }

@@ -1,10 +1,11 @@
-//! A region: blocks of one page that lead to each other, compiled to one function.
+//! A region: blocks that lead to each other, compiled to one function.
 //!
 //! The function is entered with the number of an entry, works on locals, and leaves through one piece of code that puts
 //! them back. What it returns says where: 0, RIP is stored; else the number of an [`Exit`], an instruction in front of
 //! which it stopped.
 
-use super::blocks::{Block, discover};
+use super::Start;
+use super::blocks::{Block, Graph, discover};
 use super::build::{Builder, Flags, Raw};
 use super::code::Code;
 use super::frame::{Part, around, load_state, store_left, store_state};
@@ -15,13 +16,17 @@ use super::lower::Lower;
 use super::module::{self, import};
 use super::shape::{Shape, shape};
 use super::steps::{self, Way, at};
+use crate::cpu::Cpu;
 use crate::cpu::mode::key;
+use crate::cpu::tlb::Entry;
 use crate::decode::cache::CodeCache;
 use crate::decode::insn::slot;
 use crate::isa::{self, Compile, hot};
+use crate::mem::PAGE_SHIFT;
 use alloc::vec;
 use alloc::vec::Vec;
-use wasm_encoder::{BlockType, InstructionSink};
+use core::mem::offset_of;
+use wasm_encoder::{BlockType, InstructionSink, ValType};
 
 /// A place in front of an instruction where a region may be left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,47 +37,46 @@ pub struct Exit {
     pub rest: u32,
 }
 
+/// See [`Region::entries`].
+pub const PAGE_OF_ENTRY: u32 = 10;
+
 /// A compiled region.
 pub struct Region {
     /// Its function.
     pub function: module::Region,
-    /// The head records of the blocks it may be entered at, with the numbers of these entries.
+    /// The head records of the blocks it may be entered at, with the numbers of these entries: the block, and from bit
+    /// [`PAGE_OF_ENTRY`] on which of the region's pages it lies in.
     pub entries: Vec<(u32, u32)>,
     /// Its exits; the first has number 1.
     pub exits: Vec<Exit>,
+    /// The guest-physical pages it is made from.
+    pub pages: Vec<u64>,
     /// Instructions in it.
     pub insns: usize,
     /// Those of them that are not compiled but called.
     pub called: usize,
 }
 
-/// Compiles what the block with this head record, at physical address `pa`, leads to within its page, as region `number`.
-pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8, head: u32) -> Option<Region> {
+/// Compiles what a block leads to, as region `number`.
+pub fn compile(cpu: &Cpu, code: &CodeCache, layout: &Layout, number: u32, start: Start) -> Option<Region> {
+    let mode = start.mode;
     if mode & key::FLAT == 0 || mode & key::CODE == key::CODE16 {
         return None;
     }
-    let blocks = discover(code, pa, mode, head)?;
-    let places: Vec<i64> = blocks.iter().map(|b| b.at).collect();
-    let find = |at: i64| places.iter().position(|&p| p == at).map(|n| n as u32);
+    let graph = discover(cpu, code, start)?;
+    let Graph { blocks, next, .. } = &graph;
     let long = mode & key::CODE == key::CODE64;
-    let next: Vec<Vec<u32>> = blocks
-        .iter()
-        .map(|b| {
-            let through = b.falls_through().then_some(b.at + b.bytes);
-            b.target(!long).into_iter().chain(through).filter_map(find).collect()
-        })
-        .collect();
-    let entries: Vec<u32> = (0..).zip(&blocks).filter(|(_, b)| b.entry).map(|(n, _)| n).collect();
-    let shapes = shape(&next, &entries);
+    let entries: Vec<u32> = (0..).zip(blocks).filter(|(_, b)| b.entry).map(|(n, _)| n).collect();
+    let shapes = shape(next, &entries);
     let insns: usize = blocks.iter().map(|b| b.insns.len()).sum();
     let mut locals = Locals::default();
     // Instructions that are called spill what is written anywhere: the second time it is known what that is.
     loop {
         let known = locals.sets();
         let mut f = Function {
-            blocks: &blocks,
-            places: &places,
-            next: &next,
+            graph: &graph,
+            blocks,
+            next,
             layout,
             long,
             body: Code::default(),
@@ -91,16 +95,37 @@ pub fn compile(code: &CodeCache, layout: &Layout, number: u32, pa: u64, mode: u8
         if f.spills && locals.sets() != known {
             continue;
         }
-        let code = around(&locals, layout, number, mode, &body);
-        let entries = entries.into_iter().map(|n| (blocks[n as usize].head, n)).collect();
+        let entry = |n: u32| {
+            let block = &blocks[n as usize];
+            let page = graph.pages.iter().position(|p| p.0 == block.page()).unwrap_or(0);
+            (block.head, n | (page as u32) << PAGE_OF_ENTRY)
+        };
+        let entries: Vec<(u32, u32)> = entries.into_iter().map(entry).collect();
+        let entered = |n: u32| entries.iter().any(|e| e.1 >> PAGE_OF_ENTRY == n);
+        let pages = (0..).zip(&graph.pages).filter(|p| p.0 > 0 && entered(p.0));
+        let pages: Vec<(u32, i64)> = pages.map(|(n, page)| (n, page.0 << PAGE_SHIFT)).collect();
+        let code = around(&locals, layout, Around { number, mode, pages, targets: graph.targets(long) }, &body);
         return Some(Region {
             function: module::Region { locals: locals.types().to_vec(), code },
             entries,
             exits,
+            pages: graph.pages.iter().map(|p| p.1).collect(),
             insns,
             called,
         });
     }
+}
+
+/// What the code around a region's body has to know.
+pub struct Around {
+    /// The region's number.
+    pub number: u32,
+    /// The mode it is for.
+    pub mode: u8,
+    /// The pages but the first that are entered, with their distances from it.
+    pub pages: Vec<(u32, i64)>,
+    /// How far from its page branches lead whose targets have to be canonical.
+    pub targets: Vec<i64>,
 }
 
 /// A label that jumps can name.
@@ -112,8 +137,8 @@ enum Label {
 }
 
 struct Function<'a> {
+    graph: &'a Graph,
     blocks: &'a [Block],
-    places: &'a [i64],
     next: &'a [Vec<u32>],
     layout: &'a Layout,
     long: bool,
@@ -230,7 +255,7 @@ impl Function<'_> {
         for k in 0..count {
             let rest = count - k;
             let last = rest == 1;
-            let (after, ended) = self.insn(block, k, flags);
+            let (after, ended) = self.insn(n, k, flags);
             flags = after;
             if last {
                 self.flags[n as usize] = Some(flags);
@@ -239,26 +264,75 @@ impl Function<'_> {
                 return;
             }
         }
-        self.go_to(block.at + block.bytes);
+        self.go_to(block, block.at + block.bytes);
     }
 
     /// Goes on at a place that is fixed.
-    fn go_to(&mut self, at: i64) {
-        match self.places.iter().position(|&p| p == at) {
-            Some(n) => self.go(n as u32),
+    fn go_to(&mut self, from: &Block, at: i64) {
+        match self.graph.find(at) {
+            Some(n) => self.go_over(from, n),
             None => {
-                let (long, place) = (self.long, steps::at(self.layout.rip));
-                let mut out = self.out();
-                out.i32_const(0);
-                steps::rip(&mut out, at, long);
-                out.i64_store(place);
+                self.store_rip(at);
                 self.leave(0);
             }
         }
     }
 
+    fn store_rip(&mut self, at: i64) {
+        let (long, place) = (self.long, steps::at(self.layout.rip));
+        let mut out = self.out();
+        out.i32_const(0);
+        steps::rip(&mut out, at, long);
+        out.i64_store(place);
+    }
+
+    /// Goes on at a block. In another page it counts only if the TLB says that this is the page it was made from.
+    fn go_over(&mut self, from: &Block, to: u32) {
+        let block = &self.blocks[to as usize];
+        if block.page() != from.page() {
+            let (long, layout, page) = (self.long, self.layout, block.page() << PAGE_SHIFT);
+            let physical = self.graph.page_of(block);
+            self.locals.release();
+            let linear = self.locals.take(ValType::I64);
+            let exec = self.locals.fetch_context();
+            let mut out = self.out();
+            steps::rip(&mut out, page, long);
+            out.local_tee(linear).i64_const(8).i64_shr_u().i32_wrap_i64().i32_const(0xfff0).i32_and();
+            out.local_get(exec).i32_or().local_tee(ENTRY_AT);
+            out.i64_load(at(layout.tlb_exec + offset_of!(Entry, tag) as u32)).local_get(linear).i64_ne();
+            out.local_get(ENTRY_AT).i64_load(at(layout.tlb_exec + offset_of!(Entry, add) as u32));
+            out.local_get(linear).i64_add().i64_const((physical << PAGE_SHIFT) as i64).i64_ne().i32_or();
+            self.body.if_rarely(BlockType::Empty);
+            self.labels.push(Label::Other);
+            self.store_rip(block.at);
+            self.leave(0);
+            self.labels.pop();
+            self.out().end();
+        }
+        self.go(to);
+    }
+
+    /// Goes on where the return at the end of a block leads, which RIP says.
+    fn go_back(&mut self, from: &Block, n: u32) {
+        let next = self.next;
+        for &back in &next[n as usize] {
+            let (long, place, to) = (self.long, steps::at(self.layout.rip), self.blocks[back as usize].at);
+            let mut out = self.out();
+            out.i32_const(0).i64_load(place);
+            steps::rip(&mut out, to, long);
+            out.i64_eq().if_(BlockType::Empty);
+            self.labels.push(Label::Other);
+            self.go_over(from, back);
+            self.labels.pop();
+            self.out().end();
+        }
+        self.leave(0);
+    }
+
     /// Compiles an instruction. Returns the flags behind it, and whether it went elsewhere.
-    fn insn(&mut self, block: &Block, k: usize, before: Flags) -> (Flags, bool) {
+    fn insn(&mut self, n: u32, k: usize, before: Flags) -> (Flags, bool) {
+        let blocks = self.blocks;
+        let block = &blocks[n as usize];
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
         let Some(op) = hot::op(i.op) else {
@@ -365,13 +439,14 @@ impl Function<'_> {
         }
         // Whoever comes behind is told what the flags are of.
         match fixed {
-            Some(off) => self.go_to(off),
+            Some(off) => self.go_to(block, off),
+            None if block.returns() => self.go_back(block, n),
             None => self.leave(0),
         }
         if jump.when.is_some() {
             self.labels.pop();
             self.out().end();
-            self.go_to(block.at + i64::from(i.off) + i64::from(i.len));
+            self.go_to(block, block.at + i64::from(i.off) + i64::from(i.len));
         }
         (after, true)
     }

@@ -95,6 +95,14 @@ pub(super) fn low_number<E: Emit>(e: &mut E, i: &Insn, size: Size) -> Result<E::
 /// dst = dst op src.
 #[inline(always)]
 pub(super) fn numbers<E: Emit, F: Form>(e: &mut E, f: F, op: FloatOp, of: Floats) -> R<E> {
+    if E::COPIES { numbers_copy(e, f, op, of) } else { numbers_shared(e, &f, op, of) }
+}
+#[inline(never)]
+fn numbers_shared<E: Emit>(e: &mut E, i: &Insn, op: FloatOp, of: Floats) -> R<E> {
+    numbers_copy(e, Any(i), op, of)
+}
+#[inline(always)]
+fn numbers_copy<E: Emit, F: Form>(e: &mut E, f: F, op: FloatOp, of: Floats) -> R<E> {
     e.simd(Unit::Sse)?;
     let b = source(e, f, of)?;
     let a = e.vget(f.a & 15);

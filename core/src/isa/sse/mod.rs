@@ -125,6 +125,14 @@ pub(super) fn widen<E: Emit>(e: &mut E, v: E::Val) -> E::Vec {
 /// dst = dst op src, for XMM registers and, in the low 64 bits, for MMX registers.
 #[inline(always)]
 pub(super) fn two<E: Emit, F: Form>(e: &mut E, f: F, op: VecOp) -> R<E> {
+    if E::COPIES { two_copy(e, f, op) } else { two_shared(e, &f, op) }
+}
+#[inline(never)]
+fn two_shared<E: Emit>(e: &mut E, i: &Insn, op: VecOp) -> R<E> {
+    two_copy(e, Any(i), op)
+}
+#[inline(always)]
+fn two_copy<E: Emit, F: Form>(e: &mut E, f: F, op: VecOp) -> R<E> {
     if f.mmx() && is_mm(f.a) {
         return two_mm(e, &f, op);
     }
@@ -175,6 +183,14 @@ pub(super) fn commit_mm<E: Emit>(e: &mut E, i: &Insn, v: E::Vec, half: u8) {
 /// dst = dst op src with an immediate (XMM only).
 #[inline(always)]
 pub(super) fn two_imm<E: Emit, F: Form>(e: &mut E, f: F, op: VecImm) -> R<E> {
+    if E::COPIES { two_imm_copy(e, f, op) } else { two_imm_shared(e, &f, op) }
+}
+#[inline(never)]
+fn two_imm_shared<E: Emit>(e: &mut E, i: &Insn, op: VecImm) -> R<E> {
+    two_imm_copy(e, Any(i), op)
+}
+#[inline(always)]
+fn two_imm_copy<E: Emit, F: Form>(e: &mut E, f: F, op: VecImm) -> R<E> {
     e.simd(Unit::Sse)?;
     let b = xmm_b(e, f)?;
     let a = e.vget(f.a & 15);
@@ -186,6 +202,14 @@ pub(super) fn two_imm<E: Emit, F: Form>(e: &mut E, f: F, op: VecImm) -> R<E> {
 /// dst = dst shifted by the source's low 64 bits, or an immediate.
 #[inline(always)]
 pub(super) fn shift<E: Emit, F: Form>(e: &mut E, f: F, op: VecShift) -> R<E> {
+    if E::COPIES { shift_copy(e, f, op) } else { shift_shared(e, &f, op) }
+}
+#[inline(never)]
+fn shift_shared<E: Emit>(e: &mut E, i: &Insn, op: VecShift) -> R<E> {
+    shift_copy(e, Any(i), op)
+}
+#[inline(always)]
+fn shift_copy<E: Emit, F: Form>(e: &mut E, f: F, op: VecShift) -> R<E> {
     if f.mmx() && is_mm(f.a) {
         return shift_mm(e, &f, op);
     }

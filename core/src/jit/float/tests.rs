@@ -12,11 +12,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// What the interpreter makes of two vectors and a number.
+type Meaning = Box<dyn Fn(&mut Lanes, V128, V128, u64) -> V128>;
+
 struct Case {
     name: String,
     value: Trial,
     guard: Trial,
-    meaning: Box<dyn Fn(&mut Lanes, V128, V128, u64) -> V128>,
+    meaning: Meaning,
     /// MXCSR may be any.
     any: bool,
 }
@@ -117,7 +120,7 @@ fn f64(random: &mut Random) -> u64 {
     let r = random.next();
     let v = match r & 3 {
         0 => EDGES[(r >> 8) as usize & 15],
-        1 => (r >> 8 & 0x7ff) + 0x3f8 << 51 & !(1 << 63),
+        1 => (((r >> 8 & 0x7ff) + 0x3f8) << 51) & !(1 << 63),
         2 => (random.next() & 0x1f_ffff_ffff_ffff) + 0x3fe0_0000_0000_0000,
         _ => random.next() & !(1 << 63),
     };

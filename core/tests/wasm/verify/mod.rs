@@ -32,6 +32,7 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
         (l.gpr(slot::BLOCK), 8, true),
         (l.xmm(0), 256, true),
         (l.tlb_bytes, 4, false),
+        (l.fetch_bytes, 4, false),
         (l.mxcsr, 4, true),
         (l.rflags, 8, true),
         (l.simd_off, 1, false),
@@ -56,11 +57,12 @@ struct Trusted {
     multiple: u64,
 }
 
-fn trusted(l: &Layout) -> [Trusted; 2] {
+fn trusted(l: &Layout) -> [Trusted; 3] {
     let head = l.jumps as usize + std::mem::offset_of!(Jump, head);
     let entry = size_of::<tlb::Entry>() as u64;
     [
         Trusted { place: l.tlb_bytes.into(), step: 0, most: entry * (3 << tlb::CTX_SHIFT), multiple: entry },
+        Trusted { place: l.fetch_bytes.into(), step: 0, most: entry << tlb::CTX_SHIFT, multiple: entry },
         Trusted { place: head as u64, step: size_of::<Jump>() as u64, most: MAX_INSNS as u64 - 1, multiple: 1 },
     ]
 }

@@ -1,0 +1,87 @@
+//! The regions that are compiled: which pages they were made from, and where they are entered.
+
+use super::CodeHost;
+use super::region::Exit;
+use crate::decode::cache::CodeCache;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// A compiled region.
+pub struct Installed {
+    /// Its place in the table of functions.
+    pub function: u32,
+    /// Bytes of its code.
+    pub bytes: u64,
+    /// The guest-physical pages it was made from.
+    pub pages: Vec<u64>,
+    /// The head records of the blocks it is entered at.
+    pub heads: Vec<u32>,
+    /// Its exits; the first has number 1.
+    pub exits: Vec<Exit>,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Regions {
+    all: Vec<Option<Installed>>,
+    free: Vec<u32>,
+    by_page: BTreeMap<u64, Vec<u32>>,
+    /// Bytes of their code.
+    pub bytes: u64,
+}
+
+impl Regions {
+    /// The number that the next one gets.
+    pub fn next(&self) -> u32 {
+        self.free.last().copied().unwrap_or(self.all.len() as u32)
+    }
+    /// Adds one, with the number [`Regions::next`] said.
+    pub fn add(&mut self, region: Installed) {
+        let n = self.next();
+        self.bytes += region.bytes;
+        for &page in &region.pages {
+            self.by_page.entry(page).or_default().push(n);
+        }
+        match self.free.pop() {
+            Some(n) => self.all[n as usize] = Some(region),
+            None => self.all.push(Some(region)),
+        }
+    }
+    /// The one with this number.
+    pub fn get(&self, n: u32) -> Option<&Installed> {
+        self.all.get(n as usize)?.as_ref()
+    }
+    /// Removes those that were made from a page. Returns whether there were any.
+    pub fn drop_page(&mut self, page: u64, host: &mut Box<dyn CodeHost>, code: &mut CodeCache) -> bool {
+        let lost = self.by_page.remove(&page).unwrap_or_default();
+        for &n in &lost {
+            self.remove(n, host, code);
+        }
+        !lost.is_empty()
+    }
+    /// Removes one.
+    pub fn remove(&mut self, n: u32, host: &mut Box<dyn CodeHost>, code: &mut CodeCache) {
+        let Some(region) = self.all.get_mut(n as usize).and_then(Option::take) else { return };
+        for head in region.heads {
+            code.set_compiled(head, None);
+        }
+        for page in region.pages {
+            if let Some(others) = self.by_page.get_mut(&page) {
+                others.retain(|&other| other != n);
+            }
+        }
+        host.remove(region.function);
+        self.bytes -= region.bytes;
+        self.free.push(n);
+    }
+    /// Removes all of them; their blocks are gone.
+    pub fn clear(&mut self, host: &mut Box<dyn CodeHost>) {
+        for region in self.all.drain(..).flatten() {
+            host.remove(region.function);
+        }
+        self.free.clear();
+        self.by_page.clear();
+        self.bytes = 0;
+    }
+}
