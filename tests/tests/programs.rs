@@ -185,7 +185,10 @@ fn programs_do_the_same_interpreted_and_compiled() {
                 sum.stopped += stats.stopped;
                 sum.retired += stats.retired;
             }
-            Err(text) => wrong.push(format!("program {index}: {text}")),
+            Err(text) => {
+                println!("program {index} differs");
+                wrong.push(format!("program {index}: {text}"));
+            }
         }
         if wrong.len() > 5 {
             break;
