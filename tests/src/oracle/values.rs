@@ -152,9 +152,7 @@ pub fn fx(r: &mut Rng, fx: &mut Fx) {
         _ => (r.next() | r.next()) as u8,
     };
     let mxcsr = match r.below(8) {
-        0..=1 => 0x1f80,
-        // As most programs have it: some result was inexact.
-        2..=3 => 0x1fa0,
+        0..=3 => 0x1f80,
         4 => 0x1f80 | r.next() as u32 & 0xe07f,
         5 => 0x1f80 | r.next() as u32 & 0x6000,
         6 => 0x1f80 & !(1 << (7 + r.below(6))) | r.next() as u32 & 0xe000,
