@@ -1,5 +1,5 @@
-//! The browser's (or node's) own compiler as the host of generated code: a module is compiled at once, and its
-//! function put into the table through which this module calls functions by pointer.
+//! The browser's (or node's) own compiler as the host of generated code: a module is compiled at once, and puts
+//! its functions into the table through which this module calls functions by pointer.
 
 use js_sys::{Object, Reflect, Uint8Array, WebAssembly};
 use tabvisor_core::cpu::Cpu;

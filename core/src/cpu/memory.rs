@@ -338,9 +338,9 @@ impl Cpu {
         Ok(Linear { at: seg.base.wrapping_add(off) & 0xffff_ffff, stack })
     }
 
-    /// The TLB context of fetches.
+    /// The TLB context of fetches with this privilege, already shifted.
     #[inline(always)]
-    fn fetch_ctx(cpl: u8) -> u32 {
+    pub(crate) fn fetch_ctx(cpl: u8) -> u32 {
         (if cpl == 3 { ctx::USER } else { ctx::SUPER }) << tlb::CTX_SHIFT
     }
 

@@ -94,9 +94,9 @@ impl Cpu {
             ctx::SUPER
         };
         self.tlb_ctx = c << super::tlb::CTX_SHIFT;
-        let bytes = |ctx: u32| (ctx << super::tlb::CTX_SHIFT) * size_of::<super::tlb::Entry>() as u32;
-        self.tlb_bytes = bytes(c);
-        self.fetch_bytes = bytes(if self.cpl == 3 { ctx::USER } else { ctx::SUPER });
+        let bytes = |ctx: u32| ctx * size_of::<super::tlb::Entry>() as u32;
+        self.tlb_bytes = bytes(self.tlb_ctx);
+        self.fetch_bytes = bytes(Self::fetch_ctx(self.cpl));
     }
 
     /// `v` as a RIP of the current code size.

@@ -27,7 +27,7 @@ pub struct Block {
     pub at: i64,
     /// Its bytes.
     pub bytes: i64,
-    /// Is it the first, or where a call comes back to?
+    /// Is it the first, a function that is called, or where a call comes back to?
     pub entry: bool,
     pub insns: Vec<Insn>,
 }
@@ -89,58 +89,7 @@ impl Graph {
     pub fn find(&self, at: i64) -> Option<u32> {
         self.blocks.iter().position(|b| b.at == at).map(|n| n as u32)
     }
-}
-
-/// The blocks that can be reached from the first, as far as they are decoded: in its page, and in the pages its calls
-/// and jumps lead to, if they are where the TLB says now.
-pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
-    let mode = start.mode;
-    let bits32 = mode & key::CODE != key::CODE64;
-    let base = start.la & !(PAGE_SIZE - 1);
-    let mut pages: Vec<(i64, u64)> = vec![(0, start.pa >> PAGE_SHIFT)];
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut todo = VecDeque::from([((start.la - base) as i64, true)]);
-    let mut total = 0;
-    while let Some((at, entry)) = todo.pop_front() {
-        if let Some(known) = blocks.iter_mut().find(|b| b.at == at) {
-            known.entry |= entry;
-            continue;
-        }
-        let page = at >> PAGE_SHIFT;
-        let known = pages.iter().find(|p| p.0 == page).map(|p| p.1);
-        let linear = base.wrapping_add((page << PAGE_SHIFT) as u64);
-        let linear = if bits32 { linear & 0xffff_ffff } else { linear };
-        let known = known.or_else(|| {
-            let physical = cpu.known_fetch_page(start.cpl, linear).filter(|_| pages.len() < MAX_PAGES)?;
-            pages.push((page, physical));
-            Some(physical)
-        });
-        let Some(physical) = known else { continue };
-        let pa = physical << PAGE_SHIFT | at as u64 & (PAGE_SIZE - 1);
-        let Some(block) = code.find(cache::key(pa, mode)).filter(|b| b.second == 0) else { continue };
-        let (count, bytes) = code.extent(block.head);
-        total += count as usize;
-        if total > MAX_INSNS && !blocks.is_empty() {
-            break;
-        }
-        let first = block.head as usize + 1;
-        let insns = code.insns().range(first, first + count as usize).to_vec();
-        let block = Block { head: block.head, at, bytes: bytes as i64, entry, insns };
-        if block.falls_through() || block.calls() {
-            todo.push_back((at + bytes as i64, block.calls()));
-        }
-        todo.extend(block.target(bits32).map(|to| (to, block.calls())));
-        blocks.push(block);
-    }
-    if blocks.first()?.head != start.head {
-        return None;
-    }
-    let mut graph = Graph { blocks, next: Vec::new(), pages };
-    graph.next = graph.edges(bits32);
-    Some(graph)
-}
-
-impl Graph {
+    /// What [`Graph::next`] holds.
     fn edges(&self, bits32: bool) -> Vec<Vec<u32>> {
         let through = |b: &Block| b.falls_through().then_some(b.at + b.bytes);
         let direct =
@@ -171,4 +120,52 @@ impl Graph {
         }
         next
     }
+}
+
+/// The blocks that can be reached from the first, as far as they are decoded: in its page, and in the pages its calls
+/// and jumps lead to, if they are where the TLB says now.
+pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
+    let mode = start.mode;
+    let bits32 = mode & key::CODE != key::CODE64;
+    let base = start.la & !(PAGE_SIZE - 1);
+    let mut pages: Vec<(i64, u64)> = vec![(0, start.pa >> PAGE_SHIFT)];
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut todo = VecDeque::from([((start.la - base) as i64, true)]);
+    let mut total = 0;
+    while let Some((at, entry)) = todo.pop_front() {
+        if let Some(known) = blocks.iter_mut().find(|b| b.at == at) {
+            known.entry |= entry;
+            continue;
+        }
+        let page = at >> PAGE_SHIFT;
+        let known = pages.iter().find(|p| p.0 == page).map(|p| p.1).or_else(|| {
+            let linear = base.wrapping_add((page << PAGE_SHIFT) as u64);
+            let linear = if bits32 { linear & 0xffff_ffff } else { linear };
+            let physical = cpu.known_fetch_page(start.cpl, linear).filter(|_| pages.len() < MAX_PAGES)?;
+            pages.push((page, physical));
+            Some(physical)
+        });
+        let Some(physical) = known else { continue };
+        let pa = physical << PAGE_SHIFT | at as u64 & (PAGE_SIZE - 1);
+        let Some(block) = code.find(cache::key(pa, mode)).filter(|b| b.second == 0) else { continue };
+        let (count, bytes) = code.extent(block.head);
+        total += count as usize;
+        if total > MAX_INSNS && !blocks.is_empty() {
+            break;
+        }
+        let first = block.head as usize + 1;
+        let insns = code.insns().range(first, first + count as usize).to_vec();
+        let block = Block { head: block.head, at, bytes: bytes as i64, entry, insns };
+        if block.falls_through() || block.calls() {
+            todo.push_back((at + bytes as i64, block.calls()));
+        }
+        todo.extend(block.target(bits32).map(|to| (to, block.calls())));
+        blocks.push(block);
+    }
+    if blocks.first()?.head != start.head {
+        return None;
+    }
+    let mut graph = Graph { blocks, next: Vec::new(), pages };
+    graph.next = graph.edges(bits32);
+    Some(graph)
 }

@@ -6,8 +6,8 @@
 use super::layout::Layout;
 use super::locals::{ENTRY_AT, EXIT, HOST, LEFT};
 use super::module::{REGION_TYPE, import};
-use super::steps::at;
-use crate::cpu::tlb::{CTX_SHIFT, Entry};
+use super::steps::{at, tlb_index};
+use crate::cpu::tlb::Entry;
 use crate::decode::cache::{CodeCache, JUMPS, Jump};
 use crate::decode::insn::{Insn, place};
 use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
@@ -34,8 +34,7 @@ pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout, mode: u8) {
     out.i64_load(in_jump(offset_of!(Jump, key))).local_get(key).i64_ne().br_if(0);
     // `Cpu::known_fetch_page`.
     rip(out);
-    out.i64_const(i64::from(PAGE_SHIFT)).i64_shr_u().i32_wrap_i64().i32_const((1 << CTX_SHIFT) - 1).i32_and();
-    out.i32_const(size_of::<Entry>() as i32).i32_mul();
+    tlb_index(out);
     out.i32_const(0).i32_load(at(layout.fetch_bytes)).i32_or().local_set(entry);
     rip(out);
     out.local_get(entry).i64_load(in_entry(offset_of!(Entry, tag))).i64_sub();

@@ -5,7 +5,7 @@ use super::code::Code;
 use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY, EXIT, LEFT, Locals, STATE, XMM};
 use super::region::{Around, NOWHERE, PAGE_OF_ENTRY};
-use super::steps::at;
+use super::steps::{at, not_canonical};
 use crate::isa::sse::lane::{CONTROLS, PLAIN};
 use crate::mem::PAGE_SIZE;
 use wasm_encoder::{BlockType, InstructionSink};
@@ -25,8 +25,8 @@ pub fn around(locals: &Locals, layout: &Layout, Around { number, mode, pages, ta
     out.i64_store(at(layout.compiled_base)).i32_const(0).i64_load(at(layout.compiled_base)).local_set(BASE);
     // No branch checks its target if it is fixed.
     for distance in targets {
-        out.local_get(BASE).i64_const(distance).i64_add().local_tee(LEFT);
-        out.local_get(LEFT).i64_const(16).i64_shl().i64_const(16).i64_shr_s().i64_ne();
+        out.local_get(BASE).i64_const(distance).i64_add().local_set(LEFT);
+        not_canonical(&mut out, LEFT);
         code.if_rarely(BlockType::Empty);
         out = code.out();
         out.i32_const(NOWHERE).return_().end();

@@ -47,8 +47,7 @@ pub trait CodeHost {
     /// Compiles a module (`module.rs`), whose functions go to reserved places. `false` if that is not possible.
     fn install(&mut self, module: &[u8]) -> bool;
     /// Calls the function at a place with the number of an entry; returns that of an exit of the region it ended in.
-    /// Generated code
-    /// works on the CPU and the code cache, at the addresses it was made for.
+    /// Generated code works on the CPU and the code cache, at the addresses it was made for.
     fn call(&mut self, cpu: &mut Cpu, code: &mut CodeCache, function: u32, entry: u32) -> u32;
     /// The place is free again, and what is there not needed any more.
     fn remove(&mut self, function: u32);

@@ -75,8 +75,6 @@ pub fn compile(cpu: &Cpu, code: &CodeCache, layout: &Layout, number: u32, start:
         let known = locals.sets();
         let mut f = Function {
             graph: &graph,
-            blocks,
-            next,
             layout,
             long,
             body: Code::default(),
@@ -138,8 +136,6 @@ enum Label {
 
 struct Function<'a> {
     graph: &'a Graph,
-    blocks: &'a [Block],
-    next: &'a [Vec<u32>],
     layout: &'a Layout,
     long: bool,
     body: Code,
@@ -178,7 +174,7 @@ impl Function<'_> {
                     self.out().end();
                 }
                 Shape::Dispatch(heads) => {
-                    let table: Vec<u32> = (0..self.blocks.len() as u32)
+                    let table: Vec<u32> = (0..self.graph.blocks.len() as u32)
                         .map(|n| if heads.contains(&n) { self.label(n).0 } else { 0 })
                         .collect();
                     self.out().local_get(STATE).br_table(table, 0);
@@ -220,10 +216,10 @@ impl Function<'_> {
     fn flags_before(&self, block: u32) -> Flags {
         let mut same = None;
         // Entries are entered with any flags.
-        if self.blocks[block as usize].entry {
+        if self.graph.blocks[block as usize].entry {
             return Flags::Told;
         }
-        for (from, _) in self.next.iter().enumerate().filter(|(_, to)| to.contains(&block)) {
+        for (from, _) in self.graph.next.iter().enumerate().filter(|(_, to)| to.contains(&block)) {
             match (self.flags[from], same) {
                 (Some(f), None) => same = Some(f),
                 (Some(f), Some(other)) if f == other => {}
@@ -234,8 +230,7 @@ impl Function<'_> {
     }
 
     fn block(&mut self, n: u32) {
-        let blocks = self.blocks;
-        let block = &blocks[n as usize];
+        let block = &self.graph.blocks[n as usize];
         let count = block.insns.len();
         // A budget that covers every block once covers all up to the next block that asks: loops do, and entries.
         let head = self.labels.iter().any(|l| matches!(l, Label::Blocks(b) if b.contains(&n)));
@@ -243,21 +238,16 @@ impl Function<'_> {
             let exit = exit(&mut self.exits, block.at, 0);
             let total = self.total;
             self.out().local_get(LEFT).i64_const(total).i64_lt_s();
-            self.body.if_rarely(BlockType::Empty);
-            self.labels.push(Label::Other);
-            self.leave(exit);
-            self.labels.pop();
-            self.out().end();
+            let way = self.way(exit);
+            steps::leave_if(&mut self.body, way);
         }
         self.out().local_get(LEFT).i64_const(count as i64).i64_sub().local_set(LEFT);
         let mut flags = self.flags_before(n);
         self.simd = false;
         for k in 0..count {
-            let rest = count - k;
-            let last = rest == 1;
             let (after, ended) = self.insn(n, k, flags);
             flags = after;
-            if last {
+            if k + 1 == count {
                 self.flags[n as usize] = Some(flags);
             }
             if ended {
@@ -272,23 +262,24 @@ impl Function<'_> {
         match self.graph.find(at) {
             Some(n) => self.go_over(from, n),
             None => {
-                self.store_rip(at);
+                self.store_address(self.layout.rip, at);
                 self.leave(0);
             }
         }
     }
 
-    fn store_rip(&mut self, at: i64) {
-        let (long, place) = (self.long, steps::at(self.layout.rip));
+    /// Stores the RIP that is so far from the region's page.
+    fn store_address(&mut self, place: u32, off: i64) {
+        let long = self.long;
         let mut out = self.out();
         out.i32_const(0);
-        steps::rip(&mut out, at, long);
-        out.i64_store(place);
+        steps::rip(&mut out, off, long);
+        out.i64_store(at(place));
     }
 
     /// Goes on at a block. In another page it counts only if the TLB says that this is the page it was made from.
     fn go_over(&mut self, from: &Block, to: u32) {
-        let block = &self.blocks[to as usize];
+        let block = &self.graph.blocks[to as usize];
         if block.page() != from.page() {
             let (long, layout, page) = (self.long, self.layout, block.page() << PAGE_SHIFT);
             let physical = self.graph.page_of(block);
@@ -297,14 +288,14 @@ impl Function<'_> {
             let exec = self.locals.fetch_context();
             let mut out = self.out();
             steps::rip(&mut out, page, long);
-            out.local_tee(linear).i64_const(8).i64_shr_u().i32_wrap_i64().i32_const(0xfff0).i32_and();
+            steps::tlb_index(out.local_tee(linear));
             out.local_get(exec).i32_or().local_tee(ENTRY_AT);
             out.i64_load(at(layout.tlb_exec + offset_of!(Entry, tag) as u32)).local_get(linear).i64_ne();
             out.local_get(ENTRY_AT).i64_load(at(layout.tlb_exec + offset_of!(Entry, add) as u32));
             out.local_get(linear).i64_add().i64_const((physical << PAGE_SHIFT) as i64).i64_ne().i32_or();
             self.body.if_rarely(BlockType::Empty);
             self.labels.push(Label::Other);
-            self.store_rip(block.at);
+            self.store_address(layout.rip, block.at);
             self.leave(0);
             self.labels.pop();
             self.out().end();
@@ -314,11 +305,11 @@ impl Function<'_> {
 
     /// Goes on where the return at the end of a block leads, which RIP says.
     fn go_back(&mut self, from: &Block, n: u32) {
-        let next = self.next;
-        for &back in &next[n as usize] {
-            let (long, place, to) = (self.long, steps::at(self.layout.rip), self.blocks[back as usize].at);
+        let graph = self.graph;
+        for &back in &graph.next[n as usize] {
+            let (long, rip, to) = (self.long, self.layout.rip, graph.blocks[back as usize].at);
             let mut out = self.out();
-            out.i32_const(0).i64_load(place);
+            out.i32_const(0).i64_load(at(rip));
             steps::rip(&mut out, to, long);
             out.i64_eq().if_(BlockType::Empty);
             self.labels.push(Label::Other);
@@ -331,8 +322,7 @@ impl Function<'_> {
 
     /// Compiles an instruction. Returns the flags behind it, and whether it went elsewhere.
     fn insn(&mut self, n: u32, k: usize, before: Flags) -> (Flags, bool) {
-        let blocks = self.blocks;
-        let block = &blocks[n as usize];
+        let block = &self.graph.blocks[n as usize];
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
         let Some(op) = hot::op(i.op) else {
@@ -470,14 +460,11 @@ impl Function<'_> {
         } else {
             exit(&mut self.exits, block.at + i64::from(i.off) + i64::from(i.len), rest - 1)
         };
-        let (layout, locals) = (self.layout, &*self.locals);
+        let layout = self.layout;
+        store_state(&mut self.body.out(), self.locals, layout, read);
+        self.store_address(layout.gpr(slot::BLOCK), block.at);
+        self.store_address(layout.rip, block.at + block.bytes);
         let mut out = self.body.out();
-        store_state(&mut out, locals, layout, read);
-        for (place, off) in [(layout.gpr(slot::BLOCK), block.at), (layout.rip, block.at + block.bytes)] {
-            out.i32_const(0);
-            steps::rip(&mut out, off, self.long);
-            out.i64_store(at(place));
-        }
         if ends {
             // It may read the clock.
             store_left(&mut out, layout);
@@ -487,7 +474,7 @@ impl Function<'_> {
         // Out of the region, or behind the code there that stores the state.
         let label = self.labels.len() as u32 + u32::from(ends);
         if !ends {
-            load_state(&mut out, locals, layout, written);
+            load_state(&mut out, self.locals, layout, written);
         }
         self.body.if_rarely(BlockType::Empty);
         let mut out = self.body.out();

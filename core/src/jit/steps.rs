@@ -8,8 +8,9 @@ use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY_AT, EXIT, HOST};
 use super::lower::Lower;
 use super::module::import;
+use crate::cpu::tlb::{CTX_SHIFT, Entry};
 use crate::flags;
-use crate::mem::PAGE_SIZE;
+use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use crate::size::Size;
 use wasm_encoder::{BlockType, InstructionSink, MemArg, MemArgTarget, ValType};
 
@@ -100,15 +101,28 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
             Step::Leave => leave(&mut lower.out(), way),
             Step::Canonical(v) => {
                 let v = local(lower, v);
-                lower.out().local_get(v).i64_const(16).i64_shl().i64_const(16).i64_shr_s().local_get(v).i64_ne();
+                not_canonical(&mut lower.out(), v);
                 leave_if(lower.code, way);
             }
         }
     }
 }
 
+/// Makes the linear address on the stack the distance of its TLB entry, in bytes, from the beginning of a context:
+/// `tlb::index`.
+pub fn tlb_index(out: &mut InstructionSink<'_>) {
+    const MASK: i32 = ((1 << CTX_SHIFT) - 1) * size_of::<Entry>() as i32;
+    const SHIFT: i64 = PAGE_SHIFT as i64 - size_of::<Entry>().ilog2() as i64;
+    out.i64_const(SHIFT).i64_shr_u().i32_wrap_i64().i32_const(MASK).i32_and();
+}
+
+/// Is the address in this local not canonical? (`cpu::memory::canonical`)
+pub fn not_canonical(out: &mut InstructionSink<'_>, la: u32) {
+    out.local_get(la).i64_const(16).i64_shl().i64_const(16).i64_shr_s().local_get(la).i64_ne();
+}
+
 /// Leaves the region if the i32 on the stack is not 0.
-fn leave_if(code: &mut Code, way: Way) {
+pub fn leave_if(code: &mut Code, way: Way) {
     code.if_rarely(BlockType::Empty);
     leave(&mut code.out(), Way { label: way.label + 1, ..way });
     code.out().end();
@@ -151,8 +165,7 @@ fn access(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, bytes: u64,
     let table = if write { layout.tlb_write } else { layout.tlb_read };
     let how = helpers::how(bytes, write);
     let mut out = lower.out();
-    // 16 bytes for each page.
-    out.local_get(la).i64_const(8).i64_shr_u().i32_wrap_i64().i32_const(0xfff0).i32_and();
+    tlb_index(out.local_get(la));
     out.local_get(CONTEXT).i32_or().local_set(ENTRY_AT);
     out.local_get(la).local_get(ENTRY_AT).i64_load(at(table)).i64_sub();
     out.i64_const(PAGE_SIZE as i64 - bytes as i64).i64_gt_u();
