@@ -28,6 +28,10 @@ pub trait Bus {
     fn acknowledge(&mut self) -> Option<u8> {
         None
     }
+    /// Is there a non-maskable interrupt that [`Bus::take_nmi`] might take?
+    fn nmi_pending(&self) -> bool {
+        false
+    }
     /// Takes a pending non-maskable interrupt, if there is one.
     fn take_nmi(&mut self) -> bool {
         false

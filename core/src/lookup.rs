@@ -20,10 +20,10 @@ pub fn lookup(cpu: &mut Cpu, code: &mut CodeCache) -> Result<Option<u32>, Stop> 
     let pa = cpu.fetch_page(la)?;
     let found = code.find(cache::key(pa, cpu.mode)).or_else(|| translate(cpu, code, la, pa));
     let Some(b) = found else { return Ok(None) };
-    if b.second != 0 {
+    if let Some(second) = b.second_page() {
         let next = (la | (PAGE_SIZE - 1)).wrapping_add(1);
         let next = if cpu.long { next } else { next & 0xffff_ffff };
-        if cpu.fetch_page(next)? >> PAGE_SHIFT != u64::from(b.second - 1) {
+        if cpu.fetch_page(next)? >> PAGE_SHIFT != second {
             return Ok(None);
         }
     }
@@ -32,7 +32,7 @@ pub fn lookup(cpu: &mut Cpu, code: &mut CodeCache) -> Result<Option<u32>, Stop> 
         return Ok(None);
     }
     // What was checked above stays true in flat code within a page.
-    if b.second == 0 && cpu.mode & key::FLAT != 0 {
+    if b.second_page().is_none() && cpu.mode & key::FLAT != 0 {
         code.set_jump(cpu.jump_key(), pa, b.head);
     }
     Ok(Some(b.head))

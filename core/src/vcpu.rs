@@ -7,7 +7,6 @@
 
 use crate::bus::Bus;
 use crate::cpu::debug::dr6;
-use crate::cpu::exception::Source;
 use crate::cpu::features::Model;
 use crate::cpu::{Cpu, Shadow, Stop, Vector, event, fault, gp, reg};
 use crate::decode::cache::{CodeCache, MAX_BLOCK};
@@ -169,30 +168,8 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>) -> Opt
     if cpu.events & event::CHECK == 0 {
         return None;
     }
-    let may = cpu.bus().allowance();
-    if may < cpu.left {
-        // A nearer deadline: come back for it.
-        cpu.retired_end = cpu.retired_end.wrapping_sub(cpu.left - may);
-        cpu.left = may;
-    }
-    if cpu.pending_db != 0 && cpu.shadow != Shadow::MovSs {
-        let bits = core::mem::take(&mut cpu.pending_db);
-        cpu.tell_dr6(bits);
-        cpu.deliver(Vector::DB as u8, Source::Exception(None));
-    }
-    if cpu.shadow == Shadow::None {
-        if !cpu.nmi_blocked && cpu.bus().take_nmi() {
-            cpu.stats.interrupts += 1;
-            cpu.nmi_blocked = true;
-            cpu.deliver(Vector::NMI as u8, Source::External);
-        } else if cpu.flag(flags::IF) && cpu.bus().interrupt_pending() {
-            if let Some(v) = cpu.bus().acknowledge() {
-                cpu.stats.interrupts += 1;
-                cpu.deliver(v, Source::External);
-            }
-            // There may be another one, or delivery may have failed.
-            return None;
-        }
+    if cpu.take_pending() {
+        return None;
     }
     cpu.events &= !event::CHECK;
     if cpu.events & event::HALTED != 0 {

@@ -111,7 +111,7 @@ fn fields_of_the_cpu_have_their_sizes_and_some_are_read_only() {
     let write = |address: u32| says(l, |out| _ = out.i32_const(0).i64_const(0).i64_store(at(address)));
     assert_eq!(write(l.rip), Ok(()));
     assert_eq!(write(l.gpr(15)), Ok(()));
-    for address in [l.gpr(15) + 8, l.floor, l.tlb_write, l.flag_op, l.cpl, l.insn(1), 0] {
+    for address in [l.gpr(15) + 8, l.floor, l.tlb_write, l.flag_op, l.jump_context, l.insn(1), 0] {
         assert!(write(address).is_err(), "{address:x}");
     }
     assert!(says(l, |out| _ = out.local_get(0).i32_load(at(l.rip)).drop()).is_err());

@@ -9,6 +9,7 @@ pub mod fpu;
 pub mod memory;
 pub mod mode;
 pub mod paging;
+mod pending;
 pub mod segment;
 pub mod task;
 pub mod tlb;
@@ -235,6 +236,8 @@ pub struct Cpu {
     pub cpl: u8,
     /// What the decoder must know ([`mode::key`]).
     pub mode: u8,
+    /// What [`CodeCache::jump_key`] mixes into an address now.
+    pub(crate) jump_context: u64,
     /// May SS-relative data and such be addressed without segments?
     pub long: bool,
     /// All ones in the width of RIP.
@@ -368,6 +371,7 @@ impl Cpu {
             events: 0,
             alone: false,
             cpl: 0,
+            jump_context: 0,
             mode: 0,
             long: false,
             rip_bits: 0xffff,
@@ -465,8 +469,12 @@ impl Cpu {
     pub fn set_rflags_image(&mut self, v: u64) {
         const ALL: u64 = 0x003f_7fd7;
         flags::write(self, v);
+        let before = self.rflags;
         self.rflags = v & ALL & !flags::OSZAPC | 2;
-        self.rflags_changed();
+        if self.rflags & !before & flags::IF != 0 {
+            self.events |= event::CHECK;
+        }
+        self.mode_changed();
     }
 
     /// Brings up to date what depends on IF, TF, AC, VM.

@@ -62,6 +62,7 @@ impl Cpu {
             let flat = flat && cs.base == 0 && cs.limit == u32::MAX && self.protected() && !self.v86();
             code | stack | if flat { key::FLAT } else { 0 }
         };
+        self.jump_context = CodeCache::jump_key(0, self.mode, self.cpl);
         self.rip_bits = match self.mode & key::CODE {
             key::CODE64 => u64::MAX,
             key::CODE32 => Size::B4.mask(),
@@ -114,7 +115,7 @@ impl Cpu {
     /// Key of CS:RIP in the jump cache.
     #[inline(always)]
     pub fn jump_key(&self) -> u64 {
-        CodeCache::jump_key(self.code_address(), self.mode, self.cpl)
+        self.code_address() ^ self.jump_context
     }
 
     /// The mask of offsets in the stack segment.

@@ -32,9 +32,16 @@ pub struct Block {
     /// Its leave record.
     leave: u32,
     /// Guest-physical page of the second page, plus one; 0 if there is none.
-    pub second: u32,
+    second: u32,
     /// The next block of the same bucket, plus one.
     next: u32,
+}
+
+impl Block {
+    /// The guest-physical page that it ends in, if that is another one.
+    pub fn second_page(&self) -> Option<u64> {
+        self.second.checked_sub(1).map(u64::from)
+    }
 }
 
 /// Guest-physical address and mode in one number.

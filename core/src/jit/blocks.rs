@@ -50,6 +50,10 @@ impl Block {
     pub fn page(&self) -> i64 {
         self.at >> PAGE_SHIFT
     }
+    /// The page its last byte lies in; another one only if it is an instruction that crosses the boundary.
+    pub fn last_page(&self) -> i64 {
+        (self.at + self.bytes - 1) >> PAGE_SHIFT
+    }
     /// Does it end with a call?
     pub fn calls(&self) -> bool {
         self.insns.last().is_some_and(|i| hot::op(i.op) == Some(isa::Op::Call))
@@ -73,9 +77,9 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The guest-physical page of a block.
-    pub fn page_of(&self, block: &Block) -> u64 {
-        self.pages.iter().find(|p| p.0 == block.page()).map_or(0, |p| p.1)
+    /// The guest-physical page that is so many pages behind the region's.
+    pub fn physical(&self, page: i64) -> u64 {
+        self.pages.iter().find(|p| p.0 == page).map_or(0, |p| p.1)
     }
     /// The places that are furthest from the region's page of all that branches lead to, if they can lie where addresses
     /// are not canonical. What lies between is canonical if they are.
@@ -128,7 +132,17 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
     let mode = start.mode;
     let bits32 = mode & key::CODE != key::CODE64;
     let base = start.la & !(PAGE_SIZE - 1);
-    let mut pages: Vec<(i64, u64)> = vec![(0, start.pa >> PAGE_SHIFT)];
+    let mut pages = vec![(0, start.pa >> PAGE_SHIFT)];
+    // The guest-physical page that is so many pages behind the region's, if there may be one more.
+    let mut physical = |page: i64| {
+        pages.iter().find(|p| p.0 == page).map(|p| p.1).or_else(|| {
+            let linear = base.wrapping_add((page << PAGE_SHIFT) as u64);
+            let linear = if bits32 { linear & 0xffff_ffff } else { linear };
+            let physical = cpu.known_fetch_page(start.cpl, linear).filter(|_| pages.len() < MAX_PAGES)?;
+            pages.push((page, physical));
+            Some(physical)
+        })
+    };
     let mut blocks: Vec<Block> = Vec::new();
     let mut todo = VecDeque::from([((start.la - base) as i64, true)]);
     let mut total = 0;
@@ -137,25 +151,20 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
             known.entry |= entry;
             continue;
         }
-        let page = at >> PAGE_SHIFT;
-        let known = pages.iter().find(|p| p.0 == page).map(|p| p.1).or_else(|| {
-            let linear = base.wrapping_add((page << PAGE_SHIFT) as u64);
-            let linear = if bits32 { linear & 0xffff_ffff } else { linear };
-            let physical = cpu.known_fetch_page(start.cpl, linear).filter(|_| pages.len() < MAX_PAGES)?;
-            pages.push((page, physical));
-            Some(physical)
-        });
-        let Some(physical) = known else { continue };
-        let pa = physical << PAGE_SHIFT | at as u64 & (PAGE_SIZE - 1);
-        let Some(block) = code.find(cache::key(pa, mode)).filter(|b| b.second == 0) else { continue };
-        let (count, bytes) = code.extent(block.head);
-        total += count as usize;
+        let Some(page) = physical(at >> PAGE_SHIFT) else { continue };
+        let pa = page << PAGE_SHIFT | at as u64 & (PAGE_SIZE - 1);
+        let Some(known) = code.find(cache::key(pa, mode)) else { continue };
+        let (count, bytes) = code.extent(known.head);
+        let first = known.head as usize + 1;
+        let insns = code.insns().range(first, first + count as usize).to_vec();
+        let block = Block { head: known.head, at, bytes: bytes as i64, entry, insns };
+        if block.last_page() != block.page() && physical(block.last_page()) != known.second_page() {
+            continue;
+        }
+        total += block.insns.len();
         if total > MAX_INSNS && !blocks.is_empty() {
             break;
         }
-        let first = block.head as usize + 1;
-        let insns = code.insns().range(first, first + count as usize).to_vec();
-        let block = Block { head: block.head, at, bytes: bytes as i64, entry, insns };
         if block.falls_through() || block.calls() {
             todo.push_back((at + bytes as i64, block.calls()));
         }

@@ -8,14 +8,14 @@ use super::locals::{ENTRY_AT, EXIT, HOST, LEFT};
 use super::module::{REGION_TYPE, import};
 use super::steps::{at, tlb_index};
 use crate::cpu::tlb::Entry;
-use crate::decode::cache::{CodeCache, JUMPS, Jump};
+use crate::decode::cache::{JUMPS, Jump};
 use crate::decode::insn::{Insn, place};
 use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use core::mem::offset_of;
 use wasm_encoder::{BlockType, InstructionSink, ValType};
 
 /// Goes on in the region that RIP leads to, if there is one. The state is in memory; LEFT is free.
-pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout, mode: u8) {
+pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout) {
     let (key, jump, entry) = (LEFT, ENTRY_AT, HOST);
     let in_jump = |offset: usize| at(layout.jumps + offset as u32);
     let in_entry = |offset: usize| at(layout.tlb_exec + offset as u32);
@@ -24,9 +24,8 @@ pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout, mode: u8) {
     };
     out.local_get(EXIT).i32_eqz().if_(BlockType::Empty);
     out.block(BlockType::Result(ValType::I64)).block(BlockType::Empty);
-    // `CodeCache::jump_key` and `CodeCache::slot`.
-    out.i32_const(0).i64_load8_u(at(layout.cpl)).i64_const(52).i64_shl();
-    out.i64_const(CodeCache::jump_key(0, mode, 0) as i64).i64_or();
+    // `Cpu::jump_key` and `CodeCache::slot`.
+    out.i32_const(0).i64_load(at(layout.jump_context));
     rip(out);
     out.i64_xor().local_tee(key);
     out.local_get(key).i64_const(12).i64_shr_u().i64_xor().i32_wrap_i64();

@@ -11,7 +11,7 @@ use crate::mem::PAGE_SIZE;
 use wasm_encoder::{BlockType, InstructionSink};
 
 /// The prologue, the body, and the code that leaves.
-pub fn around(locals: &Locals, layout: &Layout, Around { number, mode, pages, targets }: Around, body: &Code) -> Code {
+pub fn around(locals: &Locals, layout: &Layout, Around { number, pages, targets }: Around, body: &Code) -> Code {
     let mut code = Code::default();
     let mut out = code.out();
     load_state(&mut out, locals, layout, Part::ALL);
@@ -45,7 +45,7 @@ pub fn around(locals: &Locals, layout: &Layout, Around { number, mode, pages, ta
     store_state(&mut out, locals, layout, Part::ALL);
     store_left(&mut out, layout);
     out.end();
-    chain::go_on(&mut out, layout, mode);
+    chain::go_on(&mut out, layout);
     out.i32_const(0).i32_const(number as i32).i32_store(at(layout.compiled_region));
     out.local_get(EXIT).end();
     code

@@ -4,7 +4,7 @@ use crate::cpu::{Cpu, Stop};
 use crate::decode::cache::CodeCache;
 use crate::decode::insn::Insn;
 use crate::flags::{self, FlagOp};
-use crate::isa::{HANDLERS, hot};
+use crate::isa::{self, HANDLERS, hot};
 use crate::lookup::lookup;
 use crate::mem::PAGE_SIZE;
 
@@ -23,12 +23,13 @@ pub fn fill(cpu: &mut Cpu, la: u64, how: u32) -> u32 {
     cpu.host_of(la, bytes, how >> 8 != 0).unwrap_or(0) as u32
 }
 
-/// Runs an instruction; 0: it is complete, 1: it is not, 2: it is, and there are events to look at. A fault is kept
+/// Runs an instruction; 0: it is complete, 1: it is not, 2: it is, and there are events to look at. What
+/// is behind the last instruction of a block is looked at here, as long as it is nothing. A fault is kept
 /// for [`super::Jit::run`]: the instruction may have done a part of its work, and is not run again.
 pub fn plain(cpu: &mut Cpu, i: &Insn) -> u32 {
     let Some(op) = hot::op(i.op) else { return 1 };
     match HANDLERS[op as usize](cpu, i) {
-        Ok(()) if cpu.events == 0 => 0,
+        Ok(()) if cpu.events == 0 || isa::ends(op) && cpu.nothing_pending() => 0,
         Ok(()) => 2,
         Err(Stop::Fault(fault)) => {
             cpu.compiled_fault = Some(fault);

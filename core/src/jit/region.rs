@@ -102,7 +102,7 @@ pub fn compile(cpu: &Cpu, code: &CodeCache, layout: &Layout, number: u32, start:
         let entered = |n: u32| entries.iter().any(|e| e.1 >> PAGE_OF_ENTRY == n);
         let pages = (0..).zip(&graph.pages).filter(|p| p.0 > 0 && entered(p.0));
         let pages: Vec<(u32, i64)> = pages.map(|(n, page)| (n, page.0 << PAGE_SHIFT)).collect();
-        let code = around(&locals, layout, Around { number, mode, pages, targets: graph.targets(long) }, &body);
+        let code = around(&locals, layout, Around { number, pages, targets: graph.targets(long) }, &body);
         return Some(Region {
             function: module::Region { locals: locals.types().to_vec(), code },
             entries,
@@ -118,8 +118,6 @@ pub fn compile(cpu: &Cpu, code: &CodeCache, layout: &Layout, number: u32, start:
 pub struct Around {
     /// The region's number.
     pub number: u32,
-    /// The mode it is for.
-    pub mode: u8,
     /// The pages but the first that are entered, with their distances from it.
     pub pages: Vec<(u32, i64)>,
     /// How far from its page branches lead whose targets have to be canonical.
@@ -241,6 +239,13 @@ impl Function<'_> {
             let way = self.way(exit);
             steps::leave_if(&mut self.body, way);
         }
+        if block.last_page() != block.page() {
+            self.if_elsewhere(block.last_page());
+            let exit = exit(&mut self.exits, block.at, 0);
+            self.leave(exit);
+            self.labels.pop();
+            self.out().end();
+        }
         self.out().local_get(LEFT).i64_const(count as i64).i64_sub().local_set(LEFT);
         let mut flags = self.flags_before(n);
         self.simd = false;
@@ -280,27 +285,33 @@ impl Function<'_> {
     /// Goes on at a block. In another page it counts only if the TLB says that this is the page it was made from.
     fn go_over(&mut self, from: &Block, to: u32) {
         let block = &self.graph.blocks[to as usize];
-        if block.page() != from.page() {
-            let (long, layout, page) = (self.long, self.layout, block.page() << PAGE_SHIFT);
-            let physical = self.graph.page_of(block);
-            self.locals.release();
-            let linear = self.locals.take(ValType::I64);
-            let exec = self.locals.fetch_context();
-            let mut out = self.out();
-            steps::rip(&mut out, page, long);
-            steps::tlb_index(out.local_tee(linear));
-            out.local_get(exec).i32_or().local_tee(ENTRY_AT);
-            out.i64_load(at(layout.tlb_exec + offset_of!(Entry, tag) as u32)).local_get(linear).i64_ne();
-            out.local_get(ENTRY_AT).i64_load(at(layout.tlb_exec + offset_of!(Entry, add) as u32));
-            out.local_get(linear).i64_add().i64_const((physical << PAGE_SHIFT) as i64).i64_ne().i32_or();
-            self.body.if_rarely(BlockType::Empty);
-            self.labels.push(Label::Other);
-            self.store_address(layout.rip, block.at);
+        // What is in two pages has been compared.
+        if block.page() != from.page() && block.page() != from.last_page() {
+            self.if_elsewhere(block.page());
+            self.store_address(self.layout.rip, block.at);
             self.leave(0);
             self.labels.pop();
             self.out().end();
         }
         self.go(to);
+    }
+
+    /// Begins what is run if the page that is so many pages behind the region's is not the one that its code was found
+    /// in, or the TLB does not know.
+    fn if_elsewhere(&mut self, page: i64) {
+        let (long, layout, physical) = (self.long, self.layout, self.graph.physical(page));
+        self.locals.release();
+        let linear = self.locals.take(ValType::I64);
+        let exec = self.locals.fetch_context();
+        let mut out = self.out();
+        steps::rip(&mut out, page << PAGE_SHIFT, long);
+        steps::tlb_index(out.local_tee(linear));
+        out.local_get(exec).i32_or().local_tee(ENTRY_AT);
+        out.i64_load(at(layout.tlb_exec + offset_of!(Entry, tag) as u32)).local_get(linear).i64_ne();
+        out.local_get(ENTRY_AT).i64_load(at(layout.tlb_exec + offset_of!(Entry, add) as u32));
+        out.local_get(linear).i64_add().i64_const((physical << PAGE_SHIFT) as i64).i64_ne().i32_or();
+        self.body.if_rarely(BlockType::Empty);
+        self.labels.push(Label::Other);
     }
 
     /// Goes on where the return at the end of a block leads, which RIP says.

@@ -82,8 +82,11 @@ impl Bus for Board {
     fn acknowledge(&mut self) -> Option<u8> {
         self.irq.take()
     }
+    fn nmi_pending(&self) -> bool {
+        self.nmis > 0
+    }
     fn take_nmi(&mut self) -> bool {
-        let waits = self.nmis > 0;
+        let waits = self.nmi_pending();
         self.nmis -= u32::from(waits);
         waits
     }

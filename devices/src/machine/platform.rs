@@ -497,8 +497,11 @@ impl Bus for Board {
         self.settle();
         vector
     }
+    fn nmi_pending(&self) -> bool {
+        self.lapic.nmi()
+    }
     fn take_nmi(&mut self) -> bool {
-        if !self.lapic.nmi() {
+        if !self.nmi_pending() {
             return false;
         }
         let rtc = self.nmi_mask;

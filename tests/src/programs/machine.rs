@@ -64,8 +64,11 @@ impl Bus for Board {
         self.timer.0 = self.retired + self.timer.1;
         Some(TIMER)
     }
+    fn nmi_pending(&self) -> bool {
+        self.retired >= self.watchdog.0
+    }
     fn take_nmi(&mut self) -> bool {
-        let due = self.retired >= self.watchdog.0;
+        let due = self.nmi_pending();
         if due {
             self.watchdog.0 = self.retired + self.watchdog.1;
         }

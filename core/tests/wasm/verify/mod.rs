@@ -36,7 +36,7 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
         (l.mxcsr, 4, true),
         (l.rflags, 8, true),
         (l.simd_off, 1, false),
-        (l.cpl, 1, false),
+        (l.jump_context, 8, false),
         (l.flag_op, 1, true),
         (l.compiled_region, 4, true),
     ];
