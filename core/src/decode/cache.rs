@@ -5,6 +5,7 @@
 use super::cursor::Sealed;
 use super::insn::{Insn, link};
 use crate::cpu::Cpu;
+use crate::cpu::memory::canonical;
 use crate::mem::PAGE_SHIFT;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -123,6 +124,10 @@ impl CodeCache {
     #[inline(always)]
     pub fn set_jump(&mut self, key: u64, pa: u64, head: u32) {
         self.jumps[Self::slot(key)] = Jump { key, page: (pa >> PAGE_SHIFT) as u32, head };
+    }
+    /// Linear addresses in one context ([`CodeCache::jump_key`]) that jumps have led to lately.
+    pub fn jumps_in(&self, context: u64) -> impl Iterator<Item = u64> {
+        self.jumps.iter().map(move |j| j.key ^ context).filter(|&la| canonical(la))
     }
     #[inline(always)]
     fn slot(key: u64) -> usize {

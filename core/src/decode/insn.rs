@@ -215,7 +215,7 @@ pub mod place {
 }
 
 /// In a head record's `imm`: the block is compiled. It is the sign.
-const COMPILED: u64 = 1 << 63;
+pub const COMPILED: u64 = 1 << 63;
 
 /// All of a dead head record's `imm`: no instructions, and a price that no budget covers.
 const DEAD: u64 = 1 << 62;

@@ -5,7 +5,7 @@ use crate::cpu::Cpu;
 use crate::cpu::mode::key;
 use crate::decode::cache::{self, CodeCache};
 use crate::decode::insn::{Insn, opnd};
-use crate::isa::{self, hot};
+use crate::isa::{self, Compile, hot};
 use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use crate::size::Size;
 use alloc::collections::VecDeque;
@@ -16,6 +16,9 @@ use alloc::vec::Vec;
 const MAX_INSNS: usize = 300;
 /// Most pages it is made from.
 const MAX_PAGES: usize = 6;
+/// Most places that a switch leads to within the region, and how far away.
+const MAX_TARGETS: usize = 32;
+const SWITCH: u64 = PAGE_SIZE;
 /// Most places that a return is compared with.
 const MAX_RETURNS: usize = 6;
 
@@ -27,9 +30,12 @@ pub struct Block {
     pub at: i64,
     /// Its bytes.
     pub bytes: i64,
-    /// Is it the first, a function that is called, or where a call comes back to?
+    /// Is it the first, a function that is called, where a call comes back to, or behind an instruction that pauses, or
+    /// did a switch lead there?
     pub entry: bool,
     pub insns: Vec<Insn>,
+    /// Where its last instruction has led that may lead anywhere.
+    pub targets: Vec<i64>,
 }
 
 impl Block {
@@ -57,6 +63,15 @@ impl Block {
     /// Does it end with a call?
     pub fn calls(&self) -> bool {
         self.insns.last().is_some_and(|i| hot::op(i.op) == Some(isa::Op::Call))
+    }
+    /// Does it end with a jump that may lead anywhere?
+    pub fn switches(&self) -> bool {
+        self.insns.last().is_some_and(|i| hot::op(i.op) == Some(isa::Op::Jmp) && i.a != opnd::IMM)
+    }
+    /// Does it end with an instruction that is called, and behind which there may be something to look at?
+    pub fn pauses(&self) -> bool {
+        let pauses = |op| isa::ends(op) && !matches!(isa::compile(op), Compile::Emit(_));
+        self.insns.last().is_some_and(|i| i.repeated() || hot::op(i.op).is_some_and(pauses))
     }
     /// May it go on behind its end?
     pub fn falls_through(&self) -> bool {
@@ -96,8 +111,10 @@ impl Graph {
     /// What [`Graph::next`] holds.
     fn edges(&self, bits32: bool) -> Vec<Vec<u32>> {
         let through = |b: &Block| b.falls_through().then_some(b.at + b.bytes);
-        let direct =
-            |b: &Block| b.target(bits32).into_iter().chain(through(b)).filter_map(|at| self.find(at)).collect();
+        let direct = |b: &Block| {
+            let targets = b.target(bits32).into_iter().chain(b.targets.iter().copied());
+            targets.chain(through(b)).filter_map(|at| self.find(at)).collect()
+        };
         let mut next: Vec<Vec<u32>> = self.blocks.iter().map(direct).collect();
         for b in self.blocks.iter().filter(|b| b.calls()) {
             let called = b.target(bits32).and_then(|at| self.find(at));
@@ -157,7 +174,7 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
         let (count, bytes) = code.extent(known.head);
         let first = known.head as usize + 1;
         let insns = code.insns().range(first, first + count as usize).to_vec();
-        let block = Block { head: known.head, at, bytes: bytes as i64, entry, insns };
+        let mut block = Block { head: known.head, at, bytes: bytes as i64, entry, insns, targets: Vec::new() };
         if block.last_page() != block.page() && physical(block.last_page()) != known.second_page() {
             continue;
         }
@@ -166,9 +183,18 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
             break;
         }
         if block.falls_through() || block.calls() {
-            todo.push_back((at + bytes as i64, block.calls()));
+            todo.push_back((at + bytes as i64, block.calls() || block.pauses()));
         }
         todo.extend(block.target(bits32).map(|to| (to, block.calls())));
+        if block.switches() {
+            let near = |la: u64| (la as i64).wrapping_sub((base as i64).wrapping_add(at)).unsigned_abs() < SWITCH;
+            let known = code.jumps_in(cpu.jump_context).filter(|&la| near(la));
+            let mut targets: Vec<i64> = known.map(|la| la.wrapping_sub(base) as i64).collect();
+            targets.sort_unstable_by_key(|to| (to - at).abs());
+            targets.truncate(MAX_TARGETS);
+            todo.extend(targets.iter().map(|&to| (to, true)));
+            block.targets = targets;
+        }
         blocks.push(block);
     }
     if blocks.first()?.head != start.head {

@@ -16,13 +16,33 @@ use wasm_encoder::{BlockType, InstructionSink, ValType};
 
 /// Goes on in the region that RIP leads to, if there is one. The state is in memory; LEFT is free.
 pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout) {
-    let (key, jump, entry) = (LEFT, ENTRY_AT, HOST);
+    let key = LEFT;
+    out.local_get(EXIT).i32_eqz().if_(BlockType::Empty);
+    compiled_at_rip(out, layout, key, |out| {
+        out.i32_const(layout.cpu as i32).i32_const(layout.code as i32).call(import::FOLLOW);
+    });
+    out.local_tee(key).i64_const(0).i64_lt_s().if_(BlockType::Empty);
+    out.i32_const(0).i32_const(0).i64_load(at(layout.hops)).i64_const(1).i64_add().i64_store(at(layout.hops));
+    out.local_get(key).i64_const(place::ENTRY).i64_shr_u().i32_wrap_i64().i32_const(place::ENTRIES).i32_and();
+    out.local_get(key).i64_const(place::FUNCTION).i64_shr_u().i32_wrap_i64();
+    out.return_call_indirect(0, REGION_TYPE);
+    out.end().end();
+}
+
+/// Leaves `imm` of the head record of the block at RIP on the stack, or what `miss` does if the jump cache does not know
+/// it. `key`: an i64 that is free.
+pub fn compiled_at_rip(
+    out: &mut InstructionSink<'_>,
+    layout: &Layout,
+    key: u32,
+    miss: impl FnOnce(&mut InstructionSink<'_>),
+) {
+    let (jump, entry) = (ENTRY_AT, HOST);
     let in_jump = |offset: usize| at(layout.jumps + offset as u32);
     let in_entry = |offset: usize| at(layout.tlb_exec + offset as u32);
     let rip = |out: &mut InstructionSink<'_>| {
         out.i32_const(0).i64_load(at(layout.rip));
     };
-    out.local_get(EXIT).i32_eqz().if_(BlockType::Empty);
     out.block(BlockType::Result(ValType::I64)).block(BlockType::Empty);
     // `Cpu::jump_key` and `CodeCache::slot`.
     out.i32_const(0).i64_load(at(layout.jump_context));
@@ -44,11 +64,6 @@ pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout) {
     // `Insn::compiled`.
     out.local_get(jump).i32_load(in_jump(offset_of!(Jump, head))).i32_const(size_of::<Insn>() as i32).i32_mul();
     out.i64_load(at(layout.insn(0) + offset_of!(Insn, imm) as u32)).br(1).end();
-    out.i32_const(layout.cpu as i32).i32_const(layout.code as i32).call(import::FOLLOW).end();
-    out.local_tee(key).i64_const(0).i64_lt_s().if_(BlockType::Empty);
-    out.i32_const(0).i32_const(0).i64_load(at(layout.hops)).i64_const(1).i64_add().i64_store(at(layout.hops));
-    out.local_get(key).i64_const(place::ENTRY).i64_shr_u().i32_wrap_i64().i32_const(place::ENTRIES).i32_and();
-    out.local_get(key).i64_const(place::FUNCTION).i64_shr_u().i32_wrap_i64();
-    out.return_call_indirect(0, REGION_TYPE);
-    out.end().end();
+    miss(out);
+    out.end();
 }

@@ -31,7 +31,7 @@ pub fn around(locals: &Locals, layout: &Layout, Around { number, pages, targets 
         out = code.out();
         out.i32_const(NOWHERE).return_().end();
     }
-    out.i32_const(0).i64_load(at(layout.left)).i32_const(0).i64_load(at(layout.floor)).i64_sub().local_set(LEFT);
+    load_left(&mut out, layout);
     out.i32_const(0).i32_load(at(layout.tlb_bytes)).local_set(CONTEXT);
     if let Some(local) = locals.known_fetch_context() {
         out.i32_const(0).i32_load(at(layout.fetch_bytes)).local_set(local);
@@ -49,6 +49,11 @@ pub fn around(locals: &Locals, layout: &Layout, Around { number, pages, targets 
     out.i32_const(0).i32_const(number as i32).i32_store(at(layout.compiled_region));
     out.local_get(EXIT).end();
     code
+}
+
+/// Takes what is left of the budget.
+pub fn load_left(out: &mut InstructionSink<'_>, layout: &Layout) {
+    out.i32_const(0).i64_load(at(layout.left)).i32_const(0).i64_load(at(layout.floor)).i64_sub().local_set(LEFT);
 }
 
 /// Puts back what is left of the budget.

@@ -23,13 +23,21 @@ pub fn fill(cpu: &mut Cpu, la: u64, how: u32) -> u32 {
     cpu.host_of(la, bytes, how >> 8 != 0).unwrap_or(0) as u32
 }
 
-/// Runs an instruction; 0: it is complete, 1: it is not, 2: it is, and there are events to look at. What
+/// Runs an instruction; 0: it is complete, 1: it is not, 2: it is, and there are events to look at, 3: it is, and code
+/// is now run in another mode or with another privilege. What
 /// is behind the last instruction of a block is looked at here, as long as it is nothing. A fault is kept
 /// for [`super::Jit::run`]: the instruction may have done a part of its work, and is not run again.
 pub fn plain(cpu: &mut Cpu, i: &Insn) -> u32 {
     let Some(op) = hot::op(i.op) else { return 1 };
+    let context = cpu.jump_context;
     match HANDLERS[op as usize](cpu, i) {
-        Ok(()) if cpu.events == 0 || isa::ends(op) && cpu.nothing_pending() => 0,
+        Ok(()) if cpu.events == 0 || isa::ends(op) && cpu.nothing_pending() => {
+            if cpu.jump_context == context {
+                0
+            } else {
+                3
+            }
+        }
         Ok(()) => 2,
         Err(Stop::Fault(fault)) => {
             cpu.compiled_fault = Some(fault);

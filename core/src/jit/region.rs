@@ -7,11 +7,12 @@
 use super::Start;
 use super::blocks::{Block, Graph, discover};
 use super::build::{Builder, Flags, Raw};
+use super::chain;
 use super::code::Code;
-use super::frame::{Part, around, load_state, store_left, store_state};
+use super::frame::{Part, around, load_left, load_state, store_left, store_state};
 use super::ir::{Node, Val};
 use super::layout::Layout;
-use super::locals::{ENTRY_AT, EXIT, LEFT, Locals, STATE, told};
+use super::locals::{CONTEXT, ENTRY_AT, EXIT, LEFT, Locals, STATE, told};
 use super::lower::Lower;
 use super::module::{self, import};
 use super::shape::{Shape, shape};
@@ -20,7 +21,7 @@ use crate::cpu::Cpu;
 use crate::cpu::mode::key;
 use crate::cpu::tlb::Entry;
 use crate::decode::cache::CodeCache;
-use crate::decode::insn::slot;
+use crate::decode::insn::{COMPILED, place, slot};
 use crate::isa::{self, Compile, hot};
 use crate::mem::PAGE_SHIFT;
 use alloc::vec;
@@ -57,8 +58,14 @@ pub struct Region {
     pub called: usize,
 }
 
-/// Compiles what a block leads to, as region `number`.
-pub fn compile(cpu: &Cpu, code: &CodeCache, layout: &Layout, number: u32, start: Start) -> Option<Region> {
+/// Compiles what a block leads to, as region `number`, for a place in the table.
+pub fn compile(
+    cpu: &Cpu,
+    code: &CodeCache,
+    layout: &Layout,
+    (number, function): (u32, u32),
+    start: Start,
+) -> Option<Region> {
     let mode = start.mode;
     if mode & key::FLAT == 0 || mode & key::CODE == key::CODE16 {
         return None;
@@ -76,6 +83,7 @@ pub fn compile(cpu: &Cpu, code: &CodeCache, layout: &Layout, number: u32, start:
         let mut f = Function {
             graph: &graph,
             layout,
+            function,
             long,
             body: Code::default(),
             locals: &mut locals,
@@ -135,6 +143,8 @@ enum Label {
 struct Function<'a> {
     graph: &'a Graph,
     layout: &'a Layout,
+    /// Its place in the table.
+    function: u32,
     long: bool,
     body: Code,
     locals: &'a mut Locals,
@@ -331,6 +341,31 @@ impl Function<'_> {
         self.leave(0);
     }
 
+    /// Goes on where the switch at the end of a block leads, which RIP says, if it has led there before.
+    fn go_by_cache(&mut self, n: u32) {
+        let targets = &self.graph.next[n as usize];
+        if !targets.is_empty() {
+            let function = COMPILED | u64::from(self.function) << place::FUNCTION;
+            let mask = COMPILED | u64::from(u32::MAX) << place::FUNCTION;
+            let mut table = vec![0; self.graph.blocks.len()];
+            for &to in targets {
+                // Out of the `if`.
+                table[to as usize] = self.label(to).0 + 1;
+            }
+            self.locals.release();
+            let key = self.locals.take(ValType::I64);
+            let layout = self.layout;
+            let mut out = self.out();
+            chain::compiled_at_rip(&mut out, layout, key, |out| _ = out.i64_const(0));
+            out.local_tee(key).i64_const(mask as i64).i64_and().i64_const(function as i64).i64_eq();
+            out.if_(BlockType::Empty);
+            out.local_get(key).i64_const(place::ENTRY).i64_shr_u().i32_wrap_i64();
+            out.i32_const((1 << PAGE_OF_ENTRY) - 1).i32_and().local_tee(STATE).br_table(table, 0);
+            out.end();
+        }
+        self.leave(0);
+    }
+
     /// Compiles an instruction. Returns the flags behind it, and whether it went elsewhere.
     fn insn(&mut self, n: u32, k: usize, before: Flags) -> (Flags, bool) {
         let block = &self.graph.blocks[n as usize];
@@ -442,6 +477,7 @@ impl Function<'_> {
         match fixed {
             Some(off) => self.go_to(block, off),
             None if block.returns() => self.go_back(block, n),
+            None if block.switches() => self.go_by_cache(n),
             None => self.leave(0),
         }
         if jump.when.is_some() {
@@ -489,12 +525,45 @@ impl Function<'_> {
         }
         self.body.if_rarely(BlockType::Empty);
         let mut out = self.body.out();
-        out.i32_const(exit_after).i32_const(exit_before).local_get(ENTRY_AT).i32_const(2).i32_eq().select();
+        out.i32_const(exit_before)
+            .i32_const(exit_after)
+            .i32_const(0)
+            .local_get(ENTRY_AT)
+            .i32_const(2)
+            .i32_eq()
+            .select();
+        out.local_get(ENTRY_AT).i32_const(1).i32_eq().select();
         out.local_set(EXIT).br(label + 1).end();
         if ends {
-            out.i32_const(0).local_set(EXIT).br(label);
+            self.go_behind(block);
+            self.out().i32_const(0).local_set(EXIT).br(label);
         }
         ends
+    }
+
+    /// Goes on behind a called instruction that ends a block, if it is in the region and RIP says so. The state is in
+    /// memory; the instruction may have changed it, and what the TLB knows.
+    fn go_behind(&mut self, block: &Block) {
+        let (long, layout, behind) = (self.long, self.layout, block.at + block.bytes);
+        let Some(next) = self.graph.find(behind).filter(|&n| self.graph.blocks[n as usize].entry) else { return };
+        let mut out = self.body.out();
+        out.i32_const(0).i64_load(at(layout.rip));
+        steps::rip(&mut out, behind, long);
+        // The context of fetches is another one only if the privilege is.
+        out.i64_eq().i32_const(0).i32_load(at(layout.tlb_bytes)).local_get(CONTEXT).i32_eq().i32_and();
+        out.if_(BlockType::Empty);
+        load_left(&mut out, layout);
+        self.labels.push(Label::Other);
+        self.if_elsewhere(behind >> PAGE_SHIFT);
+        // Past the code that stores the state.
+        let label = self.labels.len() as u32 + 1;
+        self.out().i32_const(0).local_set(EXIT).br(label);
+        self.labels.pop();
+        self.out().end();
+        load_state(&mut self.body.out(), self.locals, layout, Part::ALL);
+        self.go(next);
+        self.labels.pop();
+        self.out().end();
     }
 }
 

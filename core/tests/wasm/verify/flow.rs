@@ -49,7 +49,8 @@ impl<'a> Check<'a> {
         let mut locals = vec![zero; locals];
         locals[0] = check.unknown();
         let facts = BTreeSet::new();
-        check.now = Some(State { stack: Vec::new(), locals, facts, memory: 0, tlb: 0, asked: 0, charged: 0 });
+        check.now =
+            Some(State { stack: Vec::new(), locals, facts, memory: 0, tlb: 0, asked: 0, charged: 0, put_back: false });
         check
     }
 
@@ -82,6 +83,7 @@ impl<'a> Check<'a> {
         a.facts.retain(|fact| b.facts.contains(fact));
         a.asked &= b.asked;
         a.charged &= b.charged;
+        a.put_back &= b.put_back;
         Some(a)
     }
 
@@ -153,10 +155,12 @@ impl<'a> Check<'a> {
         let in_loop = self.frames.iter().any(|f| f.is_loop);
         let field =
             |id: Id, at: u32| matches!(self.values[id], Value::Load(_, offset, 8, _) if offset == u64::from(at));
-        if let Value::Bin(Bin::Sub, 64, a, b) = self.values[v] {
-            if self.left.is_none() && field(a, self.layout.left) && field(b, self.layout.floor) {
-                self.left = Some(local);
-            }
+        let taken = match self.values[v] {
+            Value::Bin(Bin::Sub, 64, a, b) => field(a, self.layout.left) && field(b, self.layout.floor),
+            _ => false,
+        };
+        if self.left.is_none() && taken {
+            self.left = Some(local);
         }
         let charges = match self.values[v] {
             Value::Bin(Bin::Sub, 64, a, n) => {
@@ -166,11 +170,13 @@ impl<'a> Check<'a> {
             _ => false,
         };
         let Some(s) = &mut self.now else { return Ok(()) };
-        if self.left == Some(local) && in_loop {
-            if !charges {
+        if self.left == Some(local) {
+            if in_loop && charges {
+                s.charged = u64::MAX;
+            } else if in_loop && !(taken && s.put_back) {
                 return Err("the budget is set in a loop".into());
             }
-            s.charged = u64::MAX;
+            s.put_back = false;
         }
         s.locals[local as usize] = v;
         Ok(())
@@ -192,12 +198,21 @@ impl<'a> Check<'a> {
     }
 
     fn store(&mut self, offset: u64, bytes: u64) -> Result<(), String> {
-        self.pop();
+        let v = self.pop();
         let at = self.pop();
         self.access(at, offset, bytes, true)?;
         let n = self.number();
+        let floor = |id: Id| matches!(self.values[id], Value::Load(_, at, 8, _) if at == u64::from(self.layout.floor));
+        let sum = match self.values[v] {
+            Value::Bin(Bin::Add, 64, a, b) if floor(b) => Some(a),
+            _ => None,
+        };
+        let left = self.left;
         if let Some(s) = &mut self.now {
             s.memory = n;
+            if offset == u64::from(self.layout.left) {
+                s.put_back = sum.is_some() && left.map(|left| s.locals[left as usize]) == sum;
+            }
         }
         Ok(())
     }

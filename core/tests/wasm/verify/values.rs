@@ -56,6 +56,8 @@ pub struct State {
     /// For each label: since it, has the budget been asked, and charged?
     pub asked: u64,
     pub charged: u64,
+    /// Has the budget been put back into the CPU, so that it may be taken from there again?
+    pub put_back: bool,
 }
 
 impl Check<'_> {
