@@ -409,6 +409,65 @@ fn instructions_that_are_called() {
     });
 }
 
+/// FS: a segment at `DATA` with this limit and granularity.
+fn set_fs(a: &mut CodeAssembler, low: u32, high: u32) {
+    let descriptor = guest::GDT as u32 + u32::from(guest::FREE_SEL);
+    a.mov(dword_ptr(descriptor), low).unwrap();
+    a.mov(dword_ptr(descriptor + 4), high).unwrap();
+    a.mov(eax, u32::from(guest::FREE_SEL)).unwrap();
+    a.mov(fs, ax).unwrap();
+}
+
+#[test]
+fn segments_with_a_base() {
+    const ALL: (u32, u32) = (0xffff, 0x00cf_9210);
+    const PAGE: (u32, u32) = (0x0fff, 0x0040_9210);
+    same("the whole address space", false, |a| {
+        let (mut again, mut begin) = (a.create_label(), a.create_label());
+        a.jmp(begin).unwrap();
+        // Behind a short jump.
+        let function = CODE as u32 + 2;
+        a.add(ebx, dword_ptr(edi).fs()).unwrap();
+        a.ret().unwrap();
+        a.set_label(&mut begin).unwrap();
+        set_fs(a, ALL.0, ALL.1);
+        a.xor(edi, edi).unwrap();
+        a.mov(dword_ptr(edi + 0x800).fs(), function).unwrap();
+        a.mov(ecx, 5000u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.add(dword_ptr(edi + 16).fs(), ecx).unwrap();
+        a.call(dword_ptr(0x800).fs()).unwrap();
+        a.mov(dx, word_ptr(edi + 2).fs()).unwrap();
+        a.xor(ebx, edx).unwrap();
+        a.add(edi, 4).unwrap();
+        a.and(edi, 0x3ff).unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(again).unwrap();
+    });
+    // At last the offset is beyond the segment.
+    same("a limit", false, |a| {
+        let mut again = a.create_label();
+        set_fs(a, PAGE.0, PAGE.1);
+        a.xor(edi, edi).unwrap();
+        a.set_label(&mut again).unwrap();
+        for _ in 0..12 {
+            a.rol(ebx, 3).unwrap();
+        }
+        a.add(ebx, dword_ptr(edi).fs()).unwrap();
+        a.inc(edi).unwrap();
+        a.jmp(again).unwrap();
+    });
+    same("the end of the address space", false, |a| {
+        let mut again = a.create_label();
+        set_fs(a, ALL.0, ALL.1);
+        a.mov(edi, 0xffff_f000u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.add(ebx, dword_ptr(edi).fs()).unwrap();
+        a.inc(edi).unwrap();
+        a.jmp(again).unwrap();
+    });
+}
+
 #[test]
 fn faults_in_the_middle() {
     // The loop runs until its address leaves RAM; the handler is a HLT.

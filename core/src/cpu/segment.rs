@@ -81,11 +81,19 @@ impl Segment {
     pub fn is_writable(&self) -> bool {
         self.attr & (attr::S | attr::CODE | attr::RW) == attr::S | attr::RW
     }
+    /// Limit, selector and attributes in one number, as they lie in memory: the bits that say whether every 32-bit
+    /// offset can be read and written, and what they are then.
+    pub const WHOLE: (u64, u64) = {
+        const fn of(limit: u32, attr: u16) -> u64 {
+            limit as u64 | (attr as u64) << 48
+        }
+        let mask = attr::P | attr::S | attr::CODE | attr::DC | attr::RW;
+        (of(u32::MAX, mask), of(u32::MAX, attr::P | attr::S | attr::RW))
+    };
     /// Can every 32-bit address be read and written without a check?
     pub fn is_flat(&self) -> bool {
-        self.base == 0
-            && self.limit == u32::MAX
-            && self.attr & (attr::P | attr::S | attr::CODE | attr::DC | attr::RW) == attr::P | attr::S | attr::RW
+        let all = u64::from(self.limit) | u64::from(self.attr) << 48;
+        self.base == 0 && all & Self::WHOLE.0 == Self::WHOLE.1
     }
     /// Do `size` bytes at `off` lie within the limit?
     pub fn covers(&self, off: u64, size: u64) -> bool {

@@ -108,6 +108,12 @@ impl Graph {
     pub fn find(&self, at: i64) -> Option<u32> {
         self.blocks.iter().position(|b| b.at == at).map(|n| n as u32)
     }
+    /// The block behind one, if it may lead there and anything may have happened before.
+    pub fn behind(&self, block: &Block) -> Option<u32> {
+        let next = self.next.get(self.find(block.at)? as usize)?;
+        let behind = |&n: &u32| self.blocks[n as usize].entry && self.blocks[n as usize].at == block.at + block.bytes;
+        next.iter().copied().find(behind)
+    }
     /// What [`Graph::next`] holds.
     fn edges(&self, bits32: bool) -> Vec<Vec<u32>> {
         let through = |b: &Block| b.falls_through().then_some(b.at + b.bytes);

@@ -38,6 +38,8 @@ pub enum Step {
     Direction(bool),
     /// Leaves the region if vector instructions may not be used.
     Simd,
+    /// Leaves the region unless every 32-bit offset in the segment can be read and written.
+    Whole(u8),
     /// Does what is up to [`Step::End`] if the value is not 0.
     If(Val),
     /// See [`Step::If`].

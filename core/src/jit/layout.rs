@@ -91,6 +91,10 @@ impl Layout {
     pub fn segment_base(&self, s: u8) -> u32 {
         self.segments + (u32::from(s) * size_of::<Segment>() as u32) + offset_of!(Segment, base) as u32
     }
+    /// Eight bytes: limit, selector and attributes of a segment.
+    pub fn segment_limit(&self, s: u8) -> u32 {
+        self.segments + (u32::from(s) * size_of::<Segment>() as u32) + offset_of!(Segment, limit) as u32
+    }
     /// The instruction at a place in the arena.
     pub fn insn(&self, place: usize) -> u32 {
         self.insns + (place * size_of::<Insn>()) as u32

@@ -545,7 +545,7 @@ impl Function<'_> {
     /// memory; the instruction may have changed it, and what the TLB knows.
     fn go_behind(&mut self, block: &Block) {
         let (long, layout, behind) = (self.long, self.layout, block.at + block.bytes);
-        let Some(next) = self.graph.find(behind).filter(|&n| self.graph.blocks[n as usize].entry) else { return };
+        let Some(next) = self.graph.behind(block) else { return };
         let mut out = self.body.out();
         out.i32_const(0).i64_load(at(layout.rip));
         steps::rip(&mut out, behind, long);

@@ -8,6 +8,7 @@ use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY_AT, EXIT, HOST};
 use super::lower::Lower;
 use super::module::import;
+use crate::cpu::segment::Segment;
 use crate::cpu::tlb::{CTX_SHIFT, Entry};
 use crate::flags;
 use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
@@ -34,7 +35,7 @@ pub fn values(step: &Step) -> impl Iterator<Item = Val> + use<> {
         Step::Load { at: v, .. } | Step::Modify { at: v, .. } | Step::LoadVector { at: v, .. } => (Some(v), None),
         Step::Canonical(v) | Step::Modified { v, .. } | Step::If(v) => (Some(v), None),
         Step::Store { at, v, .. } | Step::StoreVector { at, v, .. } => (Some(at), Some(v)),
-        Step::End | Step::Leave | Step::Simd | Step::Direction(_) => (None, None),
+        Step::End | Step::Leave | Step::Simd | Step::Whole(_) | Step::Direction(_) => (None, None),
     };
     a.into_iter().chain(b)
 }
@@ -75,6 +76,13 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
             }
             Step::Simd => {
                 lower.out().i32_const(0).i32_load8_u(at(layout.simd_off));
+                leave_if(lower.code, way);
+            }
+            Step::Whole(s) => {
+                let (mask, whole) = Segment::WHOLE;
+                let mut out = lower.out();
+                out.i32_const(0).i64_load(at(layout.segment_limit(s))).i64_const(mask as i64).i64_and();
+                out.i64_const(whole as i64).i64_ne();
                 leave_if(lower.code, way);
             }
             Step::Direction(down) => {

@@ -1,7 +1,7 @@
 //! [`Emit`] that keeps what is to be done.
 
 use super::{Builder, Jump, Leave, Op, Step};
-use crate::cpu::Vector;
+use crate::cpu::{Vector, reg};
 use crate::decode::insn::slot;
 use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Slot, Un, Unit};
 use crate::flags::FlagOp;
@@ -123,9 +123,16 @@ impl Emit for Builder<'_> {
         Ok(old)
     }
     #[inline(never)]
-    fn segmented(&mut self, _: u8, offset: Val, _: u8, _: bool) -> Result<Linear<Val>, Leave> {
-        self.failed = true;
-        Ok(Linear { at: offset, stack: false })
+    fn segmented(&mut self, seg: u8, offset: Val, size: u8, _: bool) -> Result<Linear<Val>, Leave> {
+        // ES, SS and DS are flat in all code that is compiled; a code segment cannot be written.
+        self.failed |= seg < reg::FS;
+        self.steps.push(Step::Whole(seg));
+        let (last, four) = (self.values.imm((1 << 32) - u64::from(size)), self.values.imm(u32::MAX.into()));
+        let beyond = self.values.bin(Bin::LtU, last, offset);
+        self.leave_if(beyond);
+        let base = self.get(Slot::SegBase(seg));
+        let at = self.values.bin(Bin::Add, base, offset);
+        Ok(Linear { at: self.values.bin(Bin::And, at, four), stack: false })
     }
     #[inline(never)]
     fn raise(&mut self, _: Vector) -> Leave {

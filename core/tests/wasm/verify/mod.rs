@@ -42,7 +42,7 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
     ];
     rows.extend([l.rip, l.flag_a, l.flag_b, l.flag_r, l.left, l.compiled_base, l.hops].map(|at| (at, 8, true)));
     rows.push((l.floor, 8, false));
-    rows.extend((0..6).map(|s| (l.segment_base(s), 8, false)));
+    rows.extend((0..6).flat_map(|s| [l.segment_base(s), l.segment_limit(s)]).map(|at| (at, 8, false)));
     rows.into_iter().map(|(at, len, write)| (at.into(), len, write)).collect()
 }
 
