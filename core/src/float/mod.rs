@@ -15,6 +15,7 @@ pub mod elementary;
 pub mod env;
 pub mod f80;
 pub mod integer;
+pub mod quick;
 pub mod round;
 pub mod sse;
 pub mod unpacked;

@@ -101,7 +101,7 @@ pub(super) fn round_at(rounding: Rounding, sign: bool, hi: u64, lo: u64, precisi
 }
 
 /// Shift `hi.lo` right, collecting lost bits in the last one.
-#[inline]
+#[inline(always)]
 pub(super) fn shift_right_sticky(hi: u64, lo: u64, by: u32) -> (u64, u64) {
     match by {
         0 => (hi, lo),

@@ -1,7 +1,8 @@
 //! The instruction set: one line per mnemonic says which function is its meaning.
 //!
 //! `emit` functions are generic over [`Emit`](crate::emit::Emit): the interpreter runs them, the JIT compiles them.
-//! `plain` functions work on the CPU directly. `last` ones (plain) and `jump` ones (emit) end a block, because they may
+//! `plain` functions work on the CPU directly; `unit` ones work on the x87 unit and memory alone, and need registers for
+//! addresses only. `last` ones (plain) and `jump` ones (emit) end a block, because they may
 //! change RIP, the mode, IF or the board.
 
 use super::operand::Any;
@@ -13,6 +14,9 @@ macro_rules! handler {
         $f
     };
     (last $f:path) => {
+        $f
+    };
+    (unit $f:path) => {
         $f
     };
     ($generic:ident $f:path) => {
@@ -29,6 +33,9 @@ macro_rules! compile {
     (plain $f:path) => {
         Compile::Call
     };
+    (unit $f:path) => {
+        Compile::CallUnit
+    };
     (last $f:path) => {
         Compile::Call
     };
@@ -38,6 +45,9 @@ macro_rules! ends {
         false
     };
     (plain) => {
+        false
+    };
+    (unit) => {
         false
     };
     (jump) => {
@@ -458,61 +468,61 @@ table! {
     Pcmpestrm64 Pcmpestrm64 => plain sse::string::pcmpestrm64;
     Crc32 Crc32 => plain sse::crc::crc32;
     // The x87 unit and the instructions that save it.
-    Fadd Fadd Faddp => plain x87::arith::fadd;
-    Fiadd Fiadd => plain x87::arith::fiadd;
-    Fmul Fmul Fmulp => plain x87::arith::fmul;
-    Fimul Fimul => plain x87::arith::fimul;
-    Fsub Fsub Fsubp => plain x87::arith::fsub;
-    Fisub Fisub => plain x87::arith::fisub;
-    Fsubr Fsubr Fsubrp => plain x87::arith::fsubr;
-    Fisubr Fisubr => plain x87::arith::fisubr;
-    Fdiv Fdiv Fdivp => plain x87::arith::fdiv;
-    Fidiv Fidiv => plain x87::arith::fidiv;
-    Fdivr Fdivr Fdivrp => plain x87::arith::fdivr;
-    Fidivr Fidivr => plain x87::arith::fidivr;
-    Fchs Fchs => plain x87::arith::fchs;
-    Fabs Fabs => plain x87::arith::fabs;
-    Fsqrt Fsqrt => plain x87::arith::fsqrt;
-    Frndint Frndint => plain x87::arith::frndint;
-    Fscale Fscale => plain x87::arith::fscale;
-    Fxtract Fxtract => plain x87::arith::fxtract;
-    Fprem Fprem => plain x87::arith::fprem;
-    Fprem1 Fprem1 => plain x87::arith::fprem1;
-    F2xm1 F2xm1 => plain x87::arith::f2xm1;
-    Fyl2x Fyl2x => plain x87::arith::fyl2x;
-    Fyl2xp1 Fyl2xp1 => plain x87::arith::fyl2xp1;
-    Fpatan Fpatan => plain x87::arith::fpatan;
-    Fptan Fptan => plain x87::arith::fptan;
-    Fsin Fsin => plain x87::arith::fsin;
-    Fcos Fcos => plain x87::arith::fcos;
-    Fsincos Fsincos => plain x87::arith::fsincos;
-    Fcom Fcom => plain x87::compare::fcom;
-    Fcomp Fcomp => plain x87::compare::fcomp;
-    Fcompp Fcompp => plain x87::compare::fcompp;
-    Ficom Ficom => plain x87::compare::ficom;
-    Ficomp Ficomp => plain x87::compare::ficomp;
-    Fucom Fucom => plain x87::compare::fucom;
-    Fucomp Fucomp => plain x87::compare::fucomp;
-    Fucompp Fucompp => plain x87::compare::fucompp;
+    Fadd Fadd Faddp => unit x87::arith::fadd;
+    Fiadd Fiadd => unit x87::arith::fiadd;
+    Fmul Fmul Fmulp => unit x87::arith::fmul;
+    Fimul Fimul => unit x87::arith::fimul;
+    Fsub Fsub Fsubp => unit x87::arith::fsub;
+    Fisub Fisub => unit x87::arith::fisub;
+    Fsubr Fsubr Fsubrp => unit x87::arith::fsubr;
+    Fisubr Fisubr => unit x87::arith::fisubr;
+    Fdiv Fdiv Fdivp => unit x87::arith::fdiv;
+    Fidiv Fidiv => unit x87::arith::fidiv;
+    Fdivr Fdivr Fdivrp => unit x87::arith::fdivr;
+    Fidivr Fidivr => unit x87::arith::fidivr;
+    Fchs Fchs => unit x87::arith::fchs;
+    Fabs Fabs => unit x87::arith::fabs;
+    Fsqrt Fsqrt => unit x87::arith::fsqrt;
+    Frndint Frndint => unit x87::arith::frndint;
+    Fscale Fscale => unit x87::arith::fscale;
+    Fxtract Fxtract => unit x87::arith::fxtract;
+    Fprem Fprem => unit x87::arith::fprem;
+    Fprem1 Fprem1 => unit x87::arith::fprem1;
+    F2xm1 F2xm1 => unit x87::arith::f2xm1;
+    Fyl2x Fyl2x => unit x87::arith::fyl2x;
+    Fyl2xp1 Fyl2xp1 => unit x87::arith::fyl2xp1;
+    Fpatan Fpatan => unit x87::arith::fpatan;
+    Fptan Fptan => unit x87::arith::fptan;
+    Fsin Fsin => unit x87::arith::fsin;
+    Fcos Fcos => unit x87::arith::fcos;
+    Fsincos Fsincos => unit x87::arith::fsincos;
+    Fcom Fcom => unit x87::compare::fcom;
+    Fcomp Fcomp => unit x87::compare::fcomp;
+    Fcompp Fcompp => unit x87::compare::fcompp;
+    Ficom Ficom => unit x87::compare::ficom;
+    Ficomp Ficomp => unit x87::compare::ficomp;
+    Fucom Fucom => unit x87::compare::fucom;
+    Fucomp Fucomp => unit x87::compare::fucomp;
+    Fucompp Fucompp => unit x87::compare::fucompp;
     Fcomi Fcomi => plain x87::compare::fcomi;
     Fcomip Fcomip => plain x87::compare::fcomip;
     Fucomi Fucomi => plain x87::compare::fucomi;
     Fucomip Fucomip => plain x87::compare::fucomip;
-    Ftst Ftst => plain x87::compare::ftst;
-    Fxam Fxam => plain x87::compare::fxam;
+    Ftst Ftst => unit x87::compare::ftst;
+    Fxam Fxam => unit x87::compare::fxam;
     Fcmovcc Fcmovb Fcmove Fcmovbe Fcmovu Fcmovnb Fcmovne Fcmovnbe Fcmovnu => plain x87::compare::fcmovcc;
-    Fld Fld => plain x87::data::fld;
-    Fild Fild => plain x87::data::fild;
-    Fbld Fbld => plain x87::data::fbld;
-    Fst Fst => plain x87::data::fst;
-    Fstp Fstp => plain x87::data::fstp;
-    Fstpnce Fstpnce => plain x87::data::fstpnce;
-    Fist Fist => plain x87::data::fist;
-    Fistp Fistp => plain x87::data::fistp;
-    Fisttp Fisttp => plain x87::data::fisttp;
-    Fbstp Fbstp => plain x87::data::fbstp;
-    Fxch Fxch => plain x87::data::fxch;
-    FldConstant Fld1 Fldl2t Fldl2e Fldpi Fldlg2 Fldln2 Fldz => plain x87::data::fld_constant;
+    Fld Fld => unit x87::data::fld;
+    Fild Fild => unit x87::data::fild;
+    Fbld Fbld => unit x87::data::fbld;
+    Fst Fst => unit x87::data::fst;
+    Fstp Fstp => unit x87::data::fstp;
+    Fstpnce Fstpnce => unit x87::data::fstpnce;
+    Fist Fist => unit x87::data::fist;
+    Fistp Fistp => unit x87::data::fistp;
+    Fisttp Fisttp => unit x87::data::fisttp;
+    Fbstp Fbstp => unit x87::data::fbstp;
+    Fxch Fxch => unit x87::data::fxch;
+    FldConstant Fld1 Fldl2t Fldl2e Fldpi Fldlg2 Fldln2 Fldz => unit x87::data::fld_constant;
     Fwait Wait => plain x87::control::fwait;
     Emms Emms => plain x87::control::emms;
     Fnop Fnop => plain x87::control::fnop;
@@ -547,6 +557,9 @@ pub enum Compile {
     Emit(fn(&mut Builder<'_>, &Insn) -> Result<(), Leave>),
     /// It calls the interpreter's function.
     Call,
+    /// It calls the interpreter's function, which reads no registers but those of an address, and writes none, no flags
+    /// either.
+    CallUnit,
 }
 
 /// How the JIT deals with an operation.

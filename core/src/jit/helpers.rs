@@ -24,27 +24,22 @@ pub fn fill(cpu: &mut Cpu, la: u64, how: u32) -> u32 {
 }
 
 /// Runs an instruction; 0: it is complete, 1: it is not, 2: it is, and there are events to look at, 3: it is, and code
-/// is now run in another mode or with another privilege. What
-/// is behind the last instruction of a block is looked at here, as long as it is nothing. A fault is kept
-/// for [`super::Jit::run`]: the instruction may have done a part of its work, and is not run again.
+/// is now run in another mode or with another privilege. What is pending behind the last instruction of a block is
+/// looked at here, as long as it is nothing. A fault is kept for [`super::Jit::run`]: the instruction may have done a
+/// part of its work, and is not run again.
 pub fn plain(cpu: &mut Cpu, i: &Insn) -> u32 {
     let Some(op) = hot::op(i.op) else { return 1 };
     let context = cpu.jump_context;
-    match HANDLERS[op as usize](cpu, i) {
-        Ok(()) if cpu.events == 0 || isa::ends(op) && cpu.nothing_pending() => {
-            if cpu.jump_context == context {
-                0
-            } else {
-                3
-            }
-        }
-        Ok(()) => 2,
-        Err(Stop::Fault(fault)) => {
+    if let Err(stop) = HANDLERS[op as usize](cpu, i) {
+        if let Stop::Fault(fault) = stop {
             cpu.compiled_fault = Some(fault);
-            1
         }
-        Err(Stop::Alone) => 1,
+        return 1;
     }
+    if cpu.events != 0 && !(isa::ends(op) && cpu.nothing_pending()) {
+        return 2;
+    }
+    if cpu.jump_context == context { 0 } else { 3 }
 }
 
 /// Where the block at RIP is compiled: `imm` of its head record, if there is one. Whatever is wrong with RIP is left to

@@ -12,7 +12,7 @@ use super::code::Code;
 use super::frame::{Part, around, load_left, load_state, store_left, store_state};
 use super::ir::{Node, Val};
 use super::layout::Layout;
-use super::locals::{CONTEXT, ENTRY_AT, EXIT, LEFT, Locals, STATE, told};
+use super::locals::{CONTEXT, ENTRY_AT, EXIT, LEFT, Locals, STATE, XMM, told};
 use super::lower::Lower;
 use super::module::{self, import};
 use super::shape::{Shape, shape};
@@ -377,7 +377,16 @@ impl Function<'_> {
             self.leave(exit);
             return (before, true);
         };
-        let Compile::Emit(f) = isa::compile(op) else { return self.call(block, k) };
+        let f = match isa::compile(op) {
+            Compile::Emit(f) => f,
+            Compile::Call => return self.call(block, k),
+            Compile::CallUnit => {
+                self.called += 1;
+                let address = [i.base, i.index].into_iter().filter(|&r| r < XMM).fold(0, |set, r| set | 1 << r);
+                let read = Part { registers: address, flags: false };
+                return (before, self.plain(block, k, read, Part { registers: 0, flags: false }));
+            }
+        };
         let mut b = Builder::new(self.locals, self.long, block.at, before, self.simd);
         if f(&mut b, i).is_err() || b.failed {
             return self.call(block, k);

@@ -1,6 +1,7 @@
 //! Arithmetic: FADD to FDIVR in all operand forms, and the one-operand instructions.
 
 use super::{C0, C1, C2, C3, Fpu};
+use crate::float::quick::{self, Normal};
 use crate::float::{Env, F80, Unpacked, x87};
 
 /// The six two-operand operations, in opcode order.
@@ -41,6 +42,17 @@ impl Operand {
         matches!(self, Operand::St(i) if fpu.is_empty(i))
     }
 
+    /// The operand, if it is a normal floating-point number.
+    #[inline(always)]
+    fn normal(self, fpu: &Fpu) -> Option<Normal> {
+        match self {
+            Operand::St(i) => Normal::of(fpu.st(i)),
+            Operand::F32(bits) => Normal::of_f32(bits),
+            Operand::F64(bits) => Normal::of_f64(bits),
+            Operand::I16(_) | Operand::I32(_) => None,
+        }
+    }
+
     #[inline]
     pub(super) fn unpack(self, fpu: &Fpu) -> Unpacked {
         match self {
@@ -67,7 +79,15 @@ fn compute(env: &mut Env, op: Arith, dst: &Unpacked, src: &Unpacked) -> F80 {
 
 impl Fpu {
     /// D8 group, DC with memory, DA and DE with memory: ST(0) = ST(0) op src.
+    #[inline(always)]
     pub fn arith(&mut self, op: Arith, src: Operand) {
+        if self.is_empty(0) || src.is_empty(self) || !self.quick(op, 0, src.normal(self)) {
+            self.arith_any(op, src);
+        }
+    }
+
+    #[inline(never)]
+    fn arith_any(&mut self, op: Arith, src: Operand) {
         if self.is_empty(0) || src.is_empty(self) {
             if self.stack_fault(false) {
                 self.put(0, F80::INDEFINITE);
@@ -81,8 +101,35 @@ impl Fpu {
         }
     }
 
+    /// ST(i) = ST(i) op src, in the common case ([`quick`]). `false`: it is not.
+    #[inline(always)]
+    fn quick(&mut self, op: Arith, i: u8, src: Option<Normal>) -> bool {
+        let (Some(a), Some(b), true) = (Normal::of(self.st(i)), src, self.is_common()) else { return false };
+        let r = match op {
+            Arith::Add => quick::add(a, b),
+            Arith::Mul => quick::mul(a, b),
+            Arith::Sub => quick::add(a, b.negated()),
+            Arith::SubR => quick::add(b, a.negated()),
+            Arith::Div | Arith::DivR => None,
+        };
+        let Some(r) = r else { return false };
+        self.sw = self.sw & !C1 | r.status();
+        self.put(i, r.value);
+        true
+    }
+
     /// DC and DE groups with registers: ST(i) = ST(i) op ST(0), then pop for the P forms.
+    #[inline(always)]
     pub fn arith_to(&mut self, op: Arith, i: u8, pop: bool) {
+        if self.is_empty(0) || self.is_empty(i) || !self.quick(op, i, Normal::of(self.st(0))) {
+            self.arith_to_any(op, i, pop);
+        } else if pop {
+            self.pop();
+        }
+    }
+
+    #[inline(never)]
+    fn arith_to_any(&mut self, op: Arith, i: u8, pop: bool) {
         if self.is_empty(0) || self.is_empty(i) {
             if self.stack_fault(false) {
                 self.put(i, F80::INDEFINITE);

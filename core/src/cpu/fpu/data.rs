@@ -1,6 +1,7 @@
 //! Loads and stores, integer and decimal conversions, constants.
 
 use super::{C1, Fpu, SF, summarized};
+use crate::float::quick::Normal;
 use crate::float::x87::Constant;
 use crate::float::{Env, F80, Rounding, Unpacked, bcd, flags, x87};
 
@@ -25,13 +26,28 @@ impl Fpu {
         });
     }
 
+    /// Pushes a number, unless the stack is full.
+    #[inline(always)]
+    fn quick_load(&mut self, v: Option<Normal>) -> bool {
+        let (Some(v), true) = (v, self.is_empty(7)) else { return false };
+        self.sw &= !C1;
+        self.push(v.pack());
+        true
+    }
+
     /// FLD m32fp.
     pub fn fld_f32(&mut self, bits: u32) {
+        if self.quick_load(Normal::of_f32(bits)) {
+            return;
+        }
         self.fld(&x87::unpack_f32(bits));
     }
 
     /// FLD m64fp.
     pub fn fld_f64(&mut self, bits: u64) {
+        if self.quick_load(Normal::of_f64(bits)) {
+            return;
+        }
         self.fld(&x87::unpack_f64(bits));
     }
 
@@ -109,6 +125,10 @@ impl Fpu {
 
     /// FST(P) m64fp.
     pub fn fst_f64(&self, pop: bool) -> Store<u64> {
+        let quick = Normal::of(self.st(0)).filter(|_| self.is_common() && !self.is_empty(0));
+        if let Some(r) = quick.and_then(Normal::to_f64) {
+            return Store { value: Some(r.value), sw: self.sw & !C1 | r.status(), pop };
+        }
         self.store(pop, 0xfff8_0000_0000_0000, x87::to_f64)
     }
 

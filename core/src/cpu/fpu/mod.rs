@@ -162,6 +162,13 @@ impl Fpu {
         Env::from_control_word(self.cw)
     }
 
+    /// Are all exceptions masked, and are results of 64 bits rounded to nearest, as [`quick`](crate::float::quick) has
+    /// it? Then none can be pending.
+    #[inline(always)]
+    fn is_common(&self) -> bool {
+        self.cw & 0xf3f == 0x33f
+    }
+
     /// ES and B follow from the flags and masks (SDM 1, 8.1.3.3).
     #[inline]
     fn summarize(&mut self) {
