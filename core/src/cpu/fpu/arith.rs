@@ -102,7 +102,7 @@ impl Fpu {
     }
 
     /// ST(i) = ST(i) op src, in the common case ([`quick`]). `false`: it is not.
-    #[inline(always)]
+    #[inline(never)]
     fn quick(&mut self, op: Arith, i: u8, src: Option<Normal>) -> bool {
         let (Some(a), Some(b), true) = (Normal::of(self.st(i)), src, self.is_common()) else { return false };
         let r = match op {
