@@ -161,6 +161,16 @@ impl CodeCache {
             record.set_compiled(to);
         }
     }
+    /// The block with this head record was seen.
+    pub fn count_sample(&mut self, head: u32) {
+        if let Some(record) = self.insns.get_mut(head as usize) {
+            record.count_sample();
+        }
+    }
+    /// How often the block with this head record was seen.
+    pub fn samples(&self, head: u32) -> u16 {
+        self.insns.get(head as usize).map_or(0, Insn::block_samples)
+    }
     /// Instructions and bytes of the block with this head record.
     pub fn extent(&self, head: u32) -> (u64, u64) {
         self.insns.get(head as usize).map_or((0, 0), |head| (head.block_count(), head.block_bytes()))

@@ -174,6 +174,15 @@ impl Insn {
             self.imm = self.block_count() | to.map_or(0, place);
         }
     }
+    /// How often the block this is the head of was seen when it was looked where the interpreter is, as far as 16 bits
+    /// count.
+    pub fn block_samples(&self) -> u16 {
+        self.off
+    }
+    /// The block was seen once more.
+    pub fn count_sample(&mut self) {
+        self.off = self.off.saturating_add(1);
+    }
     /// The block this is the head of is gone: nobody begins it any more.
     pub fn kill(&mut self) {
         self.imm = DEAD;

@@ -149,6 +149,11 @@ impl Graph {
     }
 }
 
+/// The guest-physical address of a place in a page.
+fn place(page: u64, at: i64) -> u64 {
+    page << PAGE_SHIFT | at as u64 & (PAGE_SIZE - 1)
+}
+
 /// The blocks that can be reached from the first, as far as they are decoded: in its page, and in the pages its calls
 /// and jumps lead to, if they are where the TLB says now.
 pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
@@ -168,15 +173,16 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
     };
     let mut blocks: Vec<Block> = Vec::new();
     let mut todo = VecDeque::from([((start.la - base) as i64, true)]);
+    // What has been seen running comes first, as long as there is room.
+    let mut hot = Vec::new();
     let mut total = 0;
-    while let Some((at, entry)) = todo.pop_front() {
+    while let Some((at, entry)) = hot.pop().or_else(|| todo.pop_front()) {
         if let Some(known) = blocks.iter_mut().find(|b| b.at == at) {
             known.entry |= entry;
             continue;
         }
         let Some(page) = physical(at >> PAGE_SHIFT) else { continue };
-        let pa = page << PAGE_SHIFT | at as u64 & (PAGE_SIZE - 1);
-        let Some(known) = code.find(cache::key(pa, mode)) else { continue };
+        let Some(known) = code.find(cache::key(place(page, at), mode)) else { continue };
         let (count, bytes) = code.extent(known.head);
         let first = known.head as usize + 1;
         let insns = code.insns().range(first, first + count as usize).to_vec();
@@ -188,24 +194,30 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
         if total > MAX_INSNS && !blocks.is_empty() {
             break;
         }
+        let mut next: Vec<(i64, bool)> = block.target(bits32).map(|to| (to, block.calls())).into_iter().collect();
         if block.falls_through() || block.calls() {
-            todo.push_back((at + bytes as i64, block.calls() || block.pauses()));
+            next.push((at + bytes as i64, block.calls() || block.pauses()));
         }
-        todo.extend(block.target(bits32).map(|to| (to, block.calls())));
         if block.switches() {
             let near = |la: u64| (la as i64).wrapping_sub((base as i64).wrapping_add(at)).unsigned_abs() < SWITCH;
             let known = code.jumps_in(cpu.jump_context).filter(|&la| near(la));
             let mut targets: Vec<i64> = known.map(|la| la.wrapping_sub(base) as i64).collect();
             targets.sort_unstable_by_key(|to| (to - at).abs());
             targets.truncate(MAX_TARGETS);
-            todo.extend(targets.iter().map(|&to| (to, true)));
+            next.extend(targets.iter().map(|&to| (to, true)));
             block.targets = targets;
+        }
+        for (at, entry) in next {
+            let known = physical(at >> PAGE_SHIFT).and_then(|page| code.find(cache::key(place(page, at), mode)));
+            let seen = known.is_some_and(|b| code.samples(b.head) > 0);
+            if seen { hot.push((at, entry)) } else { todo.push_back((at, entry)) }
         }
         blocks.push(block);
     }
     if blocks.first()?.head != start.head {
         return None;
     }
+    pages.retain(|&(page, _)| page == 0 || blocks.iter().any(|b| b.page() == page || b.last_page() == page));
     let mut graph = Graph { blocks, next: Vec::new(), pages };
     graph.next = graph.edges(bits32);
     Some(graph)

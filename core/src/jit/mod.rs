@@ -174,6 +174,7 @@ impl Jit {
         let samples = self.samples.entry(pa >> PAGE_SHIFT).or_insert(Samples { seen: 0, hot: self.hot, last });
         samples.seen += 1;
         samples.last = last;
+        code.count_sample(head);
         if samples.seen >= samples.hot && !code.compiled(head) {
             samples.seen = 0;
             self.waiting.push(last);
