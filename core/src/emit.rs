@@ -234,6 +234,12 @@ pub trait Emit: Sized {
     /// As [`Emit::by_flag_op`], where `f` treats all operations but [`FlagOp::Image`] alike.
     fn by_flag_image<T, X: Copy>(&mut self, f: impl Fn(&mut Self, FlagOp, X) -> T, x: X) -> T;
 
+    /// CF as 0 or 1.
+    #[inline(always)]
+    fn carry(&mut self) -> Self::Val {
+        self.by_flag_op(flags::cf_of_op, ())
+    }
+
     /// Records what the flags of `r = a op b` in this size would be. `a`, `b` and `r` are
     /// zero-extended.
     #[inline(always)]

@@ -128,8 +128,9 @@ fn sign<E: Emit>(e: &mut E, v: E::Val) -> E::Val {
     e.shri(v, 63)
 }
 
+/// CF after a known operation.
 #[inline(always)]
-fn cf_of_op<E: Emit>(e: &mut E, op: FlagOp, (): ()) -> E::Val {
+pub fn cf_of_op<E: Emit>(e: &mut E, op: FlagOp, (): ()) -> E::Val {
     match op {
         FlagOp::Image => image(e, 0),
         FlagOp::Given => a(e),
@@ -236,7 +237,7 @@ fn pf_of_op<E: Emit>(e: &mut E, op: FlagOp, (): ()) -> E::Val {
 /// CF as 0 or 1.
 #[inline(always)]
 pub fn cf<E: Emit>(e: &mut E) -> E::Val {
-    e.by_flag_op(cf_of_op, ())
+    e.carry()
 }
 /// OF as 0 or 1.
 #[inline(always)]

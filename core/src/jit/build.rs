@@ -195,6 +195,51 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// CF of flags of which only a local knows the operation, without a branch: whoever overwrites it right away, as the
+    /// comparison behind an INC does, leaves nothing of this. The cases are those of [`crate::flags::cf_of_op`].
+    fn carry_told(&mut self) -> Val {
+        let [a, b, r] = [0, 1, 2].map(|n| self.flag(n));
+        let local = self.locals.flag_op();
+        let told = self.values.local(local, 8);
+        let v = &mut self.values;
+        let [one, four, most, all] = [1, 4, 63, u64::MAX].map(|c| v.imm(c));
+        // Their top bits at the top: 64 - 8 * size.
+        let (three, full) = (v.imm(3), v.imm(64));
+        let size = v.bin(Bin::Shr, told, four);
+        let bits = v.bin(Bin::Shl, size, three);
+        let up = v.bin(Bin::Sub, full, bits);
+        let up = v.bin(Bin::And, up, most);
+        let [x, y, z] = [a, b, r].map(|n| v.bin(Bin::Shl, n, up));
+        let (not_x, not_z) = (v.bin(Bin::Xor, x, all), v.bin(Bin::Xor, z, all));
+        let mut sum = |x, not_z| {
+            let (both, any) = (v.bin(Bin::And, x, y), v.bin(Bin::Or, x, y));
+            let through = v.bin(Bin::And, any, not_z);
+            let out = v.bin(Bin::Or, both, through);
+            v.bin(Bin::Shr, out, most)
+        };
+        let (carry, borrow) = (sum(x, not_z), sum(not_x, z));
+        let [kept, given, image] = [b, a, r].map(|n| v.bin(Bin::And, n, one));
+        let (above, below) = (v.bin(Bin::LtU, z, x), v.bin(Bin::LtU, x, y));
+        let fifteen = v.imm(15);
+        let op = v.bin(Bin::And, told, fifteen);
+        let cases = [
+            (FlagOp::Image, image),
+            (FlagOp::Given, given),
+            (FlagOp::Inc, kept),
+            (FlagOp::Dec, kept),
+            (FlagOp::Adc, carry),
+            (FlagOp::Sbb, borrow),
+            (FlagOp::Add, above),
+            (FlagOp::Sub, below),
+        ];
+        // The rest is `Logic`.
+        cases.into_iter().fold(v.imm(0), |rest, (of, c)| {
+            let of = v.imm(of as u64);
+            let is = v.bin(Bin::Eq, op, of);
+            v.select(is, c, rest)
+        })
+    }
+
     /// The operation the flags belong to now. If only a local knows, they become an image.
     #[inline(never)]
     fn known_flags(&mut self) -> FlagOp {

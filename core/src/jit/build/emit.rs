@@ -1,10 +1,10 @@
 //! [`Emit`] that keeps what is to be done.
 
-use super::{Builder, Jump, Leave, Op, Step};
+use super::{Builder, Flags, Jump, Leave, Op, Step};
 use crate::cpu::{Vector, reg};
 use crate::decode::insn::slot;
 use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Slot, Un, Unit};
-use crate::flags::FlagOp;
+use crate::flags::{self, FlagOp};
 use crate::jit::ir::{Node, VECTOR, Val};
 use crate::jit::locals::XMM;
 use crate::size::Size;
@@ -168,6 +168,13 @@ impl Emit for Builder<'_> {
     fn by_flag_op<T, X: Copy>(&mut self, f: impl Fn(&mut Self, FlagOp, X) -> T, x: X) -> T {
         let op = self.known_flags();
         f(self, op, x)
+    }
+    #[inline(never)]
+    fn carry(&mut self) -> Val {
+        match (self.flag_op, self.before) {
+            (None, Flags::Told) => self.carry_told(),
+            _ => self.by_flag_op(flags::cf_of_op, ()),
+        }
     }
     fn by_flag_image<T, X: Copy>(&mut self, f: impl Fn(&mut Self, FlagOp, X) -> T, x: X) -> T {
         self.by_flag_op(f, x)
