@@ -236,7 +236,7 @@ pub struct Cpu {
     pub cpl: u8,
     /// What the decoder must know ([`mode::key`]).
     pub mode: u8,
-    /// What [`CodeCache::jump_key`] mixes into an address now.
+    /// `CodeCache::jump_context` of now.
     pub(crate) jump_context: u64,
     /// May SS-relative data and such be addressed without segments?
     pub long: bool,

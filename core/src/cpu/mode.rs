@@ -62,7 +62,7 @@ impl Cpu {
             let flat = flat && cs.base == 0 && cs.limit == u32::MAX && self.protected() && !self.v86();
             code | stack | if flat { key::FLAT } else { 0 }
         };
-        self.jump_context = CodeCache::jump_key(0, self.mode, self.cpl);
+        self.jump_context = CodeCache::jump_context(self.mode, self.cpl);
         self.rip_bits = match self.mode & key::CODE {
             key::CODE64 => u64::MAX,
             key::CODE32 => Size::B4.mask(),

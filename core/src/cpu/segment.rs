@@ -81,19 +81,18 @@ impl Segment {
     pub fn is_writable(&self) -> bool {
         self.attr & (attr::S | attr::CODE | attr::RW) == attr::S | attr::RW
     }
-    /// Limit, selector and attributes in one number, as they lie in memory: the bits that say whether every 32-bit
-    /// offset can be read and written, and what they are then.
+    /// Limit and attributes in one number, as they lie in memory with the selector between them.
+    const fn limit_and_attr(limit: u32, attr: u16) -> u64 {
+        limit as u64 | (attr as u64) << 48
+    }
+    /// The bits of that which say whether every 32-bit offset can be read and written, and what they are then.
     pub const WHOLE: (u64, u64) = {
-        const fn of(limit: u32, attr: u16) -> u64 {
-            limit as u64 | (attr as u64) << 48
-        }
         let mask = attr::P | attr::S | attr::CODE | attr::DC | attr::RW;
-        (of(u32::MAX, mask), of(u32::MAX, attr::P | attr::S | attr::RW))
+        (Self::limit_and_attr(u32::MAX, mask), Self::limit_and_attr(u32::MAX, attr::P | attr::S | attr::RW))
     };
     /// Can every 32-bit address be read and written without a check?
     pub fn is_flat(&self) -> bool {
-        let all = u64::from(self.limit) | u64::from(self.attr) << 48;
-        self.base == 0 && all & Self::WHOLE.0 == Self::WHOLE.1
+        self.base == 0 && Self::limit_and_attr(self.limit, self.attr) & Self::WHOLE.0 == Self::WHOLE.1
     }
     /// Do `size` bytes at `off` lie within the limit?
     pub fn covers(&self, off: u64, size: u64) -> bool {

@@ -56,7 +56,7 @@ pub fn key(pa: u64, mode: u8) -> u64 {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Jump {
-    /// Linear address, mode and privilege ([`CodeCache::jump_key`]).
+    /// Linear address, mode and privilege ([`Cpu::jump_key`]).
     pub key: u64,
     /// Guest-physical page.
     pub page: u32,
@@ -104,11 +104,10 @@ fn bucket(key: u64) -> usize {
 const NO_JUMP: Jump = Jump { key: 0x5555 << 48, page: 0, head: 0 };
 
 impl CodeCache {
-    /// Key of a linear address in the jump cache. The bits above a canonical address are copies
-    /// of bit 47, so mode and privilege can be mixed in there.
-    #[inline(always)]
-    pub fn jump_key(la: u64, mode: u8, cpl: u8) -> u64 {
-        la ^ u64::from(mode | cpl << 4) << 48
+    /// What is mixed (XOR) into a linear address to make its key in the jump cache. The bits above a canonical address
+    /// are copies of bit 47, so mode and privilege can be there.
+    pub fn jump_context(mode: u8, cpl: u8) -> u64 {
+        u64::from(mode | cpl << 4) << 48
     }
     /// The head record of the block at CS:RIP, if a jump there is known.
     #[inline(always)]
@@ -125,7 +124,7 @@ impl CodeCache {
     pub fn set_jump(&mut self, key: u64, pa: u64, head: u32) {
         self.jumps[Self::slot(key)] = Jump { key, page: (pa >> PAGE_SHIFT) as u32, head };
     }
-    /// Linear addresses in one context ([`CodeCache::jump_key`]) that jumps have led to lately.
+    /// Linear addresses in one context ([`CodeCache::jump_context`]) that jumps have led to lately.
     pub fn jumps_in(&self, context: u64) -> impl Iterator<Item = u64> {
         self.jumps.iter().map(move |j| j.key ^ context).filter(|&la| canonical(la))
     }

@@ -21,6 +21,31 @@ fn zero_sum<F: Format>(env: &Env) -> F::Bits {
     F::zero(env.rounding == Rounding::Down)
 }
 
+/// The sum of two significands, or their difference, as 128 bits whose last is sticky. The smaller number has an
+/// exponent that is `distance` less. One bit of head room is for the carry: the larger one sits at bit 62 of the upper
+/// half.
+#[inline(always)]
+pub(super) fn aligned_sum(big: u64, small: u64, distance: i32, subtract: bool) -> (u64, u64) {
+    let (hi, lo) = (big >> 1, big << 63);
+    let (shi, slo) = shift_right_sticky(small, 0, (distance + 1) as u32);
+    if subtract {
+        let (lo, borrow) = lo.overflowing_sub(slo);
+        (hi - shi - u64::from(borrow), lo)
+    } else {
+        let (lo, carry) = lo.overflowing_add(slo);
+        (hi + shi + u64::from(carry), lo)
+    }
+}
+
+/// The product of two significands, upper half first. In halves: a wide multiplication is a call in WebAssembly.
+#[inline(always)]
+pub(super) fn wide_product(a: u64, b: u64) -> (u64, u64) {
+    let (ah, al, bh, bl) = (a >> 32, a & 0xffff_ffff, b >> 32, b & 0xffff_ffff);
+    let (low, mid, mid2) = (al * bl, ah * bl, al * bh);
+    let carry = (low >> 32) + (mid & 0xffff_ffff) + (mid2 & 0xffff_ffff);
+    (ah * bh + (mid >> 32) + (mid2 >> 32) + (carry >> 32), low & 0xffff_ffff | carry << 32)
+}
+
 /// a + b.
 #[inline(always)]
 pub(super) fn add<F: Format>(env: &mut Env, a: &Unpacked, b: &Unpacked, precision: u32) -> F::Bits {
@@ -31,16 +56,7 @@ pub(super) fn add<F: Format>(env: &mut Env, a: &Unpacked, b: &Unpacked, precisio
         return F::default_nan();
     }
     let (big, small) = if (a.exp, a.sig) >= (b.exp, b.sig) { (a, b) } else { (b, a) };
-    // One bit of head room for the carry, so the larger operand sits at bit 62 of `hi`.
-    let (hi, lo) = (big.sig >> 1, big.sig << 63);
-    let (shi, slo) = shift_right_sticky(small.sig, 0, (big.exp - small.exp + 1) as u32);
-    let (hi, lo) = if big.sign == small.sign {
-        let (lo, carry) = lo.overflowing_add(slo);
-        (hi + shi + u64::from(carry), lo)
-    } else {
-        let (lo, borrow) = lo.overflowing_sub(slo);
-        (hi - shi - u64::from(borrow), lo)
-    };
+    let (hi, lo) = aligned_sum(big.sig, small.sig, big.exp - small.exp, big.sign != small.sign);
     let (hi, lo, left) = if hi != 0 {
         let left = hi.leading_zeros();
         if left == 0 { (hi, lo, 0) } else { (hi << left | lo >> (64 - left), lo << left, left) }
@@ -88,8 +104,7 @@ pub(super) fn mul<F: Format>(env: &mut Env, a: &Unpacked, b: &Unpacked, precisio
     if denormal_stops(env, a.denormal | b.denormal) {
         return F::default_nan();
     }
-    let product = u128::from(a.sig) * u128::from(b.sig);
-    let (hi, lo) = ((product >> 64) as u64, product as u64);
+    let (hi, lo) = wide_product(a.sig, b.sig);
     let exp = a.exp + b.exp;
     let sign = a.sign ^ b.sign;
     if hi & INTEGER_BIT != 0 {

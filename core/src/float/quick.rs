@@ -2,9 +2,10 @@
 //! bits and are rounded to nearest, and all exceptions are masked. It agrees with the general way (`x87.rs`) bit by
 //! bit, and leaves to it what is not common.
 
-use super::env::flags;
+use super::arith::{aligned_sum, wide_product};
+use super::env::{Rounding, flags};
 use super::f80::F80;
-use super::round::shift_right_sticky;
+use super::round::{Rounded, round_at};
 use super::unpacked::INTEGER_BIT;
 
 /// A normal number.
@@ -30,6 +31,10 @@ pub struct Quick<T> {
 }
 
 impl<T> Quick<T> {
+    #[inline(always)]
+    fn new(value: T, r: &Rounded) -> Self {
+        Self { value, flags: if r.inexact { flags::PE } else { 0 }, up: r.up }
+    }
     /// What it adds to the status word: PE and C1.
     #[inline(always)]
     pub fn status(&self) -> u16 {
@@ -79,39 +84,27 @@ impl Normal {
         if !(1..0x7fe).contains(&exp) {
             return None;
         }
-        let (kept, rest) = (self.sig >> 11, self.sig & 0x7ff);
-        let up = rest > 0x400 || rest == 0x400 && kept & 1 != 0;
-        // The integer bit, and a carry out of the significand, count in the exponent.
-        let bits = ((exp as u64 - 1) << 52) + kept + u64::from(up);
-        let flags = if rest != 0 { flags::PE } else { 0 };
-        Some(Quick { value: u64::from(self.sign) << 48 | bits, flags, up })
+        let r = round_at(Rounding::Nearest, self.sign != 0, self.sig, 0, 53);
+        // The integer bit counts in the exponent.
+        let bits = ((exp + i32::from(r.carry) - 1) as u64) << 52;
+        let sign = u64::from(self.sign) << 48;
+        Some(Quick::new(sign | (bits + (r.sig >> 11)), &r))
     }
 }
 
 /// `hi.lo`, with the integer bit in `hi`, rounded.
 #[inline(always)]
 fn round(sign: u16, exp: i32, hi: u64, lo: u64) -> Option<Quick<F80>> {
-    let up = lo > INTEGER_BIT || lo == INTEGER_BIT && hi & 1 != 0;
-    let (sig, carry) = hi.overflowing_add(u64::from(up));
-    let (sig, exp) = if carry { (INTEGER_BIT, exp + 1) } else { (sig, exp) };
-    let flags = if lo != 0 { flags::PE } else { 0 };
+    let r = round_at(Rounding::Nearest, sign != 0, hi, lo, 64);
+    let exp = exp + i32::from(r.carry);
     let normal = (1..0x7fff).contains(&exp);
-    normal.then_some(Quick { value: F80 { sig, se: sign | exp as u16 }, flags, up })
-}
-
-/// The product of two significands. In halves: a wide multiplication is a call in WebAssembly.
-#[inline(always)]
-fn wide(a: u64, b: u64) -> (u64, u64) {
-    let (ah, al, bh, bl) = (a >> 32, a & 0xffff_ffff, b >> 32, b & 0xffff_ffff);
-    let (low, mid, mid2) = (al * bl, ah * bl, al * bh);
-    let carry = (low >> 32) + (mid & 0xffff_ffff) + (mid2 & 0xffff_ffff);
-    (ah * bh + (mid >> 32) + (mid2 >> 32) + (carry >> 32), low & 0xffff_ffff | carry << 32)
+    normal.then_some(Quick::new(F80 { sig: r.sig, se: sign | exp as u16 }, &r))
 }
 
 /// a * b.
 #[inline(always)]
 pub fn mul(a: Normal, b: Normal) -> Option<Quick<F80>> {
-    let (hi, lo) = wide(a.sig, b.sig);
+    let (hi, lo) = wide_product(a.sig, b.sig);
     let (sign, exp) = (a.sign ^ b.sign, a.exp + b.exp - 16383);
     // The smallest exponents are the general way's, which rounds denormal results.
     if exp < 1 {
@@ -124,16 +117,7 @@ pub fn mul(a: Normal, b: Normal) -> Option<Quick<F80>> {
 #[inline(always)]
 pub fn add(a: Normal, b: Normal) -> Option<Quick<F80>> {
     let (big, small) = if (a.exp, a.sig) >= (b.exp, b.sig) { (a, b) } else { (b, a) };
-    // One bit of head room for the carry.
-    let (hi, lo) = (big.sig >> 1, big.sig << 63);
-    let (shi, slo) = shift_right_sticky(small.sig, 0, (big.exp - small.exp + 1) as u32);
-    let (hi, lo) = if big.sign == small.sign {
-        let (lo, carry) = lo.overflowing_add(slo);
-        (hi + shi + u64::from(carry), lo)
-    } else {
-        let (lo, borrow) = lo.overflowing_sub(slo);
-        (hi - shi - u64::from(borrow), lo)
-    };
+    let (hi, lo) = aligned_sum(big.sig, small.sig, big.exp - small.exp, big.sign != small.sign);
     if hi == 0 {
         return None;
     }

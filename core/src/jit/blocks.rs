@@ -89,6 +89,8 @@ pub struct Graph {
     pub next: Vec<Vec<u32>>,
     /// The pages of the blocks: counted from the region's, and guest-physical.
     pub pages: Vec<(i64, u64)>,
+    /// Is it 64-bit code?
+    pub long: bool,
 }
 
 impl Graph {
@@ -98,7 +100,8 @@ impl Graph {
     }
     /// The places that are furthest from the region's page of all that branches lead to, if they can lie where addresses
     /// are not canonical. What lies between is canonical if they are.
-    pub fn targets(&self, long: bool) -> Vec<i64> {
+    pub fn targets(&self) -> Vec<i64> {
+        let long = self.long;
         let targets = || self.blocks.iter().filter_map(|b| b.target(!long));
         let low = targets().min().filter(|&at| long && at < 0);
         let high = targets().max().filter(|&at| long && at >= PAGE_SIZE as i64);
@@ -115,7 +118,8 @@ impl Graph {
         next.iter().copied().find(behind)
     }
     /// What [`Graph::next`] holds.
-    fn edges(&self, bits32: bool) -> Vec<Vec<u32>> {
+    fn edges(&self) -> Vec<Vec<u32>> {
+        let bits32 = !self.long;
         let through = |b: &Block| b.falls_through().then_some(b.at + b.bytes);
         let direct = |b: &Block| {
             let targets = b.target(bits32).into_iter().chain(b.targets.iter().copied());
@@ -158,6 +162,9 @@ fn place(page: u64, at: i64) -> u64 {
 /// and jumps lead to, if they are where the TLB says now.
 pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
     let mode = start.mode;
+    if mode & key::FLAT == 0 || mode & key::CODE == key::CODE16 {
+        return None;
+    }
     let bits32 = mode & key::CODE != key::CODE64;
     let base = start.la & !(PAGE_SIZE - 1);
     let mut pages = vec![(0, start.pa >> PAGE_SHIFT)];
@@ -218,7 +225,7 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
         return None;
     }
     pages.retain(|&(page, _)| page == 0 || blocks.iter().any(|b| b.page() == page || b.last_page() == page));
-    let mut graph = Graph { blocks, next: Vec::new(), pages };
-    graph.next = graph.edges(bits32);
+    let mut graph = Graph { blocks, next: Vec::new(), pages, long: !bits32 };
+    graph.next = graph.edges();
     Some(graph)
 }

@@ -121,8 +121,6 @@ pub struct Jit {
     host: Box<dyn CodeHost>,
     layout: Layout,
     regions: Regions,
-    /// A place in the table that was reserved and not needed.
-    spare: Option<u32>,
     /// By guest-physical page.
     samples: BTreeMap<u64, Samples>,
     /// Samples that make a page hot.
@@ -146,7 +144,6 @@ impl Jit {
             host,
             layout,
             regions: Regions::default(),
-            spare: None,
             samples: BTreeMap::new(),
             hot: HOT,
             until_sample: INTERVAL,
@@ -204,11 +201,9 @@ impl Jit {
                 continue;
             }
             let n = self.regions.next();
-            let Some(function) = self.spare.take().or_else(|| self.host.reserve()) else { break };
-            let Some(region) = region::compile(cpu, code, &self.layout, (n, function), start) else {
-                self.spare = Some(function);
-                continue;
-            };
+            let Some(graph) = blocks::discover(cpu, code, start) else { continue };
+            let Some(function) = self.host.reserve() else { break };
+            let region = region::compile(&graph, &self.layout, n, function);
             let bytes = region.function.code.bytes().len() as u64;
             self.stats.regions += 1;
             self.stats.insns += region.insns as u64;
@@ -274,7 +269,7 @@ impl Jit {
         let block = |at| code.find(cache::key(at, mode)).filter(|b| at + code.extent(b.head).1 > pa);
         let (at, head) = (page..=pa).rev().find_map(|at| Some((at, block(at)?.head)))?;
         let start = Start { la: la - (pa - at), pa: at, mode, cpl: cpu.cpl, head };
-        let region = region::compile(cpu, code, &self.layout, (0, 0), start)?;
+        let region = region::compile(&blocks::discover(cpu, code, start)?, &self.layout, 0, 0);
         Some(module::module(&[(0, region.function)]))
     }
 

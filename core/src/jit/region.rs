@@ -4,8 +4,7 @@
 //! them back. What it returns says where: 0, RIP is stored; else the number of an [`Exit`], an instruction in front of
 //! which it stopped.
 
-use super::Start;
-use super::blocks::{Block, Graph, discover};
+use super::blocks::{Block, Graph};
 use super::build::{Builder, Flags, Raw};
 use super::chain;
 use super::code::Code;
@@ -17,10 +16,7 @@ use super::lower::Lower;
 use super::module::{self, import};
 use super::shape::{Shape, shape};
 use super::steps::{self, Way, at};
-use crate::cpu::Cpu;
-use crate::cpu::mode::key;
 use crate::cpu::tlb::Entry;
-use crate::decode::cache::CodeCache;
 use crate::decode::insn::{COMPILED, place, slot};
 use crate::isa::{self, Compile, hot};
 use crate::mem::PAGE_SHIFT;
@@ -58,21 +54,9 @@ pub struct Region {
     pub called: usize,
 }
 
-/// Compiles what a block leads to, as region `number`, for a place in the table.
-pub fn compile(
-    cpu: &Cpu,
-    code: &CodeCache,
-    layout: &Layout,
-    (number, function): (u32, u32),
-    start: Start,
-) -> Option<Region> {
-    let mode = start.mode;
-    if mode & key::FLAT == 0 || mode & key::CODE == key::CODE16 {
-        return None;
-    }
-    let graph = discover(cpu, code, start)?;
-    let Graph { blocks, next, .. } = &graph;
-    let long = mode & key::CODE == key::CODE64;
+/// Compiles blocks that lead to each other as region `number`, for a place in the table.
+pub fn compile(graph: &Graph, layout: &Layout, number: u32, function: u32) -> Region {
+    let Graph { blocks, next, .. } = graph;
     let entries: Vec<u32> = (0..).zip(blocks).filter(|(_, b)| b.entry).map(|(n, _)| n).collect();
     let shapes = shape(next, &entries);
     let insns: usize = blocks.iter().map(|b| b.insns.len()).sum();
@@ -81,10 +65,10 @@ pub fn compile(
     loop {
         let known = locals.sets();
         let mut f = Function {
-            graph: &graph,
+            graph,
             layout,
             function,
-            long,
+            long: graph.long,
             body: Code::default(),
             locals: &mut locals,
             labels: Vec::new(),
@@ -110,15 +94,15 @@ pub fn compile(
         let entered = |n: u32| entries.iter().any(|e| e.1 >> PAGE_OF_ENTRY == n);
         let pages = (0..).zip(&graph.pages).filter(|p| p.0 > 0 && entered(p.0));
         let pages: Vec<(u32, i64)> = pages.map(|(n, page)| (n, page.0 << PAGE_SHIFT)).collect();
-        let code = around(&locals, layout, Around { number, pages, targets: graph.targets(long) }, &body);
-        return Some(Region {
+        let code = around(&locals, layout, Around { number, pages, targets: graph.targets() }, &body);
+        return Region {
             function: module::Region { locals: locals.types().to_vec(), code },
             entries,
             exits,
             pages: graph.pages.iter().map(|p| p.1).collect(),
             insns,
             called,
-        });
+        };
     }
 }
 
@@ -545,7 +529,7 @@ impl Function<'_> {
         out.local_set(EXIT).br(label + 1).end();
         if ends {
             self.go_behind(block);
-            self.out().i32_const(0).local_set(EXIT).br(label);
+            steps::leave(&mut self.out(), Way { exit: 0, label });
         }
         ends
     }
@@ -566,7 +550,7 @@ impl Function<'_> {
         self.if_elsewhere(behind >> PAGE_SHIFT);
         // Past the code that stores the state.
         let label = self.labels.len() as u32 + 1;
-        self.out().i32_const(0).local_set(EXIT).br(label);
+        steps::leave(&mut self.out(), Way { exit: 0, label });
         self.labels.pop();
         self.out().end();
         load_state(&mut self.body.out(), self.locals, layout, Part::ALL);

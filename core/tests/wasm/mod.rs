@@ -152,7 +152,7 @@ pub struct Wasmi {
     store: Store<()>,
     table: Table,
     functions: Vec<Option<TypedFunc<u32, u32>>>,
-    /// Places that one of the next modules fills.
+    /// Places that the next module fills.
     reserved: Vec<u32>,
     layout: Option<Places>,
 }
@@ -213,14 +213,12 @@ impl CodeHost for Wasmi {
             }
         };
         self.linker.instantiate_and_start(&mut self.store, &module).expect("it links");
-        for place in std::mem::take(&mut self.reserved) {
-            match self.table.get(&self.store, u64::from(place)) {
-                Some(Ref::Func(Nullable::Val(function))) => {
-                    let function = function.typed(&self.store).expect("it has the type of a region");
-                    self.functions[place as usize] = Some(function);
-                }
-                _ => self.reserved.push(place),
-            }
+        for place in self.reserved.drain(..) {
+            let Some(Ref::Func(Nullable::Val(function))) = self.table.get(&self.store, u64::from(place)) else {
+                panic!("the module did not fill its places");
+            };
+            let function = function.typed(&self.store).expect("it has the type of a region");
+            self.functions[place as usize] = Some(function);
         }
         true
     }

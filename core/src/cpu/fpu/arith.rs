@@ -81,30 +81,28 @@ impl Fpu {
     /// D8 group, DC with memory, DA and DE with memory: ST(0) = ST(0) op src.
     #[inline(always)]
     pub fn arith(&mut self, op: Arith, src: Operand) {
-        if self.is_empty(0) || src.is_empty(self) || !self.quick(op, 0, src.normal(self)) {
-            self.arith_any(op, src);
+        if src.is_empty(self) || !self.quick(op, 0, src.normal(self)) {
+            self.arith_any(op, 0, src, false);
         }
     }
 
-    #[inline(never)]
-    fn arith_any(&mut self, op: Arith, src: Operand) {
-        if self.is_empty(0) || src.is_empty(self) {
-            if self.stack_fault(false) {
-                self.put(0, F80::INDEFINITE);
-            }
-            return;
-        }
-        let mut env = self.env();
-        let v = compute(&mut env, op, &self.st(0).unpack(), &src.unpack(self));
-        if self.settle(&env) {
-            self.put(0, v);
+    /// DC and DE groups with registers: ST(i) = ST(i) op ST(0), then pop for the P forms.
+    #[inline(always)]
+    pub fn arith_to(&mut self, op: Arith, i: u8, pop: bool) {
+        if self.is_empty(0) || !self.quick(op, i, Normal::of(self.st(0))) {
+            self.arith_any(op, i, Operand::St(0), pop);
+        } else if pop {
+            self.pop();
         }
     }
 
     /// ST(i) = ST(i) op src, in the common case ([`quick`]). `false`: it is not.
     #[inline(never)]
     fn quick(&mut self, op: Arith, i: u8, src: Option<Normal>) -> bool {
-        let (Some(a), Some(b), true) = (Normal::of(self.st(i)), src, self.is_common()) else { return false };
+        let (Some(a), Some(b)) = (Normal::of(self.st(i)), src) else { return false };
+        if self.is_empty(i) || !self.is_common() {
+            return false;
+        }
         let r = match op {
             Arith::Add => quick::add(a, b),
             Arith::Mul => quick::mul(a, b),
@@ -118,30 +116,17 @@ impl Fpu {
         true
     }
 
-    /// DC and DE groups with registers: ST(i) = ST(i) op ST(0), then pop for the P forms.
-    #[inline(always)]
-    pub fn arith_to(&mut self, op: Arith, i: u8, pop: bool) {
-        if self.is_empty(0) || self.is_empty(i) || !self.quick(op, i, Normal::of(self.st(0))) {
-            self.arith_to_any(op, i, pop);
-        } else if pop {
-            self.pop();
-        }
-    }
-
+    /// ST(i) = ST(i) op src, then pop if asked for, in all cases.
     #[inline(never)]
-    fn arith_to_any(&mut self, op: Arith, i: u8, pop: bool) {
-        if self.is_empty(0) || self.is_empty(i) {
-            if self.stack_fault(false) {
-                self.put(i, F80::INDEFINITE);
-                if pop {
-                    self.pop();
-                }
-            }
-            return;
-        }
-        let mut env = self.env();
-        let v = compute(&mut env, op, &self.st(i).unpack(), &self.st(0).unpack());
-        if self.settle(&env) {
+    fn arith_any(&mut self, op: Arith, i: u8, src: Operand, pop: bool) {
+        let v = if self.is_empty(i) || src.is_empty(self) {
+            self.stack_fault(false).then_some(F80::INDEFINITE)
+        } else {
+            let mut env = self.env();
+            let v = compute(&mut env, op, &self.st(i).unpack(), &src.unpack(self));
+            self.settle(&env).then_some(v)
+        };
+        if let Some(v) = v {
             self.put(i, v);
             if pop {
                 self.pop();
