@@ -15,7 +15,7 @@ use crate::decode::insn::{HEAD, Insn, NOTHING, link, slot};
 use crate::decode::{self, Decoded, MAX_LEN};
 use crate::flags;
 use crate::isa::hot::{self, Left};
-use crate::jit::{CodeHost, Jit};
+use crate::jit::{CodeHost, Jit, Ran};
 use crate::lookup::lookup;
 use crate::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE, page};
 use crate::size::Size;
@@ -181,22 +181,46 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>) -> Opt
 /// Runs blocks from the one with this head record on for a while. Returns the instruction at RIP
 /// if it must be run alone.
 fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>, head: u32) -> Option<Insn> {
-    let before = cpu.left;
-    cpu.floor = before.saturating_sub(jit.as_ref().map_or(STRETCH, |jit| jit.until_sample));
-    let end = interpret(cpu, code, head);
-    if let Some(jit) = &mut jit {
-        jit.until_sample = jit.until_sample.saturating_sub(before - cpu.left);
-    }
-    match end {
-        Left::Short(head) => short(cpu, code, jit, head),
-        Left::Stopped(at, stop) => stopped(cpu, code.insns(), at, stop),
-        Left::Look | Left::Unlinked(_) => None,
+    let mut from = From::Block(head);
+    loop {
+        let before = cpu.left;
+        cpu.floor = before.saturating_sub(jit.as_ref().map_or(STRETCH, |jit| jit.until_sample));
+        let end = interpret(cpu, code, from);
+        if let Some(jit) = &mut jit {
+            jit.until_sample = jit.until_sample.saturating_sub(before - cpu.left);
+        }
+        return match end {
+            Left::Short(head) => match short(cpu, code, jit.as_deref_mut(), head) {
+                Then::Within(at) => {
+                    from = From::Within(at);
+                    continue;
+                }
+                Then::Look => None,
+                Then::Alone(insn) => Some(insn),
+            },
+            Left::Stopped(at, stop) => stopped(cpu, code.insns(), at, stop),
+            Left::Look | Left::Unlinked(_) => None,
+        };
     }
 }
 
-/// Interprets blocks from the one with this head record on, until there is something to do.
-fn interpret(cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> Left {
-    let Some(mut at) = hot::enter(cpu, code.insns(), head) else { return Left::Short(head) };
+/// Where the interpreter begins.
+enum From {
+    /// With the block that has this head record, if the budget covers it.
+    Block(u32),
+    /// With the instruction that has this record; its block is counted.
+    Within(usize),
+}
+
+/// Interprets blocks, until there is something to do.
+fn interpret(cpu: &mut Cpu, code: &mut CodeCache, from: From) -> Left {
+    let mut at = match from {
+        From::Within(at) => at,
+        From::Block(head) => match hot::enter(cpu, code.insns(), head) {
+            Some(first) => first,
+            None => return Left::Short(head),
+        },
+    };
     loop {
         match hot::run(cpu, code.insns(), code, at) {
             // Nothing is fetched that this run does not reach: a fault would show in CR2 before it happens.
@@ -218,11 +242,15 @@ fn interpret(cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> Left {
 /// The interpreter did not begin the block with this head record, which is at RIP: it is compiled, or the stretch is
 /// over, or the budget covers only part of it.
 #[inline(never)]
-fn short(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) -> Option<Insn> {
+fn short(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) -> Then {
     let (count, _) = code.extent(head);
     if let Some(jit) = jit {
         if code.compiled(head) {
-            return if jit.run(cpu, code, head) { None } else { part(cpu, code, head) };
+            return match jit.run(cpu, code, head) {
+                Ran::Some => Then::Look,
+                Ran::Within(at) => Then::Within(at),
+                Ran::Nothing => part(cpu, code, head),
+            };
         }
         if cpu.left >= count {
             // It is time for a sample. A fault here is the outer loop's.
@@ -233,12 +261,22 @@ fn short(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) 
                 }
             }
             // With no time between samples nothing else is interpreted.
-            return if jit.until_sample > 0 || code.compiled(head) { None } else { part(cpu, code, head) };
+            return if jit.until_sample > 0 || code.compiled(head) { Then::Look } else { part(cpu, code, head) };
         }
     } else if cpu.left >= count {
-        return None;
+        return Then::Look;
     }
     part(cpu, code, head)
+}
+
+/// What comes next.
+enum Then {
+    /// Whatever the run loop finds.
+    Look,
+    /// This instruction, alone.
+    Alone(Insn),
+    /// The interpreter goes on with the instruction that has this record.
+    Within(usize),
 }
 
 /// Lets the block that is left through this record know that it led to `head`, for next time.
@@ -254,7 +292,11 @@ fn tie(cpu: &Cpu, code: &mut CodeCache, leave: usize, head: u32) {
 /// Runs what the budget covers of the block with this head record, and stops there.
 #[cold]
 #[inline(never)]
-fn part(cpu: &mut Cpu, code: &CodeCache, head: u32) -> Option<Insn> {
+fn part(cpu: &mut Cpu, code: &CodeCache, head: u32) -> Then {
+    part_of(cpu, code, head).map_or(Then::Look, Then::Alone)
+}
+
+fn part_of(cpu: &mut Cpu, code: &CodeCache, head: u32) -> Option<Insn> {
     let first = head as usize + 1;
     let (count, bytes) = code.extent(head);
     let n = cpu.left.min(count) as usize;

@@ -91,6 +91,9 @@ pub struct Graph {
     pub pages: Vec<(i64, u64)>,
     /// Is it 64-bit code?
     pub long: bool,
+    /// Is a page that the TLB does not know looked up by a call? Else the region is left, which takes longer. A call that
+    /// is hardly ever made costs half of the compilers' time, as everything has to be where it does not touch it.
+    pub fills: bool,
 }
 
 impl Graph {
@@ -160,7 +163,7 @@ fn place(page: u64, at: i64) -> u64 {
 
 /// The blocks that can be reached from the first, as far as they are decoded: in its page, and in the pages its calls
 /// and jumps lead to, if they are where the TLB says now.
-pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
+pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Option<Graph> {
     let mode = start.mode;
     if mode & key::FLAT == 0 || mode & key::CODE == key::CODE16 {
         return None;
@@ -225,7 +228,7 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start) -> Option<Graph> {
         return None;
     }
     pages.retain(|&(page, _)| page == 0 || blocks.iter().any(|b| b.page() == page || b.last_page() == page));
-    let mut graph = Graph { blocks, next: Vec::new(), pages, long: !bits32 };
+    let mut graph = Graph { blocks, next: Vec::new(), pages, long: !bits32, fills };
     graph.next = graph.edges();
     Some(graph)
 }

@@ -1,7 +1,7 @@
 //! The regions that are compiled: which pages they were made from, and where they are entered.
 
-use super::CodeHost;
 use super::region::Exit;
+use super::{CodeHost, Start};
 use crate::decode::cache::CodeCache;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 
 /// A compiled region.
 pub struct Installed {
+    /// Where it begins.
+    pub start: Start,
     /// Its place in the table of functions.
     pub function: u32,
     /// Bytes of its code.
@@ -19,6 +21,8 @@ pub struct Installed {
     pub heads: Vec<u32>,
     /// Its exits; the first has number 1.
     pub exits: Vec<Exit>,
+    /// How often it was left where it may be entered by no one.
+    pub misses: u32,
 }
 
 /// All of them.
@@ -49,8 +53,8 @@ impl Regions {
         }
     }
     /// The one with this number.
-    pub fn get(&self, n: u32) -> Option<&Installed> {
-        self.all.get(n as usize)?.as_ref()
+    pub fn get(&mut self, n: u32) -> Option<&mut Installed> {
+        self.all.get_mut(n as usize)?.as_mut()
     }
     /// Removes those that were made from a page. Returns whether there were any.
     pub fn drop_page(&mut self, page: u64, host: &mut Box<dyn CodeHost>, code: &mut CodeCache) -> bool {

@@ -31,12 +31,14 @@ pub use build::{Builder, Leave};
 
 use crate::cpu::Cpu;
 use crate::decode::cache::{self, CodeCache};
+use crate::decode::insn::slot;
 use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use installed::{Installed, Regions};
 use layout::Layout;
+use region::{Exit, Region};
 
 /// Turns modules into functions, and calls them.
 pub trait CodeHost {
@@ -64,6 +66,8 @@ const COLD: u16 = 1 << 14;
 const BATCH: usize = 32;
 /// Bytes of modules kept; their machine code is a few times as large. Beyond that everything is dropped.
 const MAX_BYTES: u64 = 24 << 20;
+/// Times a region is left for a page that the TLB does not know, until it is compiled again with calls that look it up.
+const MISSES: u32 = 1 << 13;
 /// Instructions after which a region is left although nothing has happened, so that the host may swap in better code.
 const STRETCH: u64 = 1 << 20;
 
@@ -87,6 +91,24 @@ pub struct Start {
     pub cpl: u8,
     /// Its head record.
     pub head: u32,
+}
+
+/// A region that is to be compiled.
+struct Wanted {
+    start: Start,
+    /// Is there one that begins there, which was left too often?
+    again: Option<u32>,
+}
+
+/// What [`Jit::run`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// It ran something; RIP says where to go on.
+    Some,
+    /// The budget is too small for the block, or there are events to look at first.
+    Nothing,
+    /// It stopped within a block: the interpreter goes on with the instruction that has this record.
+    Within(usize),
 }
 
 /// Figures for people.
@@ -128,7 +150,7 @@ pub struct Jit {
     /// Instructions the interpreter may run until a sample is taken of where it is.
     pub(crate) until_sample: u64,
     /// Regions to be compiled in one module.
-    waiting: Vec<Start>,
+    waiting: Vec<Wanted>,
     /// Samples taken since the first of them came.
     waited: u32,
     /// Figures.
@@ -174,7 +196,7 @@ impl Jit {
         code.count_sample(head);
         if samples.seen >= samples.hot && !code.compiled(head) {
             samples.seen = 0;
-            self.waiting.push(last);
+            self.waiting.push(Wanted { start: last, again: None });
         }
         if self.waiting.is_empty() {
             return;
@@ -188,20 +210,24 @@ impl Jit {
     /// Compiles what is waiting, and what would be soon.
     fn compile(&mut self, cpu: &Cpu, code: &mut CodeCache) {
         self.waited = 0;
-        let mut starts = core::mem::take(&mut self.waiting);
-        let warm = self.samples.values_mut().filter(|s| s.seen > s.hot / 4).take(BATCH.saturating_sub(starts.len()));
-        starts.extend(warm.map(|s| {
+        let mut wanted = core::mem::take(&mut self.waiting);
+        let warm = self.samples.values_mut().filter(|s| s.seen > s.hot / 4).take(BATCH.saturating_sub(wanted.len()));
+        wanted.extend(warm.map(|s| {
             s.seen = 0;
-            s.last
+            Wanted { start: s.last, again: None }
         }));
         let mut made = Vec::new();
         let mut functions = Vec::new();
-        for start in starts {
+        for Wanted { start, again } in wanted {
+            let fills = again.is_some_and(|n| self.regions.get(n).is_some_and(|r| r.start.head == start.head));
+            if let Some(n) = again.filter(|_| fills) {
+                self.regions.remove(n, &mut self.host, code);
+            }
             if code.compiled(start.head) {
                 continue;
             }
             let n = self.regions.next();
-            let Some(graph) = blocks::discover(cpu, code, start) else { continue };
+            let Some(graph) = blocks::discover(cpu, code, start, fills) else { continue };
             let Some(function) = self.host.reserve() else { break };
             let region = region::compile(&graph, &self.layout, n, function);
             let bytes = region.function.code.bytes().len() as u64;
@@ -217,7 +243,16 @@ impl Jit {
                 }
             }
             functions.push((function, region.function));
-            self.regions.add(Installed { function, bytes, pages: region.pages, heads, exits: region.exits });
+            let Region { pages, exits, .. } = region;
+            self.regions.add(Installed {
+                start,
+                function,
+                bytes,
+                pages,
+                heads,
+                exits,
+                misses: if fills { MISSES } else { 0 },
+            });
             made.push(n);
         }
         if functions.is_empty() {
@@ -229,23 +264,31 @@ impl Jit {
         }
     }
 
-    /// Runs the compiled block with this head record, which is at RIP, and what follows. `false`: the budget is too
-    /// small for it, its first instruction has to be interpreted, or there are events to look at behind the block.
-    pub fn run(&mut self, cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> bool {
+    /// Runs the compiled block with this head record, which is at RIP, and what follows.
+    pub fn run(&mut self, cpu: &mut Cpu, code: &mut CodeCache, head: u32) -> Ran {
         if cpu.events != 0 {
-            return false;
+            return Ran::Nothing;
         }
-        let Some((function, entry)) = code.compiled_as(head) else { return false };
+        let Some((function, entry)) = code.compiled_as(head) else { return Ran::Nothing };
         cpu.floor = cpu.left.saturating_sub(STRETCH);
         let before = cpu.left;
         self.stats.entered += 1;
         let exit = self.host.call(cpu, code, function, entry) as usize;
+        let mut within = None;
         let region = self.regions.get(cpu.compiled_region);
-        if let Some(exit) = region.and_then(|region| region.exits.get(exit.wrapping_sub(1))) {
+        let exit = region.as_ref().and_then(|region| region.exits.get(exit.wrapping_sub(1))).copied();
+        if let (Some(exit), Some(region)) = (exit, region) {
             if exit.rest == 0 {
                 self.stats.short += 1
             } else {
-                self.stats.stopped += 1
+                self.stats.stopped += 1;
+                region.misses += 1;
+                if region.misses == MISSES {
+                    self.waiting.push(Wanted { start: region.start, again: Some(cpu.compiled_region) });
+                }
+                if cpu.events == 0 && cpu.compiled_fault.is_none() {
+                    within = Some(exit);
+                }
             }
             cpu.rip = cpu.rip_mask(cpu.compiled_base.wrapping_add(exit.off as i64 as u64));
             cpu.left += u64::from(exit.rest);
@@ -259,7 +302,11 @@ impl Jit {
         }
         self.stats.retired += before - cpu.left;
         self.stats.hops = cpu.hops;
-        cpu.left < before
+        match within.and_then(|exit| resume(cpu, code, exit)) {
+            Some(at) => Ran::Within(at),
+            None if cpu.left < before => Ran::Some,
+            None => Ran::Nothing,
+        }
     }
 
     /// The module of a region that begins with the block around this address, as it would be compiled now; for people.
@@ -269,7 +316,7 @@ impl Jit {
         let block = |at| code.find(cache::key(at, mode)).filter(|b| at + code.extent(b.head).1 > pa);
         let (at, head) = (page..=pa).rev().find_map(|at| Some((at, block(at)?.head)))?;
         let start = Start { la: la - (pa - at), pa: at, mode, cpl: cpu.cpl, head };
-        let region = region::compile(&blocks::discover(cpu, code, start)?, &self.layout, 0, 0);
+        let region = region::compile(&blocks::discover(cpu, code, start, false)?, &self.layout, 0, 0);
         Some(module::module(&[(0, region.function)]))
     }
 
@@ -293,4 +340,16 @@ impl Jit {
         self.samples.clear();
         self.waiting.clear();
     }
+}
+
+/// Prepares to interpret a block from an exit on, where RIP is: the place of the instruction's record.
+fn resume(cpu: &mut Cpu, code: &CodeCache, exit: Exit) -> Option<usize> {
+    let (count, bytes) = code.extent(exit.head);
+    let at = exit.head as usize + 1 + count.checked_sub(exit.rest.into())? as usize;
+    let off = code.insns().get(at)?.off;
+    let block = cpu.rip_mask(cpu.rip.wrapping_sub(off.into()));
+    cpu.regs[slot::BLOCK as usize] = block;
+    cpu.rip = cpu.rip_mask(block.wrapping_add(bytes));
+    cpu.left -= u64::from(exit.rest);
+    Some(at)
 }

@@ -28,6 +28,8 @@ use wasm_encoder::{BlockType, InstructionSink, ValType};
 /// A place in front of an instruction where a region may be left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
+    /// The head record of its block.
+    pub head: u32,
     /// RIP, counted from the beginning of the page.
     pub off: i32,
     /// Instructions of its block, from this one on, that were counted and not run.
@@ -193,9 +195,14 @@ impl Function<'_> {
         self.out().br(depth);
     }
 
+    /// See [`exit()`].
+    fn exit(&mut self, block: &Block, off: i64, rest: usize) -> i32 {
+        exit(&mut self.exits, block, off, rest)
+    }
+
     /// The way out to an exit.
     fn way(&self, exit: i32) -> Way {
-        Way { exit, label: self.labels.len() as u32 }
+        Way { exit, label: self.labels.len() as u32, fills: self.graph.fills }
     }
 
     /// Leaves for an exit.
@@ -227,7 +234,7 @@ impl Function<'_> {
         // A budget that covers every block once covers all up to the next block that asks: loops do, and entries.
         let head = self.labels.iter().any(|l| matches!(l, Label::Blocks(b) if b.contains(&n)));
         if head || block.entry {
-            let exit = exit(&mut self.exits, block.at, 0);
+            let exit = self.exit(block, block.at, 0);
             let total = self.total;
             self.out().local_get(LEFT).i64_const(total).i64_lt_s();
             let way = self.way(exit);
@@ -235,7 +242,7 @@ impl Function<'_> {
         }
         if block.last_page() != block.page() {
             self.if_elsewhere(block.last_page());
-            let exit = exit(&mut self.exits, block.at, 0);
+            let exit = self.exit(block, block.at, 0);
             self.leave(exit);
             self.labels.pop();
             self.out().end();
@@ -357,7 +364,7 @@ impl Function<'_> {
         let rest = block.insns.len() - k;
         let Some(op) = hot::op(i.op) else {
             // No instruction at all: the interpreter's.
-            let exit = exit(&mut self.exits, block.at + i64::from(i.off), rest);
+            let exit = self.exit(block, block.at + i64::from(i.off), rest);
             self.leave(exit);
             return (before, true);
         };
@@ -418,8 +425,8 @@ impl Function<'_> {
             .chain(condition)
             .chain(target)
             .chain(guard);
-        let exit = if steps.is_empty() { 0 } else { exit(&mut self.exits, block.at + i64::from(i.off), rest) };
-        let way = self.way(exit);
+        let exit = if steps.is_empty() { 0 } else { exit(&mut self.exits, block, block.at + i64::from(i.off), rest) };
+        let way = Way { exit, label: self.labels.len() as u32, fills: self.graph.fills };
         let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout.cpu);
         steps::write(&mut lower, self.layout, &steps, way);
         if let Some(guard) = guard {
@@ -494,12 +501,9 @@ impl Function<'_> {
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
         let ends = rest == 1 && (i.repeated() || hot::op(i.op).is_none_or(isa::ends));
-        let exit_before = exit(&mut self.exits, block.at + i64::from(i.off), rest);
-        let exit_after = if ends {
-            NOWHERE
-        } else {
-            exit(&mut self.exits, block.at + i64::from(i.off) + i64::from(i.len), rest - 1)
-        };
+        let exit_before = self.exit(block, block.at + i64::from(i.off), rest);
+        let exit_after =
+            if ends { NOWHERE } else { self.exit(block, block.at + i64::from(i.off) + i64::from(i.len), rest - 1) };
         let layout = self.layout;
         store_state(&mut self.body.out(), self.locals, layout, read);
         self.store_address(layout.gpr(slot::BLOCK), block.at);
@@ -529,7 +533,8 @@ impl Function<'_> {
         out.local_set(EXIT).br(label + 1).end();
         if ends {
             self.go_behind(block);
-            steps::leave(&mut self.out(), Way { exit: 0, label });
+            let way = Way { label, ..self.way(0) };
+            steps::leave(&mut self.out(), way);
         }
         ends
     }
@@ -550,7 +555,8 @@ impl Function<'_> {
         self.if_elsewhere(behind >> PAGE_SHIFT);
         // Past the code that stores the state.
         let label = self.labels.len() as u32 + 1;
-        steps::leave(&mut self.out(), Way { exit: 0, label });
+        let way = Way { label, ..self.way(0) };
+        steps::leave(&mut self.out(), way);
         self.labels.pop();
         self.out().end();
         load_state(&mut self.body.out(), self.locals, layout, Part::ALL);
@@ -564,8 +570,8 @@ impl Function<'_> {
 pub const NOWHERE: i32 = -1;
 
 /// The number of the exit in front of an instruction.
-fn exit(exits: &mut Vec<Exit>, off: i64, rest: usize) -> i32 {
-    let exit = Exit { off: off as i32, rest: rest as u32 };
+fn exit(exits: &mut Vec<Exit>, block: &Block, off: i64, rest: usize) -> i32 {
+    let exit = Exit { head: block.head, off: off as i32, rest: rest as u32 };
     let n = exits.iter().position(|e| *e == exit).unwrap_or_else(|| {
         exits.push(exit);
         exits.len() - 1

@@ -22,6 +22,8 @@ pub struct Way {
     pub exit: i32,
     /// How many labels out the code is that leaves.
     pub label: u32,
+    /// See [`super::blocks::Graph::fills`].
+    pub fills: bool,
 }
 
 /// A place in memory.
@@ -177,13 +179,20 @@ fn access(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, bytes: u64,
     out.local_get(CONTEXT).i32_or().local_set(ENTRY_AT);
     out.local_get(la).local_get(ENTRY_AT).i64_load(at(table)).i64_sub();
     out.i64_const(PAGE_SIZE as i64 - bytes as i64).i64_gt_u();
-    lower.code.if_rarely(BlockType::Result(ValType::I32));
+    if way.fills {
+        lower.code.if_rarely(BlockType::Result(ValType::I32));
+        let mut out = lower.out();
+        out.i32_const(layout.cpu as i32).local_get(la).i32_const(how).call(import::FILL).local_tee(ENTRY_AT).i32_eqz();
+        leave_if(lower.code, Way { label: way.label + 1, ..way });
+        lower.out().local_get(ENTRY_AT).else_();
+    } else {
+        leave_if(lower.code, way);
+    }
     let mut out = lower.out();
-    out.i32_const(layout.cpu as i32).local_get(la).i32_const(how).call(import::FILL).local_tee(ENTRY_AT).i32_eqz();
-    leave_if(lower.code, Way { label: way.label + 1, ..way });
-    let mut out = lower.out();
-    out.local_get(ENTRY_AT).else_();
-    out.local_get(la).i32_wrap_i64().local_get(ENTRY_AT).i32_load(at(table + 8)).i32_add().end();
+    out.local_get(la).i32_wrap_i64().local_get(ENTRY_AT).i32_load(at(table + 8)).i32_add();
+    if way.fills {
+        out.end();
+    }
 }
 
 /// Loads from the address on the stack.

@@ -185,6 +185,15 @@ impl<'a> Check<'a> {
     fn bin(&mut self, op: Bin, bits: u32) {
         let (b, a) = (self.pop(), self.pop());
         let id = self.id(Value::Bin(op, bits, a, b));
+        // A host's address stays one whatever is stored meanwhile.
+        let host = self.now.as_ref().and_then(|s| self.host(id, s).map(|(bytes, write)| (bytes, write, s.tlb)));
+        let id = match host {
+            Some((bytes, write, tlb)) => {
+                let number = self.number();
+                self.id(Value::Host(bytes, write, tlb, number))
+            }
+            None => id,
+        };
         self.push(id);
     }
 
