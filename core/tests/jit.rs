@@ -117,6 +117,63 @@ fn a_loop_over_memory() {
 }
 
 #[test]
+fn accesses_near_each_other_also_across_pages() {
+    // A run of accesses from one register, and pushes, at all places around the ends of pages.
+    for long in [true, false] {
+        same("near", long, |a| {
+            let mut again = a.create_label();
+            a.mov(ecx, 30_000u32).unwrap();
+            a.mov(esi, DATA as u32 + 0x2000).unwrap();
+            a.set_label(&mut again).unwrap();
+            a.mov(ebx, ecx).unwrap();
+            a.imul_3(ebx, ebx, 77).unwrap();
+            a.and(ebx, 0x1fff).unwrap();
+            a.add(ebx, DATA as u32 + 0x1000).unwrap();
+            a.mov(ebp, esp).unwrap();
+            if long {
+                a.mov(qword_ptr(rbx + 24), rcx).unwrap();
+                a.mov(rax, qword_ptr(rbx - 40)).unwrap();
+                a.add(dword_ptr(rbx + 8), ecx).unwrap();
+                a.xor(rdx, rax).unwrap();
+                a.add(rdx, qword_ptr(rbx)).unwrap();
+                a.lea(rsp, rbx + 64).unwrap();
+                a.push(rdx).unwrap();
+                a.push(rcx).unwrap();
+                a.mov(edi, dword_ptr(rsp + 12)).unwrap();
+                a.pop(rax).unwrap();
+                a.movups(xmm0, xmmword_ptr(rbx - 16)).unwrap();
+                a.mov(r8, rbx).unwrap();
+                a.add(r8, 100).unwrap();
+                a.movups(xmmword_ptr(r8 - 60), xmm0).unwrap();
+                a.mov(al, byte_ptr(rbx + rcx * 2 - 60_000 + 7)).unwrap();
+                a.add(al, byte_ptr(rbx + rcx * 2 - 60_000 + 9)).unwrap();
+                a.mov(byte_ptr(rsi), al).unwrap();
+                a.mov(rsp, rbp).unwrap();
+            } else {
+                a.mov(dword_ptr(ebx + 24), ecx).unwrap();
+                a.mov(eax, dword_ptr(ebx - 40)).unwrap();
+                a.add(dword_ptr(ebx + 8), ecx).unwrap();
+                a.xor(edx, eax).unwrap();
+                a.add(edx, dword_ptr(ebx)).unwrap();
+                a.lea(esp, ebx + 64).unwrap();
+                a.push(edx).unwrap();
+                a.push(ecx).unwrap();
+                a.mov(di, word_ptr(esp + 6)).unwrap();
+                a.pop(eax).unwrap();
+                a.movups(xmm0, xmmword_ptr(ebx - 16)).unwrap();
+                a.movups(xmmword_ptr(ebx + 40), xmm0).unwrap();
+                a.mov(al, byte_ptr(ebx + ecx * 2 - 60_000 + 7)).unwrap();
+                a.add(al, byte_ptr(ebx + ecx * 2 - 60_000 + 9)).unwrap();
+                a.mov(byte_ptr(esi), al).unwrap();
+                a.mov(esp, ebp).unwrap();
+            }
+            a.dec(ecx).unwrap();
+            a.jne(again).unwrap();
+        });
+    }
+}
+
+#[test]
 fn calls_and_returns() {
     for long in [true, false] {
         same("fib", long, |a| {

@@ -124,9 +124,12 @@ impl CodeCache {
     pub fn set_jump(&mut self, key: u64, pa: u64, head: u32) {
         self.jumps[Self::slot(key)] = Jump { key, page: (pa >> PAGE_SHIFT) as u32, head };
     }
-    /// Linear addresses in one context ([`CodeCache::jump_context`]) that jumps have led to lately.
-    pub fn jumps_in(&self, context: u64) -> impl Iterator<Item = u64> {
-        self.jumps.iter().map(move |j| j.key ^ context).filter(|&la| canonical(la))
+    /// Where jumps in one context ([`CodeCache::jump_context`]) have led lately: linear addresses, and the guest-physical
+    /// pages they were in, whose blocks still exist.
+    pub fn jumps_in(&self, context: u64) -> impl Iterator<Item = (u64, u64)> {
+        let alive = |j: &&Jump| self.insns.get(j.head as usize).is_some_and(|head| !head.is_dead());
+        let all = self.jumps.iter().filter(alive).map(move |j| (j.key ^ context, u64::from(j.page)));
+        all.filter(|&(la, _)| canonical(la))
     }
     #[inline(always)]
     fn slot(key: u64) -> usize {
@@ -169,6 +172,17 @@ impl CodeCache {
     /// How often the block with this head record was seen.
     pub fn samples(&self, head: u32) -> u16 {
         self.insns.get(head as usize).map_or(0, Insn::block_samples)
+    }
+    /// An access of the block with this head record was not in the page of one before it; how often that has been so.
+    pub fn count_apart(&mut self, head: u32) -> u8 {
+        if let Some(record) = self.insns.get_mut(head as usize) {
+            record.count_apart();
+        }
+        self.apart(head)
+    }
+    /// See [`CodeCache::count_apart`].
+    pub fn apart(&self, head: u32) -> u8 {
+        self.insns.get(head as usize).map_or(0, Insn::block_apart)
     }
     /// Instructions and bytes of the block with this head record.
     pub fn extent(&self, head: u32) -> (u64, u64) {

@@ -183,6 +183,15 @@ impl Insn {
     pub fn count_sample(&mut self) {
         self.off = self.off.saturating_add(1);
     }
+    /// How often one of its accesses was not in the page of one before it that differs from it by a constant
+    /// (`jit/windows.rs`).
+    pub fn block_apart(&self) -> u8 {
+        self.sub
+    }
+    /// One was not.
+    pub fn count_apart(&mut self) {
+        self.sub = self.sub.saturating_add(1);
+    }
     /// The block this is the head of is gone: nobody begins it any more.
     pub fn kill(&mut self) {
         self.imm = DEAD;

@@ -1,6 +1,6 @@
 //! Which blocks become a region.
 
-use super::Start;
+use super::{APART, Start};
 use crate::cpu::Cpu;
 use crate::cpu::mode::key;
 use crate::decode::cache::{self, CodeCache};
@@ -36,6 +36,8 @@ pub struct Block {
     pub insns: Vec<Insn>,
     /// Where its last instruction has led that may lead anywhere.
     pub targets: Vec<i64>,
+    /// Are accesses that differ by a constant often in different pages?
+    pub apart: bool,
 }
 
 impl Block {
@@ -80,6 +82,16 @@ impl Block {
     }
 }
 
+/// A block outside of the region that one inside leads to.
+pub struct Link {
+    /// Where it begins, from the beginning of the region's page.
+    pub at: i64,
+    /// Its head record.
+    pub head: u32,
+    /// Its guest-physical page.
+    pub physical: u64,
+}
+
 /// What is found: blocks, and where their ways out lead within the region.
 pub struct Graph {
     /// The first is the one it begins with.
@@ -89,6 +101,8 @@ pub struct Graph {
     pub next: Vec<Vec<u32>>,
     /// The pages of the blocks: counted from the region's, and guest-physical.
     pub pages: Vec<(i64, u64)>,
+    /// Where fixed ways out of the region lead, as far as that is decoded.
+    pub links: Vec<Link>,
     /// Is it 64-bit code?
     pub long: bool,
     /// Is a page that the TLB does not know looked up by a call? Else the region is left, which takes longer. A call that
@@ -113,6 +127,10 @@ impl Graph {
     /// The block at a place.
     pub fn find(&self, at: i64) -> Option<u32> {
         self.blocks.iter().position(|b| b.at == at).map(|n| n as u32)
+    }
+    /// The block outside of the region at a place that a fixed way leads to.
+    pub fn link(&self, at: i64) -> Option<&Link> {
+        self.links.iter().find(|link| link.at == at)
     }
     /// The block behind one, if it may lead there and anything may have happened before.
     pub fn behind(&self, block: &Block) -> Option<u32> {
@@ -196,7 +214,8 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Optio
         let (count, bytes) = code.extent(known.head);
         let first = known.head as usize + 1;
         let insns = code.insns().range(first, first + count as usize).to_vec();
-        let mut block = Block { head: known.head, at, bytes: bytes as i64, entry, insns, targets: Vec::new() };
+        let apart = code.apart(known.head) >= APART;
+        let mut block = Block { head: known.head, at, bytes: bytes as i64, entry, insns, targets: Vec::new(), apart };
         if block.last_page() != block.page() && physical(block.last_page()) != known.second_page() {
             continue;
         }
@@ -210,8 +229,10 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Optio
         }
         if block.switches() {
             let near = |la: u64| (la as i64).wrapping_sub((base as i64).wrapping_add(at)).unsigned_abs() < SWITCH;
-            let known = code.jumps_in(cpu.jump_context).filter(|&la| near(la));
-            let mut targets: Vec<i64> = known.map(|la| la.wrapping_sub(base) as i64).collect();
+            // Not what a program that has been here before has led to.
+            let here = |&(la, page): &(u64, u64)| near(la) && cpu.known_fetch_page(start.cpl, la) == Some(page);
+            let known = code.jumps_in(CodeCache::jump_context(mode, start.cpl)).filter(here);
+            let mut targets: Vec<i64> = known.map(|(la, _)| la.wrapping_sub(base) as i64).collect();
             targets.sort_unstable_by_key(|to| (to - at).abs());
             targets.truncate(MAX_TARGETS);
             next.extend(targets.iter().map(|&to| (to, true)));
@@ -228,7 +249,30 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Optio
         return None;
     }
     pages.retain(|&(page, _)| page == 0 || blocks.iter().any(|b| b.page() == page || b.last_page() == page));
-    let mut graph = Graph { blocks, next: Vec::new(), pages, long: !bits32, fills };
+    let mut graph = Graph { blocks, next: Vec::new(), pages, links: Vec::new(), long: !bits32, fills };
     graph.next = graph.edges();
+    graph.links = links(cpu, code, &graph, start);
     Some(graph)
+}
+
+/// What [`Graph::links`] holds. An instruction that lies in two pages is no link: one comparison is not enough for it.
+fn links(cpu: &Cpu, code: &CodeCache, graph: &Graph, start: Start) -> Vec<Link> {
+    let bits32 = !graph.long;
+    let base = start.la & !(PAGE_SIZE - 1);
+    let mut links: Vec<Link> = Vec::new();
+    for block in &graph.blocks {
+        for at in block.target(bits32).into_iter().chain(block.falls_through().then_some(block.at + block.bytes)) {
+            if graph.find(at).is_some() || links.iter().any(|link| link.at == at) {
+                continue;
+            }
+            let linear = base.wrapping_add(at as u64);
+            let Some(physical) = cpu.known_fetch_page(start.cpl, if bits32 { linear & 0xffff_ffff } else { linear })
+            else {
+                continue;
+            };
+            let known = code.find(cache::key(place(physical, at), start.mode));
+            links.extend(known.filter(|b| b.second_page().is_none()).map(|b| Link { at, head: b.head, physical }));
+        }
+    }
+    links
 }

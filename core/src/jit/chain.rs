@@ -1,10 +1,10 @@
 //! From one region to the next: whoever leaves for a RIP looks into the jump cache itself, and goes straight on if the
-//! block there is compiled. As in [`CodeCache::jump`], what it finds counts if the TLB still leads to the same page and
+//! block there is compiled. If that block was known when the region was compiled, its head record is asked right away. As in [`CodeCache::jump`], what it finds counts if the TLB still leads to the same page and
 //! the block still exists (a dead block's head record says that it is not compiled). What is not in the cache is looked
 //! up by `helpers::follow`.
 
 use super::layout::Layout;
-use super::locals::{ENTRY_AT, EXIT, HOST, LEFT};
+use super::locals::{ENTRY_AT, EXIT, HOST, LEFT, LINK};
 use super::module::{REGION_TYPE, import};
 use super::steps::{at, tlb_index};
 use crate::cpu::tlb::Entry;
@@ -18,9 +18,11 @@ use wasm_encoder::{BlockType, InstructionSink, ValType};
 pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout) {
     let key = LEFT;
     out.local_get(EXIT).i32_eqz().if_(BlockType::Empty);
+    out.local_get(LINK).i64_eqz().if_(BlockType::Result(ValType::I64));
     compiled_at_rip(out, layout, key, |out| {
         out.i32_const(layout.cpu as i32).i32_const(layout.code as i32).call(import::FOLLOW);
     });
+    out.else_().local_get(LINK).end();
     out.local_tee(key).i64_const(0).i64_lt_s().if_(BlockType::Empty);
     out.i32_const(0).i32_const(0).i64_load(at(layout.hops)).i64_const(1).i64_add().i64_store(at(layout.hops));
     out.local_get(key).i64_const(place::ENTRY).i64_shr_u().i32_wrap_i64().i32_const(place::ENTRIES).i32_and();

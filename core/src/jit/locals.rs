@@ -25,6 +25,7 @@ pub struct Locals {
     fast: Option<u32>,
     free: Vec<u32>,
     taken: Vec<u32>,
+    held: Vec<u32>,
     /// Registers that are written somewhere in the region.
     pub written: u32,
     /// Are the flags written somewhere?
@@ -47,11 +48,14 @@ pub const HOST: u32 = 5;
 pub const BASE: u32 = 6;
 /// i64: instructions that may still be run.
 pub const LEFT: u32 = 7;
+/// i64: if it is known where the region leads when it is left, the place of that block in generated code, as its head
+/// record has it.
+pub const LINK: u32 = 8;
 
 impl Default for Locals {
     fn default() -> Self {
         Self {
-            types: [[ValType::I32; 5].as_slice(), &[ValType::I64; 2]].concat(),
+            types: [[ValType::I32; 5].as_slice(), &[ValType::I64; 3]].concat(),
             registers: [None; REGISTERS],
             segment: [None; 8],
             flags: None,
@@ -59,6 +63,7 @@ impl Default for Locals {
             fast: None,
             free: Vec::new(),
             taken: Vec::new(),
+            held: Vec::new(),
             written: 0,
             flags_written: false,
         }
@@ -83,6 +88,10 @@ impl Locals {
     /// The registers that are in use, with their locals.
     pub fn registers(&self) -> impl Iterator<Item = (u8, u32)> {
         (0..).zip(self.registers).filter_map(|(r, local)| Some((r, local?)))
+    }
+    /// The general register whose local this is.
+    pub fn general_register_in(&self, local: u32) -> Option<u8> {
+        (0..XMM).find(|&r| self.registers[usize::from(r)] == Some(local))
     }
     /// i64: the base of a segment.
     pub fn segment_base(&mut self, s: u8) -> u32 {
@@ -137,6 +146,17 @@ impl Locals {
         let local = free.map(|n| self.free.swap_remove(n)).unwrap_or_else(|| Self::add(&mut self.types, ty));
         self.taken.push(local);
         local
+    }
+    /// One of this type, until [`Locals::end_block`].
+    pub fn hold(&mut self, ty: ValType) -> u32 {
+        let local = self.take(ty);
+        self.taken.pop();
+        self.held.push(local);
+        local
+    }
+    /// What was held is free again.
+    pub fn end_block(&mut self) {
+        self.free.append(&mut self.held);
     }
     /// What was taken is free again.
     pub fn release(&mut self) {

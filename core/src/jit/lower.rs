@@ -5,6 +5,7 @@ use super::code::Code;
 use super::ir::{Node, VECTOR, Val, Values};
 use super::locals::Locals;
 use super::module::import;
+use super::windows::{Sum, Windows};
 use super::{simd, steps};
 use crate::emit::{Bin, Un};
 use crate::size::Size;
@@ -68,6 +69,11 @@ impl<'a> Lower<'a> {
         for v in self.order.split_off(mark) {
             self.kept[v.0 as usize] = None;
         }
+    }
+
+    /// An address as a sum of what registers held.
+    pub fn sum(&self, windows: &Windows, v: Val) -> Option<Sum> {
+        windows.sum(self.values, self.locals, v)
     }
 
     /// How a value comes about.

@@ -26,6 +26,7 @@ mod steps;
 #[cfg(test)]
 mod trial;
 mod vector;
+mod windows;
 
 pub use build::{Builder, Leave};
 
@@ -68,6 +69,9 @@ const BATCH: usize = 32;
 const MAX_BYTES: u64 = 24 << 20;
 /// Times a region is left for a page that the TLB does not know, until it is compiled again with calls that look it up.
 const MISSES: u32 = 1 << 13;
+/// Times a region is left because an access of a block is not in the page of one before, until it is compiled again
+/// with each access of that block looked up by itself.
+const APART: u8 = 64;
 /// Instructions after which a region is left although nothing has happened, so that the host may swap in better code.
 const STRETCH: u64 = 1 << 20;
 
@@ -219,15 +223,17 @@ impl Jit {
         let mut made = Vec::new();
         let mut functions = Vec::new();
         for Wanted { start, again } in wanted {
-            let fills = again.is_some_and(|n| self.regions.get(n).is_some_and(|r| r.start.head == start.head));
-            if let Some(n) = again.filter(|_| fills) {
+            let old = again.and_then(|n| self.regions.get(n)).filter(|r| r.start.head == start.head);
+            let misses = old.map(|r| r.misses);
+            if let (Some(_), Some(n)) = (misses, again) {
                 self.regions.remove(n, &mut self.host, code);
             }
+            let misses = misses.unwrap_or(0);
             if code.compiled(start.head) {
                 continue;
             }
             let n = self.regions.next();
-            let Some(graph) = blocks::discover(cpu, code, start, fills) else { continue };
+            let Some(graph) = blocks::discover(cpu, code, start, misses >= MISSES) else { continue };
             let Some(function) = self.host.reserve() else { break };
             let region = region::compile(&graph, &self.layout, n, function);
             let bytes = region.function.code.bytes().len() as u64;
@@ -244,15 +250,7 @@ impl Jit {
             }
             functions.push((function, region.function));
             let Region { pages, exits, .. } = region;
-            self.regions.add(Installed {
-                start,
-                function,
-                bytes,
-                pages,
-                heads,
-                exits,
-                misses: if fills { MISSES } else { 0 },
-            });
+            self.regions.add(Installed { start, function, bytes, pages, heads, exits, misses });
             made.push(n);
         }
         if functions.is_empty() {
@@ -274,7 +272,7 @@ impl Jit {
         let before = cpu.left;
         self.stats.entered += 1;
         let exit = self.host.call(cpu, code, function, entry) as usize;
-        let mut within = None;
+        let (mut within, mut wanted) = (None, None);
         let region = self.regions.get(cpu.compiled_region);
         let exit = region.as_ref().and_then(|region| region.exits.get(exit.wrapping_sub(1))).copied();
         if let (Some(exit), Some(region)) = (exit, region) {
@@ -282,10 +280,13 @@ impl Jit {
                 self.stats.short += 1
             } else {
                 self.stats.stopped += 1;
-                region.misses += 1;
-                if region.misses == MISSES {
-                    self.waiting.push(Wanted { start: region.start, again: Some(cpu.compiled_region) });
-                }
+                let again = if exit.apart {
+                    code.count_apart(exit.head) == APART
+                } else {
+                    region.misses += 1;
+                    region.misses == MISSES
+                };
+                wanted = again.then_some(Wanted { start: region.start, again: Some(cpu.compiled_region) });
                 if cpu.events == 0 && cpu.compiled_fault.is_none() {
                     within = Some(exit);
                 }
@@ -302,6 +303,10 @@ impl Jit {
         }
         self.stats.retired += before - cpu.left;
         self.stats.hops = cpu.hops;
+        if let Some(wanted) = wanted.filter(|_| cpu.events == 0) {
+            self.waiting.push(wanted);
+            self.compile(cpu, code);
+        }
         match within.and_then(|exit| resume(cpu, code, exit)) {
             Some(at) => Ran::Within(at),
             None if cpu.left < before => Ran::Some,

@@ -11,13 +11,14 @@ use super::code::Code;
 use super::frame::{Part, around, load_left, load_state, store_left, store_state};
 use super::ir::{Node, Val};
 use super::layout::Layout;
-use super::locals::{CONTEXT, ENTRY_AT, EXIT, LEFT, Locals, STATE, XMM, told};
+use super::locals::{CONTEXT, ENTRY_AT, EXIT, LEFT, LINK, Locals, STATE, XMM, told};
 use super::lower::Lower;
 use super::module::{self, import};
 use super::shape::{Shape, shape};
 use super::steps::{self, Way, at};
+use super::windows::Windows;
 use crate::cpu::tlb::Entry;
-use crate::decode::insn::{COMPILED, place, slot};
+use crate::decode::insn::{COMPILED, Insn, place, slot};
 use crate::isa::{self, Compile, hot};
 use crate::mem::PAGE_SHIFT;
 use alloc::vec;
@@ -34,6 +35,8 @@ pub struct Exit {
     pub off: i32,
     /// Instructions of its block, from this one on, that were counted and not run.
     pub rest: u32,
+    /// Is it left here because an access is not in the page of one before?
+    pub apart: bool,
 }
 
 /// See [`Region::entries`].
@@ -78,6 +81,7 @@ pub fn compile(graph: &Graph, layout: &Layout, number: u32, function: u32) -> Re
             flags: vec![None; blocks.len()],
             total: insns as i64,
             simd: false,
+            windows: Windows::new(graph.long),
             called: 0,
             spills: false,
         };
@@ -142,6 +146,8 @@ struct Function<'a> {
     total: i64,
     /// Is it known in this block that vector instructions may be used? Only its end can change that.
     simd: bool,
+    /// The pages that this block has been to.
+    windows: Windows,
     /// Instructions that are called.
     called: usize,
     /// Is there one that may be?
@@ -195,14 +201,14 @@ impl Function<'_> {
         self.out().br(depth);
     }
 
-    /// See [`exit()`].
+    /// The number of the exit in front of an instruction.
     fn exit(&mut self, block: &Block, off: i64, rest: usize) -> i32 {
-        exit(&mut self.exits, block, off, rest)
+        number(&mut self.exits, here(block, off, rest))
     }
 
     /// The way out to an exit.
     fn way(&self, exit: i32) -> Way {
-        Way { exit, label: self.labels.len() as u32, fills: self.graph.fills }
+        Way { exit, apart: None, label: self.labels.len() as u32, fills: self.graph.fills }
     }
 
     /// Leaves for an exit.
@@ -241,7 +247,7 @@ impl Function<'_> {
             steps::leave_if(&mut self.body, way);
         }
         if block.last_page() != block.page() {
-            self.if_elsewhere(block.last_page());
+            self.if_elsewhere(block.last_page(), self.graph.physical(block.last_page()));
             let exit = self.exit(block, block.at, 0);
             self.leave(exit);
             self.labels.pop();
@@ -250,6 +256,8 @@ impl Function<'_> {
         self.out().local_get(LEFT).i64_const(count as i64).i64_sub().local_set(LEFT);
         let mut flags = self.flags_before(n);
         self.simd = false;
+        self.windows = Windows::new(self.long);
+        self.locals.end_block();
         for k in 0..count {
             let (after, ended) = self.insn(n, k, flags);
             flags = after;
@@ -267,11 +275,26 @@ impl Function<'_> {
     fn go_to(&mut self, from: &Block, at: i64) {
         match self.graph.find(at) {
             Some(n) => self.go_over(from, n),
-            None => {
-                self.store_address(self.layout.rip, at);
-                self.leave(0);
-            }
+            None => self.go_out(from, at),
         }
+    }
+
+    /// Leaves for a place that is not in the region.
+    fn go_out(&mut self, from: &Block, at: i64) {
+        let (layout, graph) = (self.layout, self.graph);
+        self.store_address(layout.rip, at);
+        if let Some(link) = graph.link(at) {
+            let page = at >> PAGE_SHIFT;
+            if page != from.page() && page != from.last_page() {
+                self.if_elsewhere(page, link.physical);
+                self.leave(0);
+                self.labels.pop();
+                self.out().end();
+            }
+            let place = layout.insn(link.head as usize) + offset_of!(Insn, imm) as u32;
+            self.out().i32_const(0).i64_load(steps::at(place)).local_set(LINK);
+        }
+        self.leave(0);
     }
 
     /// Stores the RIP that is so far from the region's page.
@@ -288,7 +311,7 @@ impl Function<'_> {
         let block = &self.graph.blocks[to as usize];
         // What is in two pages has been compared.
         if block.page() != from.page() && block.page() != from.last_page() {
-            self.if_elsewhere(block.page());
+            self.if_elsewhere(block.page(), self.graph.physical(block.page()));
             self.store_address(self.layout.rip, block.at);
             self.leave(0);
             self.labels.pop();
@@ -297,10 +320,10 @@ impl Function<'_> {
         self.go(to);
     }
 
-    /// Begins what is run if the page that is so many pages behind the region's is not the one that its code was found
-    /// in, or the TLB does not know.
-    fn if_elsewhere(&mut self, page: i64) {
-        let (long, layout, physical) = (self.long, self.layout, self.graph.physical(page));
+    /// Begins what is run if the page that is so many pages behind the region's is not this one, in which its code was
+    /// found, or the TLB does not know.
+    fn if_elsewhere(&mut self, page: i64, physical: u64) {
+        let (long, layout) = (self.long, self.layout);
         self.locals.release();
         let linear = self.locals.take(ValType::I64);
         let exec = self.locals.fetch_context();
@@ -425,10 +448,17 @@ impl Function<'_> {
             .chain(condition)
             .chain(target)
             .chain(guard);
-        let exit = if steps.is_empty() { 0 } else { exit(&mut self.exits, block, block.at + i64::from(i.off), rest) };
-        let way = Way { exit, label: self.labels.len() as u32, fills: self.graph.fills };
+        let mut exit =
+            |apart| number(&mut self.exits, Exit { apart, ..here(block, block.at + i64::from(i.off), rest) });
+        let [exit, apart] = if steps.is_empty() { [0; 2] } else { [false, true].map(&mut exit) };
+        let way = Way {
+            exit,
+            apart: (!block.apart).then_some(apart),
+            label: self.labels.len() as u32,
+            fills: self.graph.fills,
+        };
         let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout.cpu);
-        steps::write(&mut lower, self.layout, &steps, way);
+        steps::write(&mut lower, self.layout, &steps, way, &mut self.windows);
         if let Some(guard) = guard {
             lower.push_if(guard);
             lower.code.if_mostly(BlockType::Empty);
@@ -464,6 +494,9 @@ impl Function<'_> {
             self.plain(block, k, read, Part { registers: written, flags: flags.is_some() });
             self.labels.pop();
             self.out().end();
+            self.windows.called(written);
+        } else {
+            self.windows.set(&values, self.locals, &regs);
         }
         let Some(jump) = jump else { return (after, false) };
         if jump.when.is_some() {
@@ -498,6 +531,7 @@ impl Function<'_> {
     /// it went elsewhere.
     fn plain(&mut self, block: &Block, k: usize, read: Part, written: Part) -> bool {
         self.spills = true;
+        self.windows.called(written.registers);
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
         let ends = rest == 1 && (i.repeated() || hot::op(i.op).is_none_or(isa::ends));
@@ -552,7 +586,8 @@ impl Function<'_> {
         out.if_(BlockType::Empty);
         load_left(&mut out, layout);
         self.labels.push(Label::Other);
-        self.if_elsewhere(behind >> PAGE_SHIFT);
+        let page = behind >> PAGE_SHIFT;
+        self.if_elsewhere(page, self.graph.physical(page));
         // Past the code that stores the state.
         let label = self.labels.len() as u32 + 1;
         let way = Way { label, ..self.way(0) };
@@ -569,9 +604,13 @@ impl Function<'_> {
 /// What a region returns when RIP is stored, and nothing may be run before the run loop has looked at the events.
 pub const NOWHERE: i32 = -1;
 
-/// The number of the exit in front of an instruction.
-fn exit(exits: &mut Vec<Exit>, block: &Block, off: i64, rest: usize) -> i32 {
-    let exit = Exit { head: block.head, off: off as i32, rest: rest as u32 };
+/// The exit in front of an instruction.
+fn here(block: &Block, off: i64, rest: usize) -> Exit {
+    Exit { head: block.head, off: off as i32, rest: rest as u32, apart: false }
+}
+
+/// The number of an exit.
+fn number(exits: &mut Vec<Exit>, exit: Exit) -> i32 {
     let n = exits.iter().position(|e| *e == exit).unwrap_or_else(|| {
         exits.push(exit);
         exits.len() - 1

@@ -8,6 +8,7 @@ use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY_AT, EXIT, HOST};
 use super::lower::Lower;
 use super::module::import;
+use super::windows::{Near, Windows};
 use crate::cpu::segment::Segment;
 use crate::cpu::tlb::{CTX_SHIFT, Entry};
 use crate::flags;
@@ -20,6 +21,8 @@ use wasm_encoder::{BlockType, InstructionSink, MemArg, MemArgTarget, ValType};
 pub struct Way {
     /// The exit in front of the instruction; 0: RIP is stored.
     pub exit: i32,
+    /// The same for an access that is not in the page of one before it; `None`: each is looked up.
+    pub apart: Option<i32>,
     /// How many labels out the code is that leaves.
     pub label: u32,
     /// See [`super::blocks::Graph::fills`].
@@ -43,38 +46,39 @@ pub fn values(step: &Step) -> impl Iterator<Item = Val> + use<> {
 }
 
 /// Writes steps, in order.
-pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Way) {
-    // Where the values stood when each `If` began.
+pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Way, windows: &mut Windows) {
+    // Where the values stood when each `If` began, and what was known of pages.
     let mut marks = alloc::vec::Vec::new();
+    let mut modified = 0;
     for step in steps {
         match *step {
             Step::Load { to, at, size } => {
-                access(lower, layout, way, at, size.bytes(), false);
-                load(lower, size);
+                let off = access(lower, layout, way, windows, at, size.bytes(), false);
+                load(lower, size, off);
                 lower.out().local_set(to);
             }
             Step::Store { at, size, v } => {
-                access(lower, layout, way, at, size.bytes(), true);
-                store(lower, size, v);
+                let off = access(lower, layout, way, windows, at, size.bytes(), true);
+                store(lower, size, off, v);
             }
             Step::Modify { to, at, size } => {
-                access(lower, layout, way, at, size.bytes(), true);
+                modified = access(lower, layout, way, windows, at, size.bytes(), true);
                 lower.out().local_tee(HOST);
-                load(lower, size);
+                load(lower, size, modified);
                 lower.out().local_set(to);
             }
             Step::Modified { size, v } => {
                 lower.out().local_get(HOST);
-                store(lower, size, v);
+                store(lower, size, modified, v);
             }
             Step::LoadVector { to, at: la, aligned } => {
-                access_vector(lower, layout, way, la, aligned, false);
-                lower.out().v128_load(at(0)).local_set(to);
+                let off = access_vector(lower, layout, way, windows, la, aligned, false);
+                lower.out().v128_load(at(off)).local_set(to);
             }
             Step::StoreVector { at: la, aligned, v } => {
-                access_vector(lower, layout, way, la, aligned, true);
+                let off = access_vector(lower, layout, way, windows, la, aligned, true);
                 lower.push(v);
-                lower.out().v128_store(at(0));
+                lower.out().v128_store(at(off));
             }
             Step::Simd => {
                 lower.out().i32_const(0).i32_load8_u(at(layout.simd_off));
@@ -101,12 +105,15 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
                 lower.push_if(c);
                 lower.out().if_(BlockType::Empty);
                 way.label += 1;
-                marks.push(lower.enter());
+                marks.push((lower.enter(), windows.clone()));
             }
             Step::End => {
                 lower.out().end();
                 way.label -= 1;
-                lower.leave(marks.pop().unwrap_or(0));
+                if let Some((mark, known)) = marks.pop() {
+                    lower.leave(mark);
+                    *windows = known;
+                }
             }
             Step::Leave => leave(&mut lower.out(), way),
             Step::Canonical(v) => {
@@ -160,17 +167,51 @@ fn local(lower: &mut Lower<'_>, v: Val) -> u32 {
 }
 
 /// As [`access`], of 16 bytes; leaves the region if they are not `aligned` and have to be.
-fn access_vector(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, aligned: bool, write: bool) {
+fn access_vector(
+    lower: &mut Lower<'_>,
+    layout: &Layout,
+    way: Way,
+    windows: &mut Windows,
+    la: Val,
+    aligned: bool,
+    write: bool,
+) -> u32 {
     if aligned {
         let la = local(lower, la);
         lower.out().local_get(la).i32_wrap_i64().i32_const(15).i32_and();
         leave_if(lower.code, way);
     }
-    access(lower, layout, way, la, 16, write);
+    access(lower, layout, way, windows, la, 16, write)
 }
 
-/// Leaves the host's address of some bytes at a linear address on the stack.
-fn access(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, bytes: u64, write: bool) {
+/// Leaves the host's address of some bytes at a linear address on the stack, but for the offset that is returned.
+fn access(
+    lower: &mut Lower<'_>,
+    layout: &Layout,
+    way: Way,
+    windows: &mut Windows,
+    la: Val,
+    bytes: u64,
+    write: bool,
+) -> u32 {
+    let apart = way.apart.filter(|_| !way.fills);
+    let sum = apart.and_then(|exit| Some((lower.sum(windows, la)?, exit)));
+    let near = sum.and_then(|(sum, exit)| Some((windows.near(sum, bytes as i64, write)?, exit)));
+    if let Some((Near { window, distance, known }, exit)) = near {
+        let distance = distance as i32;
+        if !known {
+            let mut out = lower.out();
+            out.local_get(window.within).i32_const(distance).i32_add();
+            out.i32_const(PAGE_SIZE as i32 - bytes as i32).i32_gt_u();
+            leave_if(lower.code, Way { exit, ..way });
+        }
+        let mut out = lower.out();
+        out.local_get(window.host);
+        return u32::try_from(distance).unwrap_or_else(|_| {
+            out.i32_const(distance).i32_add();
+            0
+        });
+    }
     let la = local(lower, la);
     let table = if write { layout.tlb_write } else { layout.tlb_read };
     let how = helpers::how(bytes, write);
@@ -193,31 +234,39 @@ fn access(lower: &mut Lower<'_>, layout: &Layout, way: Way, la: Val, bytes: u64,
     if way.fills {
         out.end();
     }
+    if let Some((sum, _)) = sum {
+        let (within, host) = (lower.locals.hold(ValType::I32), lower.locals.hold(ValType::I32));
+        let mut out = lower.out();
+        out.local_set(host).local_get(la).i32_wrap_i64().i32_const(PAGE_SIZE as i32 - 1).i32_and().local_set(within);
+        out.local_get(host);
+        windows.open(sum, bytes as i64, write, within, host);
+    }
+    0
 }
 
 /// Loads from the address on the stack.
-fn load(lower: &mut Lower<'_>, size: Size) {
+fn load(lower: &mut Lower<'_>, size: Size, off: u32) {
     let mut out = lower.out();
     match size {
-        Size::B1 => out.i64_load8_u(at(0)),
-        Size::B2 => out.i64_load16_u(at(0)),
-        Size::B4 => out.i64_load32_u(at(0)),
-        Size::B8 => out.i64_load(at(0)),
+        Size::B1 => out.i64_load8_u(at(off)),
+        Size::B2 => out.i64_load16_u(at(off)),
+        Size::B4 => out.i64_load32_u(at(off)),
+        Size::B8 => out.i64_load(at(off)),
     };
 }
 
 /// Stores to the address on the stack.
-fn store(lower: &mut Lower<'_>, size: Size, v: Val) {
+fn store(lower: &mut Lower<'_>, size: Size, off: u32, v: Val) {
     if size == Size::B8 {
         lower.push(v);
-        lower.out().i64_store(at(0));
+        lower.out().i64_store(at(off));
         return;
     }
     lower.push32(v);
     let mut out = lower.out();
     match size {
-        Size::B1 => out.i32_store8(at(0)),
-        Size::B2 => out.i32_store16(at(0)),
-        _ => out.i32_store(at(0)),
+        Size::B1 => out.i32_store8(at(off)),
+        Size::B2 => out.i32_store16(at(off)),
+        _ => out.i32_store(at(off)),
     };
 }

@@ -69,7 +69,7 @@ impl<'a> Check<'a> {
             a.stack[n] = match hosts {
                 (Some((n, v)), Some((m, w))) if same_tlb => {
                     let number = self.number();
-                    self.id(Value::Host(n.min(m), v && w, a.tlb, number))
+                    self.id(Value::Host(n.min(m), v && w, a.tlb, number, None))
                 }
                 _ => self.either(a.stack[n], b.stack[n]),
             };
@@ -189,8 +189,8 @@ impl<'a> Check<'a> {
         let host = self.now.as_ref().and_then(|s| self.host(id, s).map(|(bytes, write)| (bytes, write, s.tlb)));
         let id = match host {
             Some((bytes, write, tlb)) => {
-                let number = self.number();
-                self.id(Value::Host(bytes, write, tlb, number))
+                let (number, la) = (self.number(), self.linear(id));
+                self.id(Value::Host(bytes, write, tlb, number, la))
             }
             None => id,
         };
@@ -367,6 +367,7 @@ impl<'a> Check<'a> {
             O::I32Or => self.bin(Bin::Or, 32),
             O::I32Shl => self.bin(Bin::Shl, 32),
             O::I64GtU => self.bin(Bin::GtU, 64),
+            O::I32GtU => self.bin(Bin::GtU, 32),
             O::I64LtS => self.bin(Bin::LtS, 64),
             O::I32WrapI64 => {
                 let a = self.pop();

@@ -6,7 +6,8 @@
 //! there. An address is good if it is
 //! - at most so large that it stays in a row of [`table`], or
 //! - a host's address: what `fill` returned, if not 0, or `la + add` of a TLB entry with `la - tag <= 4096 - n`. It is
-//!   good for `n` bytes until something is called that may change the TLB.
+//!   good for `n` bytes until something is called that may change the TLB; and for others in the same page, between those
+//!   and what is found to be so far away that it lies in the page, too.
 
 mod flow;
 mod values;

@@ -39,8 +39,8 @@ pub enum Value {
     Truth(u32),
     /// What `fill` returned: `how`, state of the TLB, number.
     Fill(u64, u32, u32),
-    /// An address of so many bytes, for stores, too; state of the TLB, number.
-    Host(u64, bool, u32, u32),
+    /// An address of so many bytes, for stores, too; state of the TLB, number, and the linear address it is of.
+    Host(u64, bool, u32, u32, Option<Id>),
 }
 
 /// What holds at a place.
@@ -145,7 +145,7 @@ impl Check<'_> {
     /// Bytes at the host's address that this is, and whether they may be written.
     pub(super) fn host(&self, id: Id, s: &State) -> Option<(u64, bool)> {
         match self.values[id] {
-            Value::Host(bytes, write, tlb, _) if tlb == s.tlb => Some((bytes, write)),
+            Value::Host(bytes, write, tlb, ..) if tlb == s.tlb => Some((bytes, write)),
             Value::Fill(how, tlb, _) if tlb == s.tlb => {
                 let zero = self.known.get(&Value::IsZero(id))?;
                 s.facts.contains(&(*zero, false)).then_some((how & 0xff, how >> 8 != 0))
@@ -173,11 +173,61 @@ impl Check<'_> {
         }
     }
 
+    /// The linear address that `host` is about.
+    pub(super) fn linear(&self, id: Id) -> Option<Id> {
+        match self.values[id] {
+            Value::Bin(Bin::Add, 32, low, _) => match self.values[low] {
+                Value::Wrap(la) => Some(la),
+                _ => None,
+            },
+            Value::Host(.., la) => la,
+            _ => None,
+        }
+    }
+
+    /// What lies in the page of a host's address, from it on: from where to where, and whether it may be written. That
+    /// far away something was found to be at `(la & 4095) + distance <= 4096 - n`.
+    fn page(&self, id: Id, s: &State) -> Option<(i64, i64, bool)> {
+        let (bytes, write) = self.host(id, s)?;
+        let la = self.linear(id)?;
+        let within = |fact: Id| {
+            let Value::Bin(Bin::GtU, 32, sum, most) = self.values[fact] else { return None };
+            let Value::Bin(Bin::Add, 32, within, distance) = self.values[sum] else { return None };
+            let Value::Bin(Bin::And, 32, low, mask) = self.values[within] else { return None };
+            let of_la = self.values[low] == Value::Wrap(la) && self.constant(mask) == Some(PAGE - 1);
+            let distance = i64::from(self.constant(distance)? as u32 as i32);
+            let bytes = PAGE.checked_sub(self.constant(most)?).filter(|_| of_la)?;
+            Some((distance, distance + bytes as i64))
+        };
+        let known = s.facts.iter().filter(|(_, holds)| !holds).filter_map(|&(fact, _)| within(fact));
+        let all = known.fold((0, bytes as i64), |(from, to), (a, b)| (from.min(a), to.max(b)));
+        Some((all.0, all.1, write))
+    }
+
+    /// The page that an address lies in, and how far it is from the one that is known.
+    fn near(&self, at: Id, s: &State) -> Option<(i64, i64, bool, i64)> {
+        if let Some((from, to, write)) = self.page(at, s) {
+            return Some((from, to, write, 0));
+        }
+        let Value::Bin(Bin::Add, 32, host, distance) = self.values[at] else { return None };
+        let (from, to, write) = self.page(host, s)?;
+        Some((from, to, write, i64::from(self.constant(distance)? as u32 as i32)))
+    }
+
     /// An access of `bytes` at `at + offset`.
     pub(super) fn access(&self, at: Id, offset: u64, bytes: u64, write: bool) -> Result<(), String> {
         let Some(s) = &self.now else { return Ok(()) };
-        if let Some((n, writable)) = self.host(at, s) {
-            let good = offset == 0 && bytes <= n && (writable || !write);
+        if let Some((from, to, writable, distance)) = self.near(at, s) {
+            let at = distance + offset as i64;
+            let good = from <= at && at + bytes as i64 <= to && (writable || !write);
+            return if good {
+                Ok(())
+            } else {
+                Err(format!("{bytes} bytes at {at}, write {write}: checked for {from} to {to}, {writable}"))
+            };
+        }
+        if let (Some((n, writable)), 0) = (self.host(at, s), offset) {
+            let good = bytes <= n && (writable || !write);
             return if good {
                 Ok(())
             } else {

@@ -1,0 +1,170 @@
+//! What is known within a block of accesses to the same page: an access that differs by a constant from one that the TLB
+//! has served needs no entry of its own, only to lie in the same page; between two such accesses, not even that.
+//!
+//! For this, addresses are written as a sum of registers as they were, and a constant. A register is followed while
+//! constants are added to it, so the pushes of a function's beginning are one run of accesses. Whatever is called may
+//! change the TLB, and ends everything that is known.
+
+use super::ir::{Node, Val, Values};
+use super::locals::{Locals, XMM};
+use crate::emit::Bin;
+use crate::mem::PAGE_SIZE;
+use alloc::vec::Vec;
+
+/// The parts of a sum that are no constants, in order; 0: none.
+type Parts = [u32; 3];
+
+/// A sum: [`Parts`], and a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sum {
+    parts: Parts,
+    plus: i64,
+}
+
+/// A page that an access has been to.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Where.
+    first: Sum,
+    /// May it be stored to?
+    write: bool,
+    /// What of the page is known to be one, from `first` on.
+    known: (i64, i64),
+    /// i32 locals: where `first` is within its page, and its host address.
+    pub within: u32,
+    pub host: u32,
+}
+
+/// What is known at a place in a block.
+#[derive(Clone)]
+pub struct Windows {
+    /// Is the code 64-bit code?
+    long: bool,
+    /// What each general register holds: a number that stands for what it held once, and what was added since.
+    registers: [(u32, i64); XMM as usize],
+    /// The next such number.
+    next: u32,
+    open: Vec<Window>,
+}
+
+/// In [`Parts`], beside the registers' numbers, which lie behind a shift count of three bits.
+const RIP: u32 = u32::MAX;
+const SEGMENT: u32 = u32::MAX - 8;
+
+/// How an access in a [`Window`] is made.
+pub struct Near {
+    /// The window.
+    pub window: Window,
+    /// How far it is from the window's first access.
+    pub distance: i64,
+    /// Is it known to lie in the same page?
+    pub known: bool,
+}
+
+impl Windows {
+    /// At the beginning of a block.
+    pub fn new(long: bool) -> Self {
+        let registers = core::array::from_fn(|r| (1 + r as u32, 0));
+        Self { long, registers, next: 1 + u32::from(XMM), open: Vec::new() }
+    }
+
+    /// Something was called that may have changed the TLB, and these registers.
+    pub fn called(&mut self, written: u32) {
+        self.open.clear();
+        for r in 0..usize::from(XMM) {
+            if written >> r & 1 != 0 {
+                self.registers[r] = self.fresh();
+            }
+        }
+    }
+
+    fn fresh(&mut self) -> (u32, i64) {
+        self.next += 1;
+        (self.next - 1, 0)
+    }
+
+    /// An instruction sets general registers, all at once.
+    pub fn set(&mut self, values: &Values, locals: &Locals, registers: &[Option<Val>]) {
+        let mut after = self.registers;
+        for (r, v) in registers.iter().enumerate().take(after.len()) {
+            let Some(v) = *v else { continue };
+            after[r] = match self.sum(values, locals, v) {
+                Some(Sum { parts: [part, 0, 0], plus }) if part & 7 == 0 && part < SEGMENT => (part >> 3, plus),
+                _ => self.fresh(),
+            };
+        }
+        self.registers = after;
+    }
+
+    /// A value as a sum, if it is one of registers.
+    pub fn sum(&self, values: &Values, locals: &Locals, v: Val) -> Option<Sum> {
+        let mut sum = Sum { parts: [0; 3], plus: 0 };
+        self.add(values, locals, v, 0, &mut sum)?;
+        sum.parts.sort_unstable_by(|a, b| b.cmp(a));
+        if !self.long {
+            sum.plus = sum.plus as i32 as i64;
+        }
+        Some(sum)
+    }
+
+    fn add(&self, values: &Values, locals: &Locals, v: Val, shift: u32, sum: &mut Sum) -> Option<()> {
+        let mut part = |part: u32| {
+            let free = sum.parts.iter_mut().find(|p| **p == 0)?;
+            *free = part;
+            Some(())
+        };
+        match values.node(v) {
+            Node::Const(c) => sum.plus = sum.plus.wrapping_add((c << shift) as i64),
+            Node::Local(local) => {
+                if let Some(r) = locals.general_register_in(local) {
+                    let (number, plus) = self.registers[usize::from(r)];
+                    part(number << 3 | shift)?;
+                    sum.plus = sum.plus.wrapping_add(plus << shift);
+                } else {
+                    let (s, _) = locals.segment_bases().find(|&(_, l)| l == local && shift == 0)?;
+                    part(SEGMENT + u32::from(s))?;
+                }
+            }
+            Node::Rip(off) if shift == 0 => {
+                part(RIP)?;
+                sum.plus = sum.plus.wrapping_add(off);
+            }
+            Node::Bin(Bin::Add, a, b) => {
+                self.add(values, locals, a, shift, sum)?;
+                self.add(values, locals, b, shift, sum)?;
+            }
+            Node::Bin(Bin::Shl, a, n) if shift == 0 => {
+                let n = values.constant(n).filter(|&n| n < 4)?;
+                self.add(values, locals, a, n as u32, sum)?;
+            }
+            // The sum is one of 32 bits in 32-bit code.
+            Node::Bin(Bin::And, a, mask) if !self.long && values.constant(mask) == Some(0xffff_ffff) => {
+                self.add(values, locals, a, shift, sum)?;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// An access of `bytes` in a page that is known.
+    pub fn near(&mut self, at: Sum, bytes: i64, write: bool) -> Option<Near> {
+        let long = self.long;
+        self.open.iter_mut().rev().find_map(|w| {
+            let distance = at.plus.wrapping_sub(w.first.plus);
+            let distance = if long { distance } else { distance as i32 as i64 };
+            let far = distance.unsigned_abs() > PAGE_SIZE - bytes as u64;
+            if w.first.parts != at.parts || write && !w.write || far {
+                return None;
+            }
+            let (from, to) = w.known;
+            let known = from <= distance && distance + bytes <= to;
+            w.known = (from.min(distance), to.max(distance + bytes));
+            Some(Near { window: *w, distance, known })
+        })
+    }
+
+    /// The TLB has served an access; the locals are as in [`Window`].
+    pub fn open(&mut self, first: Sum, bytes: i64, write: bool, within: u32, host: u32) {
+        self.open.push(Window { first, write, known: (0, bytes), within, host });
+    }
+}
