@@ -147,6 +147,9 @@ impl GuestRam {
     }
 }
 
+/// Bytes that are copied faster here than by a function of the host that is made for many.
+const SHORT: usize = 192;
+
 /// The address of a byte of guest RAM in this process.
 ///
 /// Invariant: the page it lies in is RAM of a living [`GuestRam`], and an access through it does
@@ -179,25 +182,65 @@ impl Host {
             }
         }
     }
-    /// Copies `n` bytes that lie within one page each from `src`, lowest address first.
-    /// Refuses (`false`) where that order would show: `self` a little above `src`.
-    pub(crate) fn copy_from(self, src: Self, n: usize) -> bool {
-        if self.0 > src.0 && self.0 - src.0 < n {
-            return false;
+    /// Copies `n` elements of `size` bytes that lie within one page each from `src`, one after the other, lowest address
+    /// first.
+    pub(crate) fn copy_from(self, src: Self, size: Size, n: usize) {
+        let bytes = n * size as usize;
+        // An order would show where the destination lies a little above the source.
+        let above = self.0.wrapping_sub(src.0);
+        if above < bytes && above < SHORT || above < size as usize {
+            for k in (0..bytes).step_by(size as usize) {
+                Self(self.0 + k).store(size, Self(src.0 + k).load(size));
+            }
+        } else if above < bytes {
+            // What has been copied is copied again: as many bytes at once as lie between.
+            let step = above & !(size as usize - 1);
+            let mut done = 0;
+            while done < bytes {
+                let n = step.min(bytes - done);
+                // SAFETY: the invariant of `Host` for both pages; `copy` allows overlap.
+                unsafe { core::ptr::copy((src.0 + done) as *const u8, (self.0 + done) as *mut u8, n) };
+                done += n;
+            }
+        } else if bytes < SHORT {
+            self.copy_short(src, bytes);
+        } else {
+            // SAFETY: the invariant of `Host` for both pages; `copy` allows overlap.
+            unsafe { core::ptr::copy(src.0 as *const u8, self.0 as *mut u8, bytes) };
         }
-        // SAFETY: the invariant of `Host` for both pages; `copy` allows overlap.
-        unsafe { core::ptr::copy(src.0 as *const u8, self.0 as *mut u8, n) };
-        true
+    }
+    /// Copies `n` bytes, lowest address first, where that order does not show.
+    fn copy_short(self, src: Self, n: usize) {
+        let mut at = 0;
+        // A destination a little below its source reads what it has not written yet.
+        while n - at >= 8 {
+            Self(self.0 + at).store(Size::B8, Self(src.0 + at).load(Size::B8));
+            at += 8;
+        }
+        while at < n {
+            Self(self.0 + at).store(Size::B1, Self(src.0 + at).load(Size::B1));
+            at += 1;
+        }
     }
     /// Fills `n` elements of `size` bytes, all within one page, with `v`.
     pub(crate) fn fill(self, size: Size, v: u64, n: usize) {
-        if size == Size::B1 {
+        let v = size.zx(v);
+        let same = v == (v & 0xff) * (size.mask() / 0xff);
+        if same && n * size as usize >= SHORT {
             // SAFETY: the invariant of `Host`.
-            unsafe { core::ptr::write_bytes(self.0 as *mut u8, v as u8, n) };
-        } else {
-            for k in 0..n {
-                Self(self.0 + k * size as usize).store(size, v);
-            }
+            unsafe { core::ptr::write_bytes(self.0 as *mut u8, v as u8, n * size as usize) };
+            return;
+        }
+        // Of eight bytes each, as far as there are so many.
+        let (bytes, all) = (n * size as usize, v.wrapping_mul(u64::MAX / size.mask()));
+        let mut at = 0;
+        while bytes - at >= 8 {
+            Self(self.0 + at).store(Size::B8, all);
+            at += 8;
+        }
+        while at < bytes {
+            Self(self.0 + at).store(size, v);
+            at += size as usize;
         }
     }
     /// Stores the low `size` bytes of `v`.
