@@ -281,6 +281,43 @@ mod tests {
     }
 
     #[test]
+    fn elements_are_copied_and_filled_one_after_the_other() {
+        let bytes = |ram: &GuestRam| {
+            let mut all = alloc::vec![0; 4096];
+            ram.read(0, &mut all);
+            all
+        };
+        for size in [Size::B1, Size::B2, Size::B4, Size::B8] {
+            for (from, to) in
+                [-4000i64, -300, -9, -8, -3, -1, 0, 1, 2, 3, 4, 5, 8, 9, 31, 191, 192, 193, 200, 600, 2000]
+                    .map(|d| (if d < 0 { -d as u64 } else { 0 }, if d < 0 { 0 } else { d as u64 }))
+            {
+                for n in [1, 2, 5, 16, 23, 24, 100, 250, 1000] {
+                    let ram = GuestRam::new(8192).unwrap();
+                    let first: Vec<u8> = (0..4096u32).map(|k| (k.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+                    let n = n.min((4096 - from.max(to)) / size.bytes());
+                    ram.write(0, &first);
+                    for k in 0..n {
+                        let v = ram.host(from + k * size.bytes()).unwrap().load(size);
+                        ram.host(to + k * size.bytes()).unwrap().store(size, v);
+                    }
+                    let want = bytes(&ram);
+                    ram.write(0, &first);
+                    ram.host(to).unwrap().copy_from(ram.host(from).unwrap(), size, n as usize);
+                    assert!(want == bytes(&ram), "{n} of {size:?} from {from} to {to}");
+                    for v in [0, 0x7f7f_7f7f_7f7f_7f7f, 0x0123_4567_89ab_cdef] {
+                        (0..n).for_each(|k| ram.host(to + k * size.bytes()).unwrap().store(size, v));
+                        let want = bytes(&ram);
+                        ram.write(to, &first[..(n * size.bytes()) as usize]);
+                        ram.host(to).unwrap().fill(size, v, n as usize);
+                        assert!(want == bytes(&ram), "{n} of {size:?} at {to}: {v:x}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn odd_sizes_are_refused() {
         assert_eq!(GuestRam::new(5000).err(), Some(RamError::Size(5000)));
         assert_eq!(GuestRam::new(0).err(), Some(RamError::Size(0)));

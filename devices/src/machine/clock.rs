@@ -33,6 +33,10 @@ impl Rate {
         if self.nanos == self.instructions {
             return instructions;
         }
+        // The time is asked for at every system call; dividing 128 bits takes as long as many instructions.
+        if let Some(product) = instructions.checked_mul(self.nanos.into()) {
+            return product / u64::from(self.instructions);
+        }
         let ns = u128::from(instructions) * u128::from(self.nanos) / u128::from(self.instructions);
         u64::try_from(ns).unwrap_or(u64::MAX)
     }
@@ -40,6 +44,9 @@ impl Rate {
     fn instructions(self, nanos: u64) -> u64 {
         if self.nanos == self.instructions {
             return nanos;
+        }
+        if let Some(product) = nanos.checked_mul(self.instructions.into()) {
+            return product.div_ceil(self.nanos.into());
         }
         let n = (u128::from(nanos) * u128::from(self.instructions)).div_ceil(u128::from(self.nanos));
         u64::try_from(n).unwrap_or(u64::MAX)
