@@ -1,12 +1,14 @@
 //! String instructions: MOVS, STOS, LODS, SCAS, CMPS, INS, OUTS and their REP forms
 //! (SDM 1 7.3.9).
 //!
-//! A repeated instruction works in pieces of at most [`PIECE`] elements: it then stays at the
-//! instruction, as an interrupt would leave it, so no count can keep the CPU from its caller.
+//! A repeated instruction works in pieces of at most [`PIECE`] elements: if there is something to look at then, or the
+//! budget is used up, it stays at the instruction, as an interrupt would leave it. So no count can keep the CPU from its
+//! caller.
 //! What a piece costs in retired instructions depends on its bytes alone.
 
 use super::Op;
 use super::operand::{self, *};
+use crate::cpu::mode::key;
 use crate::cpu::{Cpu, Done, event, reg, tlb};
 use crate::decode::insn::{Insn, prefix, slot};
 use crate::emit::{Emit, Linear, Slot};
@@ -45,9 +47,9 @@ fn set<E: Emit>(e: &mut E, i: &Insn, r: u8, v: E::Val) {
     }
     e.set(Slot::Gpr(r), v);
 }
-/// Goes on by `n` elements.
-fn step<E: Emit>(e: &mut E, i: &Insn, r: u8, n: u64) {
-    let by = n.wrapping_mul(i.size.bytes());
+/// Goes on by an element.
+fn step<E: Emit>(e: &mut E, i: &Insn, r: u8) {
+    let by = i.size.bytes();
     let system = e.get(Slot::System);
     let down = e.andi(system, flags::DF);
     let (up, back) = (e.imm(by), e.imm(by.wrapping_neg()));
@@ -85,6 +87,15 @@ fn repeat(
             break;
         }
         if budget == 0 || trap {
+            if !trap && cpu.events == 0 && !cpu.interrupt_waiting {
+                // Nothing would come in between: the next piece is run at once, and counts as if it were run again.
+                cpu.charge(piece * i.size.bytes() / BYTES_PER_COUNT);
+                budget = piece;
+                if cpu.left > 0 {
+                    cpu.left -= 1;
+                    continue;
+                }
+            }
             // Not finished: come back to this instruction.
             let rip = cpu.regs[slot::BLOCK as usize].wrapping_add(u64::from(i.off));
             cpu.rip = cpu.rip_mask(rip);
@@ -121,14 +132,30 @@ fn in_page(la: u64, size: Size) -> u64 {
     (PAGE_SIZE - (la & (PAGE_SIZE - 1))) >> size.bytes().trailing_zeros()
 }
 
-/// Can several elements be done with host pointers? Only upward, without a segment's limit, and
-/// without the offset wrapping.
-fn plain(cpu: &mut Cpu, i: &Insn, r: u8, n: u64) -> bool {
+/// Where several elements can be done with host pointers, the linear address of the one that an index register names,
+/// and how many there may be up to the end of its page. Only upward, without a segment's limit, and without the offset
+/// wrapping.
+#[inline(always)]
+fn stretch(cpu: &Cpu, i: &Insn, r: u8) -> Option<(u64, u64)> {
     // FS and GS are not among the segments the mode key speaks of.
-    let other = r == reg::RSI && i.seg >= reg::FS && !cpu.long;
-    let flat = cpu.mode & crate::cpu::mode::key::FLAT != 0 && (!other || cpu.seg[i.seg as usize].is_flat());
-    let off = get(cpu, i, r);
-    flat && !cpu.flag(flags::DF) && off.checked_add(n * i.size.bytes()).is_some_and(|end| end - 1 <= mask(i))
+    let other = r == reg::RSI && i.seg >= reg::FS;
+    if cpu.mode & key::FLAT == 0 || cpu.flag(flags::DF) || other && !cpu.long && !cpu.seg[i.seg as usize].is_flat() {
+        return None;
+    }
+    let off = cpu.regs[r as usize] & mask(i);
+    let la = if other { cpu.seg[i.seg as usize].base.wrapping_add(off) } else { off };
+    let n = in_page(la, i.size);
+    // Pages end where offsets wrap, unless the segment begins within one.
+    let whole = !other || off.checked_add(PAGE_SIZE).is_some_and(|end| end <= mask(i));
+    whole.then_some((la, n))
+}
+
+/// Goes on upward by `n` elements.
+#[inline(always)]
+fn forward(cpu: &mut Cpu, i: &Insn, r: u8, n: u64) {
+    let (m, old) = (mask(i), cpu.regs[r as usize]);
+    let v = old.wrapping_add(n * i.size.bytes()) & m;
+    cpu.regs[r as usize] = if i.asize == 2 { old & !m | v } else { v };
 }
 
 fn read_host(cpu: &Cpu, la: u64) -> Option<Host> {
@@ -164,8 +191,8 @@ fn movs_one<E: Emit>(e: &mut E, i: &Insn) -> R<E> {
     let v = e.load(s, i.size)?;
     let d = dest(e, i, true)?;
     e.store(d, i.size, v)?;
-    step(e, i, reg::RSI, 1);
-    step(e, i, reg::RDI, 1);
+    step(e, i, reg::RSI);
+    step(e, i, reg::RDI);
     Ok(())
 }
 
@@ -174,15 +201,17 @@ fn rep_movs(cpu: &mut Cpu, i: &Insn) -> Done {
         if want < 2 {
             return 0;
         }
-        let (Ok(s), Ok(d)) = (source(cpu, i), dest(cpu, i, true)) else { return 0 };
-        let n = want.min(in_page(s.at, i.size)).min(in_page(d.at, i.size));
-        if n == 0 || !plain(cpu, i, reg::RSI, n) || !plain(cpu, i, reg::RDI, n) {
+        let (Some((s, far)), Some((d, near))) = (stretch(cpu, i, reg::RSI), stretch(cpu, i, reg::RDI)) else {
+            return 0;
+        };
+        let (Some(src), Some(dst)) = (read_host(cpu, s), write_host(cpu, d)) else { return 0 };
+        let n = want.min(far).min(near);
+        if n == 0 {
             return 0;
         }
-        let (Some(src), Some(dst)) = (read_host(cpu, s.at), write_host(cpu, d.at)) else { return 0 };
         dst.copy_from(src, i.size, n as usize);
-        step(cpu, i, reg::RSI, n);
-        step(cpu, i, reg::RDI, n);
+        forward(cpu, i, reg::RSI, n);
+        forward(cpu, i, reg::RDI, n);
         n
     };
     repeat(cpu, i, bulk, |cpu| movs_one(cpu, i), never)
@@ -197,7 +226,7 @@ fn stos_one<E: Emit>(e: &mut E, i: &Insn) -> R<E> {
     let d = dest(e, i, true)?;
     let v = e.get(Slot::Gpr(reg::RAX));
     e.store(d, i.size, v)?;
-    step(e, i, reg::RDI, 1);
+    step(e, i, reg::RDI);
     Ok(())
 }
 
@@ -206,14 +235,14 @@ fn rep_stos(cpu: &mut Cpu, i: &Insn) -> Done {
         if want < 2 {
             return 0;
         }
-        let Ok(d) = dest(cpu, i, true) else { return 0 };
-        let n = want.min(in_page(d.at, i.size));
-        if n == 0 || !plain(cpu, i, reg::RDI, n) {
+        let Some((d, near)) = stretch(cpu, i, reg::RDI) else { return 0 };
+        let Some(dst) = write_host(cpu, d) else { return 0 };
+        let n = want.min(near);
+        if n == 0 {
             return 0;
         }
-        let Some(dst) = write_host(cpu, d.at) else { return 0 };
         dst.fill(i.size, cpu.regs[0], n as usize);
-        step(cpu, i, reg::RDI, n);
+        forward(cpu, i, reg::RDI, n);
         n
     };
     repeat(cpu, i, bulk, |cpu| stos_one(cpu, i), never)
@@ -228,7 +257,7 @@ fn lods_one<E: Emit>(e: &mut E, i: &Insn) -> R<E> {
     let s = source(e, i)?;
     let v = e.load(s, i.size)?;
     set_reg(e, reg::RAX, i.size, false, v);
-    step(e, i, reg::RSI, 1);
+    step(e, i, reg::RSI);
     Ok(())
 }
 
@@ -258,7 +287,7 @@ fn scas_one<E: Emit>(e: &mut E, i: &Insn) -> R<E> {
     let v = e.load(d, i.size)?;
     let a = operand::reg(e, reg::RAX, i.size, false);
     compare(e, i.size, a, v);
-    step(e, i, reg::RDI, 1);
+    step(e, i, reg::RDI);
     Ok(())
 }
 
@@ -277,8 +306,8 @@ fn cmps_one<E: Emit>(e: &mut E, i: &Insn) -> R<E> {
     let d = dest(e, i, false)?;
     let b = e.load(d, i.size)?;
     compare(e, i.size, a, b);
-    step(e, i, reg::RSI, 1);
-    step(e, i, reg::RDI, 1);
+    step(e, i, reg::RSI);
+    step(e, i, reg::RDI);
     Ok(())
 }
 
@@ -296,12 +325,12 @@ pub fn ins(cpu: &mut Cpu, i: &Insn) -> Done {
         cpu.probe_write(d, i.size.bytes())?;
         let v = cpu.port_in(port, i.size);
         cpu.write(d, i.size, v)?;
-        step(cpu, i, reg::RDI, 1);
+        step(cpu, i, reg::RDI);
         Ok(())
     };
-    let r = if i.repeated() { repeat(cpu, i, |_, _| 0, one, never) } else { one(cpu) };
+    // The board may have something to say: also between pieces.
     cpu.events |= event::CHECK;
-    r
+    if i.repeated() { repeat(cpu, i, |_, _| 0, one, never) } else { one(cpu) }
 }
 
 /// OUTS: port DX = [rSI].  Flags: none.
@@ -312,10 +341,10 @@ pub fn outs(cpu: &mut Cpu, i: &Insn) -> Done {
         let s = source(cpu, i)?;
         let v = cpu.read(s, i.size)?;
         cpu.port_out(port, i.size, v);
-        step(cpu, i, reg::RSI, 1);
+        step(cpu, i, reg::RSI);
         Ok(())
     };
-    let r = if i.repeated() { repeat(cpu, i, |_, _| 0, one, never) } else { one(cpu) };
+    // The board may have something to say: also between pieces.
     cpu.events |= event::CHECK;
-    r
+    if i.repeated() { repeat(cpu, i, |_, _| 0, one, never) } else { one(cpu) }
 }

@@ -34,8 +34,12 @@ impl Rate {
             return instructions;
         }
         // The time is asked for at every system call; dividing 128 bits takes as long as many instructions.
-        if let Some(product) = instructions.checked_mul(self.nanos.into()) {
-            return product / u64::from(self.instructions);
+        if let Ok(n) = u32::try_from(instructions) {
+            let product = u64::from(n) * u64::from(self.nanos);
+            return match self.instructions.is_power_of_two() {
+                true => product >> self.instructions.trailing_zeros(),
+                false => product / u64::from(self.instructions),
+            };
         }
         let ns = u128::from(instructions) * u128::from(self.nanos) / u128::from(self.instructions);
         u64::try_from(ns).unwrap_or(u64::MAX)
@@ -44,9 +48,6 @@ impl Rate {
     fn instructions(self, nanos: u64) -> u64 {
         if self.nanos == self.instructions {
             return nanos;
-        }
-        if let Some(product) = nanos.checked_mul(self.instructions.into()) {
-            return product.div_ceil(self.nanos.into());
         }
         let n = (u128::from(nanos) * u128::from(self.instructions)).div_ceil(u128::from(self.nanos));
         u64::try_from(n).unwrap_or(u64::MAX)
