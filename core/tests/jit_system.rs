@@ -21,13 +21,16 @@ fn state(g: &mut Guest) -> State {
     (c.rip, flags, c.cpl, c.regs[..16].to_vec(), segments, c.msr.kernel_gs_base, c.retired())
 }
 
+/// What is done to a guest.
+type Change<'a> = &'a dyn Fn(&mut Guest);
+
 /// A program; where it stops, and how the world around it is.
 struct Case<'a> {
     long: bool,
     program: &'a dyn Fn(&mut CodeAssembler),
-    prepare: &'a dyn Fn(&mut Guest),
+    prepare: Change<'a>,
     /// Done before the run that begins at this count.
-    event: Option<(u64, &'a dyn Fn(&mut Guest))>,
+    event: Option<(u64, Change<'a>)>,
     /// Instructions that may be called.
     called: u64,
 }
@@ -86,7 +89,7 @@ fn loops(a: &mut CodeAssembler, count: u32, body: impl Fn(&mut CodeAssembler)) {
     a.hlt().unwrap();
 }
 
-const NOTHING: &dyn Fn(&mut Guest) = &|_| ();
+const NOTHING: Change<'static> = &|_| ();
 
 #[test]
 fn flags_of_the_system() {
@@ -147,7 +150,7 @@ fn an_interrupt_that_waits_for_its_flag() {
             };
             let prepare = |g: &mut Guest| g.vcpu.cpu.set_rflags_image(if masks { 0x202 } else { 2 });
             for count in [20_000, 20_011, 20_023, 20_030] {
-                let event: &dyn Fn(&mut Guest) = &|g| g.board.irq = Some(0x40);
+                let event: Change<'_> = &|g| g.board.irq = Some(0x40);
                 Case { long, program: &program, prepare: &prepare, event: Some((count, event)), called: 0 }
                     .run("interrupt");
             }
