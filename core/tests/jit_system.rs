@@ -75,6 +75,9 @@ impl Case<'_> {
             assert!(different.is_none(), "{what}, steps of {step}: {different:x?}");
             assert_eq!(plain.len(), compiled.len(), "{what}, steps of {step}");
             assert!(memory == other, "{what}, steps of {step}: memory differs");
+            // The handlers lie below the code.
+            let interrupted = plain.last().is_some_and(|end| end.0 < CODE);
+            assert!(interrupted || self.event.is_none_or(|(count, _)| step > count), "{what}, steps of {step}");
         }
     }
 }
