@@ -3,6 +3,8 @@
 //!
 //! Values are 64 bits wide; an operand of a smaller size is kept zero-extended.
 
+use crate::cpu::{Cpu, Done};
+use crate::decode::insn::Insn;
 use crate::flags::{self, FlagOp};
 use crate::size::Size;
 use crate::vector::{V128, VecImm, VecOp, VecShift};
@@ -82,6 +84,27 @@ pub enum Slot {
     FlagR,
     /// The base of a segment, by number.
     SegBase(u8),
+    /// RFLAGS without the six arithmetic flags. Set like this only where IF or DF changes.
+    System,
+    /// The selector of a segment, by number; only read.
+    Selector(u8),
+    /// IA32_KERNEL_GS_BASE.
+    KernelGsBase,
+    /// The current privilege level; only read.
+    Cpl,
+    /// CR4; only read.
+    Cr4,
+}
+
+/// A mode of the processor (SDM 3A 2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Protected mode with all its submodes: CR0.PE.
+    Protected,
+    /// Virtual-8086 mode.
+    V86,
+    /// 64-bit mode.
+    Long,
 }
 
 /// A unit of the CPU that may be switched off (CR0.EM, CR0.TS, CR4.OSFXSR).
@@ -247,8 +270,35 @@ pub trait Emit: Sized {
         flags::record(self, op, size, a, b, r);
     }
 
-    /// Sets or clears DF.
-    fn set_direction(&mut self, down: bool);
+    /// Is this the mode? 0 or 1.
+    fn mode_is(&mut self, mode: Mode) -> Self::Val;
+    /// Sets all of RFLAGS but the arithmetic flags, and what follows from it. Nothing may be committed before.
+    ///
+    /// # Errors
+    /// None that an instruction sees.
+    fn set_system(&mut self, v: Self::Val) -> Result<(), Self::Stop>;
+    /// IF changes from 0 to 1 if `c != 0`. Interrupts are let in behind the instruction, or behind the next one if this
+    /// one holds them off (`held`). Nothing may be committed before.
+    ///
+    /// # Errors
+    /// None that an instruction sees.
+    fn let_interrupts_in(&mut self, c: Self::Val, held: bool) -> Result<(), Self::Stop>;
+    /// Interrupts and debug exceptions are held off behind the next instruction (MOV SS, POP SS).
+    fn hold_off(&mut self);
+    /// Sets or clears RFLAGS.AC, at privilege level 0.
+    fn set_ac(&mut self, on: bool);
+    /// Loads a segment register other than CS. Nothing may be committed before.
+    ///
+    /// # Errors
+    /// #GP, #SS, #NP with the selector; page faults of the table.
+    fn load_segment(&mut self, s: u8, selector: Self::Val) -> Result<(), Self::Stop>;
+    /// The time stamp counter as the guest sees it. The instruction has to end its block: only there the time is exact.
+    fn time_stamp(&mut self) -> Self::Val;
+    /// Does what is too large for compiled code.
+    ///
+    /// # Errors
+    /// What the function returns.
+    fn whole(&mut self, i: &Insn, f: fn(&mut Cpu, &Insn) -> Done) -> Result<(), Self::Stop>;
     /// The quotient of the 128-bit number `hi:lo` and `d`, rounded toward zero. Nothing may be committed before.
     ///
     /// # Errors
@@ -282,6 +332,15 @@ pub trait Emit: Sized {
     /// # Errors
     /// As [`Emit::vload`].
     fn vstore(&mut self, at: Linear<Self::Val>, aligned: bool, v: Self::Vec) -> Result<(), Self::Stop>;
+    /// As [`Emit::modify`], of 16 aligned bytes.
+    ///
+    /// # Errors
+    /// As [`Emit::vload`], before `f` runs.
+    fn vmodify(
+        &mut self,
+        at: Linear<Self::Val>,
+        f: impl FnOnce(&mut Self, Self::Vec) -> Self::Vec,
+    ) -> Result<Self::Vec, Self::Stop>;
     /// A constant.
     fn vimm(&mut self, v: V128) -> Self::Vec;
     /// A vector of two halves, the low one first.
@@ -392,6 +451,12 @@ pub trait Emit: Sized {
     fn andi(&mut self, a: Self::Val, m: u64) -> Self::Val {
         let m = self.imm(m);
         self.and(a, m)
+    }
+    /// `a | m` with a constant
+    #[inline(always)]
+    fn ori(&mut self, a: Self::Val, m: u64) -> Self::Val {
+        let m = self.imm(m);
+        self.or(a, m)
     }
     /// `a ^ m` with a constant
     #[inline(always)]

@@ -2,8 +2,9 @@
 
 use crate::cpu::mode::{ctx, simd_off};
 use crate::cpu::tlb::CTX_SHIFT;
-use crate::cpu::{Cpu, Stop, Vector, fault, gp, memory::canonical};
-use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Slot, Un, Unit};
+use crate::cpu::{Cpu, Done, Shadow, Stop, Vector, event, fault, gp, memory::canonical};
+use crate::decode::insn::Insn;
+use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Mode, Slot, Un, Unit};
 use crate::flags::{self, FlagOp};
 use crate::isa::sse::lane::Lanes;
 use crate::isa::x87::pending_error;
@@ -28,6 +29,11 @@ impl Emit for Cpu {
             Slot::FlagB => self.flag_b,
             Slot::FlagR => self.flag_r,
             Slot::SegBase(s) => self.seg[(s & 7) as usize].base,
+            Slot::System => self.rflags,
+            Slot::Selector(s) => u64::from(self.seg[(s & 7) as usize].sel),
+            Slot::KernelGsBase => self.msr.kernel_gs_base,
+            Slot::Cpl => u64::from(self.cpl),
+            Slot::Cr4 => self.cr4,
         }
     }
     #[inline(always)]
@@ -38,6 +44,9 @@ impl Emit for Cpu {
             Slot::FlagB => self.flag_b = v,
             Slot::FlagR => self.flag_r = v,
             Slot::SegBase(s) => self.seg[(s & 7) as usize].base = v,
+            Slot::System => self.rflags = v,
+            Slot::KernelGsBase => self.msr.kernel_gs_base = v,
+            Slot::Selector(_) | Slot::Cpl | Slot::Cr4 => unreachable!("only read"),
         }
     }
     #[inline(always)]
@@ -128,8 +137,41 @@ impl Emit for Cpu {
     }
 
     #[inline(always)]
-    fn set_direction(&mut self, down: bool) {
-        self.rflags = if down { self.rflags | flags::DF } else { self.rflags & !flags::DF };
+    fn mode_is(&mut self, mode: Mode) -> u64 {
+        u64::from(match mode {
+            Mode::Protected => self.protected(),
+            Mode::V86 => self.v86(),
+            Mode::Long => self.long,
+        })
+    }
+    #[inline(always)]
+    fn set_system(&mut self, v: u64) -> Result<(), Stop> {
+        self.set_system_flags(v);
+        Ok(())
+    }
+    #[inline(always)]
+    fn let_interrupts_in(&mut self, c: u64, held: bool) -> Result<(), Stop> {
+        if c != 0 {
+            self.interrupts_let_in(held);
+        }
+        Ok(())
+    }
+    fn hold_off(&mut self) {
+        self.shadow = Shadow::MovSs;
+        self.events |= event::STEP;
+    }
+    fn set_ac(&mut self, on: bool) {
+        self.rflags = if on { self.rflags | flags::AC } else { self.rflags & !flags::AC };
+        self.update_tlb_ctx();
+    }
+    fn load_segment(&mut self, s: u8, selector: u64) -> Result<(), Stop> {
+        Cpu::load_segment(self, s, selector as u16)
+    }
+    fn time_stamp(&mut self) -> u64 {
+        self.bus().tsc().wrapping_add(self.msr.tsc_adjust)
+    }
+    fn whole(&mut self, i: &Insn, f: fn(&mut Cpu, &Insn) -> Done) -> Result<(), Stop> {
+        f(self, i)
     }
     #[inline(always)]
     fn divide(&mut self, signed: bool, hi: u64, lo: u64, d: u64) -> Result<u64, Stop> {
@@ -184,6 +226,14 @@ impl Emit for Cpu {
             return Ok(());
         }
         self.write128_slow(at, aligned, v)
+    }
+    fn vmodify(&mut self, at: Linear<u64>, f: impl FnOnce(&mut Self, V128) -> V128) -> Result<V128, Stop> {
+        self.check128(at, true)?;
+        self.probe_write(at, 16)?;
+        let old = self.read128(at)?;
+        let new = f(self, old);
+        self.write128(at, new)?;
+        Ok(old)
     }
     #[inline(always)]
     fn vimm(&mut self, v: V128) -> V128 {

@@ -147,6 +147,9 @@ impl GuestRam {
     }
 }
 
+/// Bytes that are copied faster here than by a function of the host that is made for many.
+const SHORT: usize = 192;
+
 /// The address of a byte of guest RAM in this process.
 ///
 /// Invariant: the page it lies in is RAM of a living [`GuestRam`], and an access through it does
@@ -179,25 +182,65 @@ impl Host {
             }
         }
     }
-    /// Copies `n` bytes that lie within one page each from `src`, lowest address first.
-    /// Refuses (`false`) where that order would show: `self` a little above `src`.
-    pub(crate) fn copy_from(self, src: Self, n: usize) -> bool {
-        if self.0 > src.0 && self.0 - src.0 < n {
-            return false;
+    /// Copies `n` elements of `size` bytes that lie within one page each from `src`, one after the other, lowest address
+    /// first.
+    pub(crate) fn copy_from(self, src: Self, size: Size, n: usize) {
+        let bytes = n * size as usize;
+        // An order would show where the destination lies a little above the source.
+        let above = self.0.wrapping_sub(src.0);
+        if above < bytes && above < SHORT || above < size as usize {
+            for k in (0..bytes).step_by(size as usize) {
+                Self(self.0 + k).store(size, Self(src.0 + k).load(size));
+            }
+        } else if above < bytes {
+            // What has been copied is copied again: as many bytes at once as lie between.
+            let step = above & !(size as usize - 1);
+            let mut done = 0;
+            while done < bytes {
+                let n = step.min(bytes - done);
+                // SAFETY: the invariant of `Host` for both pages; `copy` allows overlap.
+                unsafe { core::ptr::copy((src.0 + done) as *const u8, (self.0 + done) as *mut u8, n) };
+                done += n;
+            }
+        } else if bytes < SHORT {
+            self.copy_short(src, bytes);
+        } else {
+            // SAFETY: the invariant of `Host` for both pages; `copy` allows overlap.
+            unsafe { core::ptr::copy(src.0 as *const u8, self.0 as *mut u8, bytes) };
         }
-        // SAFETY: the invariant of `Host` for both pages; `copy` allows overlap.
-        unsafe { core::ptr::copy(src.0 as *const u8, self.0 as *mut u8, n) };
-        true
+    }
+    /// Copies `n` bytes, lowest address first, where that order does not show.
+    fn copy_short(self, src: Self, n: usize) {
+        let mut at = 0;
+        // A destination a little below its source reads what it has not written yet.
+        while n - at >= 8 {
+            Self(self.0 + at).store(Size::B8, Self(src.0 + at).load(Size::B8));
+            at += 8;
+        }
+        while at < n {
+            Self(self.0 + at).store(Size::B1, Self(src.0 + at).load(Size::B1));
+            at += 1;
+        }
     }
     /// Fills `n` elements of `size` bytes, all within one page, with `v`.
     pub(crate) fn fill(self, size: Size, v: u64, n: usize) {
-        if size == Size::B1 {
+        let v = size.zx(v);
+        let same = v == (v & 0xff) * (size.mask() / 0xff);
+        if same && n * size as usize >= SHORT {
             // SAFETY: the invariant of `Host`.
-            unsafe { core::ptr::write_bytes(self.0 as *mut u8, v as u8, n) };
-        } else {
-            for k in 0..n {
-                Self(self.0 + k * size as usize).store(size, v);
-            }
+            unsafe { core::ptr::write_bytes(self.0 as *mut u8, v as u8, n * size as usize) };
+            return;
+        }
+        // Of eight bytes each, as far as there are so many.
+        let (bytes, all) = (n * size as usize, v.wrapping_mul(u64::MAX / size.mask()));
+        let mut at = 0;
+        while bytes - at >= 8 {
+            Self(self.0 + at).store(Size::B8, all);
+            at += 8;
+        }
+        while at < bytes {
+            Self(self.0 + at).store(size, v);
+            at += size as usize;
         }
     }
     /// Stores the low `size` bytes of `v`.
@@ -235,6 +278,43 @@ mod tests {
         ram.write(4000, &[0; 200]);
         assert!(ram.has_dirty_code());
         assert_eq!(ram.take_dirty_code(), [1]);
+    }
+
+    #[test]
+    fn elements_are_copied_and_filled_one_after_the_other() {
+        let bytes = |ram: &GuestRam| {
+            let mut all = alloc::vec![0; 4096];
+            ram.read(0, &mut all);
+            all
+        };
+        for size in [Size::B1, Size::B2, Size::B4, Size::B8] {
+            for (from, to) in
+                [-4000i64, -300, -9, -8, -3, -1, 0, 1, 2, 3, 4, 5, 8, 9, 31, 191, 192, 193, 200, 600, 2000]
+                    .map(|d| (if d < 0 { -d as u64 } else { 0 }, if d < 0 { 0 } else { d as u64 }))
+            {
+                for n in [1, 2, 5, 16, 23, 24, 100, 250, 1000] {
+                    let ram = GuestRam::new(8192).unwrap();
+                    let first: Vec<u8> = (0..4096u32).map(|k| (k.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+                    let n = n.min((4096 - from.max(to)) / size.bytes());
+                    ram.write(0, &first);
+                    for k in 0..n {
+                        let v = ram.host(from + k * size.bytes()).unwrap().load(size);
+                        ram.host(to + k * size.bytes()).unwrap().store(size, v);
+                    }
+                    let want = bytes(&ram);
+                    ram.write(0, &first);
+                    ram.host(to).unwrap().copy_from(ram.host(from).unwrap(), size, n as usize);
+                    assert!(want == bytes(&ram), "{n} of {size:?} from {from} to {to}");
+                    for v in [0, 0x7f7f_7f7f_7f7f_7f7f, 0x0123_4567_89ab_cdef] {
+                        (0..n).for_each(|k| ram.host(to + k * size.bytes()).unwrap().store(size, v));
+                        let want = bytes(&ram);
+                        ram.write(to, &first[..(n * size.bytes()) as usize]);
+                        ram.host(to).unwrap().fill(size, v, n as usize);
+                        assert!(want == bytes(&ram), "{n} of {size:?} at {to}: {v:x}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -426,6 +426,7 @@ fn fetch(cpu: &mut Cpu) -> Result<Insn, Stop> {
                 } else {
                     for (j, b) in bytes[n..n + k].iter_mut().enumerate() {
                         *b = cpu.bus().mmio_read(pa + j as u64, Size::B1) as u8;
+                        cpu.events |= event::CHECK;
                     }
                 }
                 n += k;

@@ -47,6 +47,14 @@ extern "C" fn follow(at: u32, code: u32) -> u64 {
     helpers::follow(cpu(at), unsafe { &mut *(code as usize as *mut CodeCache) })
 }
 
+extern "C" fn segment(at: u32, s: u32, selector: u32) -> u32 {
+    helpers::segment(cpu(at), s, selector)
+}
+
+extern "C" fn time(at: u32) -> u64 {
+    helpers::time(cpu(at))
+}
+
 impl Host {
     /// `None` where code cannot be made at run time.
     pub fn new() -> Option<Self> {
@@ -56,6 +64,8 @@ impl Host {
             ("plain", plain as *const () as usize),
             ("image", image as *const () as usize),
             ("follow", follow as *const () as usize),
+            ("segment", segment as *const () as usize),
+            ("time", time as *const () as usize),
         ];
         let imported = Object::new();
         Reflect::set(&imported, &"memory".into(), &wasm_bindgen::memory()).ok()?;

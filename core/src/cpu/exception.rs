@@ -285,7 +285,7 @@ impl Cpu {
         if mask {
             self.rflags &= !flags::IF;
         }
-        self.mode_changed();
+        self.segments_changed();
     }
 
     /// A 64-bit field of the TSS.

@@ -290,8 +290,14 @@ impl Cpu {
     }
 
     /// A processor read of a descriptor table or TSS.
+    #[inline]
     pub(crate) fn sys_read(&mut self, la: u64, size: Size) -> Result<u64, Stop> {
-        self.load_as(self.as_system(), self.wrap(la), size)
+        let (who, la) = (self.as_system(), self.wrap(la));
+        let e = &self.tlb.read[tlb::index(who.ctx, la)];
+        if tlb::hit(e, la, size.bytes()) {
+            return Ok(Host::of_tlb(la.wrapping_add(e.add)).load(size));
+        }
+        self.load_as(who, la, size)
     }
     /// A processor write to a descriptor table or TSS.
     pub(crate) fn sys_write(&mut self, la: u64, size: Size, v: u64) -> Done {

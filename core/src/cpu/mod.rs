@@ -250,6 +250,10 @@ pub struct Cpu {
     pub(crate) tlb_bytes: u32,
     /// That of fetches.
     pub(crate) fetch_bytes: u32,
+    /// What `tlb_bytes` is at privilege level 0 with RFLAGS.AC set.
+    pub(crate) ac_bytes: u32,
+    /// Did the board want to interrupt when it was asked last, which is after everything that may change the answer?
+    pub(crate) interrupt_waiting: bool,
     /// Instructions left of the budget of this run.
     pub left: u64,
     /// What `left` may not fall below before the interpreter's loop is left.
@@ -379,6 +383,8 @@ impl Cpu {
             tlb_ctx: 0,
             tlb_bytes: 0,
             fetch_bytes: 0,
+            ac_bytes: 0,
+            interrupt_waiting: true,
             left: 0,
             floor: 0,
             retired_end: 0,
@@ -467,14 +473,35 @@ impl Cpu {
 
     /// Sets all of RFLAGS and whatever follows from it.
     pub fn set_rflags_image(&mut self, v: u64) {
+        self.put_rflags(v);
+        self.mode_changed();
+    }
+
+    /// Sets all of RFLAGS, and whatever follows from what has changed there.
+    pub(crate) fn put_rflags(&mut self, v: u64) {
         const ALL: u64 = 0x003f_7fd7;
         flags::write(self, v);
-        let before = self.rflags;
-        self.rflags = v & ALL & !flags::OSZAPC | 2;
-        if self.rflags & !before & flags::IF != 0 {
-            self.events |= event::CHECK;
+        let v = v & ALL & !flags::OSZAPC | 2;
+        if v & !self.rflags & flags::IF != 0 {
+            self.interrupts_let_in(false);
         }
-        self.mode_changed();
+        self.set_system_flags(v);
+    }
+
+    /// Sets all of RFLAGS but the arithmetic flags, and what follows from it but for IF.
+    pub(crate) fn set_system_flags(&mut self, v: u64) {
+        let changed = self.rflags ^ v;
+        self.rflags = v;
+        if changed & flags::VM != 0 {
+            self.mode_changed();
+            return;
+        }
+        if changed & flags::AC != 0 {
+            self.update_tlb_ctx();
+        }
+        if changed & (flags::TF | flags::RF) != 0 {
+            self.update_step();
+        }
     }
 
     /// Brings up to date what depends on IF, TF, AC, VM.

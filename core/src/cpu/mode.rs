@@ -49,6 +49,17 @@ pub mod simd_off {
 impl Cpu {
     /// Call after any change of CR0, CR4, EFER, RFLAGS.VM/AC/TF, CPL or a segment's attributes.
     pub fn mode_changed(&mut self) {
+        self.segments_changed();
+        let bit = |c: bool, b: u8| if c { b } else { 0 };
+        let em = self.cr0 & cr0::EM != 0;
+        self.simd_off = bit(em || self.cr4 & cr4::OSFXSR == 0, simd_off::SSE)
+            | bit(em, simd_off::MMX)
+            | bit(self.cr0 & cr0::TS != 0, simd_off::TASK);
+        self.update_step();
+    }
+
+    /// Call after any change of CPL or a segment's attributes.
+    pub(crate) fn segments_changed(&mut self) {
         let cs = self.seg[reg::CS as usize].attr;
         self.long = self.long_mode() && cs & attr::L != 0;
         self.mode = if self.long {
@@ -69,11 +80,10 @@ impl Cpu {
             _ => Size::B2.mask(),
         };
         self.update_tlb_ctx();
-        let bit = |c: bool, b: u8| if c { b } else { 0 };
-        let em = self.cr0 & cr0::EM != 0;
-        self.simd_off = bit(em || self.cr4 & cr4::OSFXSR == 0, simd_off::SSE)
-            | bit(em, simd_off::MMX)
-            | bit(self.cr0 & cr0::TS != 0, simd_off::TASK);
+    }
+
+    /// Are instructions run one at a time? Call after any change of TF, RF, the shadow or breakpoints.
+    pub(crate) fn update_step(&mut self) {
         let step = self.rflags & (flags::TF | flags::RF) != 0
             || self.shadow != super::Shadow::None
             || self.has_code_breakpoints();
@@ -87,15 +97,16 @@ impl Cpu {
     /// Chooses the TLB context of ordinary data accesses.
     pub fn update_tlb_ctx(&mut self) {
         let ac = self.rflags & flags::AC != 0;
-        let c = if self.cpl == 3 {
-            if ac && self.cr0 & cr0::AM != 0 { ctx::CHECKED } else { ctx::USER }
-        } else if ac && self.cr4 & cr4::SMAP != 0 {
-            ctx::SUPER_AC
-        } else {
-            ctx::SUPER
+        let with_ac = if self.cr4 & cr4::SMAP != 0 { ctx::SUPER_AC } else { ctx::SUPER };
+        let c = match (self.cpl == 3, ac) {
+            (true, true) if self.cr0 & cr0::AM != 0 => ctx::CHECKED,
+            (true, _) => ctx::USER,
+            (false, true) => with_ac,
+            (false, false) => ctx::SUPER,
         };
         self.tlb_ctx = c << super::tlb::CTX_SHIFT;
         let bytes = |ctx: u32| ctx * size_of::<super::tlb::Entry>() as u32;
+        self.ac_bytes = bytes(with_ac << super::tlb::CTX_SHIFT);
         self.tlb_bytes = bytes(self.tlb_ctx);
         self.fetch_bytes = bytes(Self::fetch_ctx(self.cpl));
     }

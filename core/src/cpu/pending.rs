@@ -8,6 +8,7 @@ impl Cpu {
     /// Delivers what is pending, if the instruction before lets it. `true`: there may be more.
     pub(crate) fn take_pending(&mut self) -> bool {
         self.keep_to_allowance();
+        self.interrupt_waiting = self.bus().interrupt_pending();
         if self.pending_db != 0 && self.shadow != Shadow::MovSs {
             let bits = core::mem::take(&mut self.pending_db);
             self.tell_dr6(bits);
@@ -20,7 +21,7 @@ impl Cpu {
             self.stats.interrupts += 1;
             self.nmi_blocked = true;
             self.deliver(Vector::NMI as u8, Source::External);
-        } else if self.flag(flags::IF) && self.bus().interrupt_pending() {
+        } else if self.flag(flags::IF) && self.interrupt_waiting {
             if let Some(v) = self.bus().acknowledge() {
                 self.stats.interrupts += 1;
                 self.deliver(v, Source::External);
@@ -41,16 +42,31 @@ impl Cpu {
             return false;
         }
         self.keep_to_allowance();
-        let interrupt = self.flag(flags::IF) && self.bus().interrupt_pending();
+        self.interrupt_waiting = self.bus().interrupt_pending();
+        let interrupt = self.flag(flags::IF) && self.interrupt_waiting;
         if interrupt || !self.nmi_blocked && self.bus().nmi_pending() || shadow && self.left == 0 {
             return false;
         }
         self.events &= !event::CHECK;
         if shadow {
             self.shadow = Shadow::None;
-            self.mode_changed();
+            self.update_step();
         }
         self.events == 0
+    }
+
+    /// IF has changed from 0 to 1, at the end of a block. As long as the board has nothing to say, and one more
+    /// instruction is sure to run before it can have, there is nothing to look for, and nobody can tell whether this one
+    /// holds interrupts off (`held`).
+    pub(crate) fn interrupts_let_in(&mut self, held: bool) {
+        if !self.interrupt_waiting && self.left > 0 {
+            return;
+        }
+        self.events |= event::CHECK;
+        if held {
+            self.shadow = Shadow::Interrupts;
+            self.events |= event::STEP;
+        }
     }
 
     /// Comes back for a nearer deadline of the board.

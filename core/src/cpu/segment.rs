@@ -236,8 +236,11 @@ impl Cpu {
             return Ok(());
         }
         let new = if s == reg::SS { self.stack_segment(sel, self.cpl, Vector::GP)? } else { self.data_segment(sel)? };
-        self.seg[s as usize] = new;
-        self.mode_changed();
+        let old = core::mem::replace(&mut self.seg[s as usize], new);
+        // The mode key speaks of neither FS nor GS, nor of selectors.
+        if s < reg::FS && (old.base, old.limit, old.attr) != (new.base, new.limit, new.attr) {
+            self.segments_changed();
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::debug::{dr6, dr7};
 use super::exception::with_ext;
 use super::segment::{Descriptor, Segment, attr, sys};
-use super::{Cpu, Done, Fault, Stop, Vector, cr0, cr4, reg};
+use super::{Cpu, Done, Fault, Stop, Vector, cr0, cr4, event, reg};
 use crate::flags;
 use crate::size::Size;
 
@@ -178,6 +178,7 @@ impl Cpu {
         self.load_task_segments(image)?;
         if image.trap {
             self.pending_db |= dr6::BT;
+            self.events |= event::CHECK;
         }
         if u64::from(image.eip) > u64::from(self.seg[reg::CS as usize].limit) {
             return Err(super::gp(0));

@@ -1,15 +1,17 @@
 //! Segment registers, descriptor tables and descriptors: MOV to and from Sreg, LGDT, LLDT, LTR and their kin, LAR, LSL,
 //! VERR, VERW, ARPL (SDM 2; 3A chapters 3 and 5).
 
-use super::operand::*;
+use super::operand::{self, *};
 use super::system::{load_16, privileged, store_16, umip};
 use crate::cpu::memory::canonical;
 use crate::cpu::segment::{Descriptor, Segment, attr, sys};
-use crate::cpu::{Cpu, Done, Fault, Shadow, Stop, TableReg, Vector, event, fault, gp, reg};
+use crate::cpu::{Cpu, Done, Fault, Stop, TableReg, Vector, fault, gp, reg};
 use crate::decode::insn::Insn;
-use crate::emit::Linear;
+use crate::emit::{Emit, Linear, Slot};
 use crate::flags;
 use crate::size::Size;
+
+type R<E> = Result<(), <E as Emit>::Stop>;
 
 /// #UD in real and virtual-8086 mode.
 fn protected_only(cpu: &Cpu) -> Done {
@@ -17,22 +19,31 @@ fn protected_only(cpu: &Cpu) -> Done {
 }
 
 /// MOV r/m, Sreg: 16 bits to memory, zero-extended to registers.
-pub fn mov_from_seg(cpu: &mut Cpu, i: &Insn) -> Done {
-    let sel = u64::from(cpu.seg[(i.b & 7) as usize].sel);
-    store_16(cpu, i, sel)
+pub fn mov_from_seg<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let sel = e.get(Slot::Selector(f.b & 7));
+    if f.a_mem() {
+        let at = linear_of(e, f, 2, true)?;
+        return e.store(at, Size::B2, sel);
+    }
+    set_reg(e, f.a, f.size(), false, sel);
+    Ok(())
 }
 
 /// MOV Sreg, r/m16. MOV to SS holds off interrupts and debug exceptions for one instruction.
-pub fn mov_to_seg(cpu: &mut Cpu, i: &Insn) -> Done {
-    let s = i.a & 7;
+pub fn mov_to_seg<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let s = f.a & 7;
     if s == reg::CS {
-        return Err(fault(Vector::UD));
+        return Err(e.raise(Vector::UD));
     }
-    let sel = load_16(cpu, i, i.b)?;
-    cpu.load_segment(s, sel)?;
+    let sel = if f.b_mem() {
+        let at = linear_of(e, f, 2, false)?;
+        e.load(at, Size::B2)?
+    } else {
+        operand::reg(e, f.b & 15, Size::B2, false)
+    };
+    e.load_segment(s, sel)?;
     if s == reg::SS {
-        cpu.shadow = Shadow::MovSs;
-        cpu.events |= event::STEP;
+        e.hold_off();
     }
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! XCHG, XADD, CMPXCHG, CMPXCHG8B, CMPXCHG16B.
 
 use super::operand::*;
-use crate::cpu::{Cpu, Done, gp};
-use crate::decode::insn::{Insn, opnd};
-use crate::emit::{Bin, Emit, Linear, Slot};
+use crate::decode::insn::opnd;
+use crate::emit::{Bin, Emit, Slot};
 use crate::flags::{self, FlagOp};
 use crate::size::Size;
 
@@ -111,22 +110,23 @@ pub fn cmpxchg8b<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
     Ok(())
 }
 
-/// CMPXCHG16B: RDX:RAX against m128, RCX:RBX to store.  #GP(0) unless aligned to 16 bytes.
-pub fn cmpxchg16b(cpu: &mut Cpu, i: &Insn) -> Done {
-    let at = linear(cpu, i, 16, true)?;
-    cpu.check_address(at, Size::B1)?;
-    if at.at & 15 != 0 {
-        return Err(gp(0));
-    }
-    cpu.probe_write(at, 16)?;
-    let old = cpu.read128(at)?;
-    let same = old == [cpu.regs[0], cpu.regs[2]];
-    let new = if same { [cpu.regs[3], cpu.regs[1]] } else { old };
-    cpu.write(at, Size::B8, new[0])?;
-    cpu.write(Linear { at: at.at.wrapping_add(8), ..at }, Size::B8, new[1])?;
-    if !same {
-        (cpu.regs[0], cpu.regs[2]) = (old[0], old[1]);
-    }
-    flags::set_zf(cpu, u64::from(same));
+/// CMPXCHG16B: RDX:RAX against m128, RCX:RBX to store.  #GP(0) unless aligned to 16 bytes.  ZF written, the others kept.
+pub fn cmpxchg16b<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let at = linear_of(e, f, 16, true)?;
+    let [rax, rcx, rdx, rbx] = [0, 1, 2, 3].map(|r| e.get(Slot::Gpr(r)));
+    let equal = |e: &mut E, v: E::Vec| {
+        let (lo, hi) = (e.vextract(v, Size::B8, 0), e.vextract(v, Size::B8, 1));
+        let (l, h) = (e.bin(Bin::Eq, lo, rax), e.bin(Bin::Eq, hi, rdx));
+        (lo, hi, e.and(l, h))
+    };
+    let old = e.vmodify(at, |e, v| {
+        let (lo, hi, same) = equal(e, v);
+        let (lo, hi) = (e.select(same, rbx, lo), e.select(same, rcx, hi));
+        e.vpair(lo, hi)
+    })?;
+    let (lo, hi, same) = equal(e, old);
+    e.set(Slot::Gpr(0), lo);
+    e.set(Slot::Gpr(2), hi);
+    flags::set_zf(e, same);
     Ok(())
 }

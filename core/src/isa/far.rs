@@ -6,7 +6,7 @@ use crate::cpu::exception::Frame;
 use crate::cpu::memory::canonical;
 use crate::cpu::segment::{Descriptor, Segment, attr, sys};
 use crate::cpu::task::Reason;
-use crate::cpu::{Cpu, Done, Stop, Vector, event, gp, reg};
+use crate::cpu::{Cpu, Done, Stop, Vector, gp, reg};
 use crate::decode::insn::{Insn, opnd};
 use crate::size::Size;
 
@@ -172,8 +172,7 @@ pub(super) fn set_cs(cpu: &mut Cpu, seg: Segment, cpl: u8, rip: u64) {
     cpu.seg[reg::CS as usize] = Segment { sel: seg.sel & !3 | u16::from(cpl), ..seg };
     cpu.cpl = cpl;
     cpu.rip = rip;
-    cpu.mode_changed();
-    cpu.events |= event::CHECK;
+    cpu.segments_changed();
 }
 
 /// A call gate (SDM 3A 5.8.3 to 5.8.5).

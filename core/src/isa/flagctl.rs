@@ -1,9 +1,8 @@
 //! CLC, STC, CMC, CLD, STD, LAHF, SAHF, SALC; CLI and STI.
 
 use super::operand::*;
-use crate::cpu::{Cpu, Done, Shadow, event, gp};
-use crate::decode::insn::Insn;
-use crate::emit::Emit;
+use crate::cpu::Vector;
+use crate::emit::{Bin, Emit, Mode, Slot};
 use crate::flags;
 use crate::size::Size;
 
@@ -59,37 +58,47 @@ pub fn salc<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
 
 /// CLD: DF = 0.
 pub fn cld<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
-    e.set_direction(false);
+    let v = e.get(Slot::System);
+    let v = e.andi(v, !flags::DF);
+    e.set(Slot::System, v);
     Ok(())
 }
 /// STD: DF = 1.
 pub fn std<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
-    e.set_direction(true);
+    let v = e.get(Slot::System);
+    let v = e.ori(v, flags::DF);
+    e.set(Slot::System, v);
     Ok(())
 }
 
-fn may_change_if(cpu: &Cpu) -> bool {
-    let iopl = (cpu.rflags >> 12 & 3) as u8;
-    !cpu.protected() || if cpu.v86() { iopl == 3 } else { cpu.cpl <= iopl }
+/// #GP(0) unless IF may be changed: CPL <= IOPL, which is 3 in virtual-8086 mode; in real mode always.
+fn may_change_if<E: Emit>(e: &mut E) -> R<E> {
+    let system = e.get(Slot::System);
+    let iopl = e.shri(system, 12);
+    let iopl = e.andi(iopl, 3);
+    let cpl = e.get(Slot::Cpl);
+    let above = e.bin(Bin::LtU, iopl, cpl);
+    let protected = e.mode_is(Mode::Protected);
+    let not = e.and(above, protected);
+    e.when(not, |e| Err(e.raise(Vector::GP)))
 }
 
 /// CLI: IF = 0.  #GP(0) if CPL > IOPL.
-pub fn cli(cpu: &mut Cpu, _: &Insn) -> Done {
-    if !may_change_if(cpu) {
-        return Err(gp(0));
-    }
-    cpu.rflags &= !flags::IF;
+pub fn cli<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
+    may_change_if(e)?;
+    let v = e.get(Slot::System);
+    let v = e.andi(v, !flags::IF);
+    e.set(Slot::System, v);
     Ok(())
 }
 /// STI: IF = 1; interrupts wait for the end of the next instruction if IF was 0.
-pub fn sti(cpu: &mut Cpu, _: &Insn) -> Done {
-    if !may_change_if(cpu) {
-        return Err(gp(0));
-    }
-    if !cpu.flag(flags::IF) {
-        cpu.rflags |= flags::IF;
-        cpu.shadow = Shadow::Interrupts;
-        cpu.events |= event::CHECK | event::STEP;
-    }
+pub fn sti<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
+    may_change_if(e)?;
+    let v = e.get(Slot::System);
+    let was = e.andi(v, flags::IF);
+    let rises = e.is_zero(was);
+    e.let_interrupts_in(rises, true)?;
+    let v = e.ori(v, flags::IF);
+    e.set(Slot::System, v);
     Ok(())
 }

@@ -161,7 +161,10 @@ pub const COLD: u16 = COUNT + 1;
 
 /// The operation a dispatch number stands for.
 pub fn op(n: u16) -> Option<Op> {
-    OPS.get(usize::from(n)).copied().or_else(|| super::op_at(n.wrapping_sub(COLD)))
+    match n.checked_sub(COLD) {
+        Some(n) => super::op_at(n),
+        None => OPS.get(usize::from(n)).copied(),
+    }
 }
 
 /// The handler of an instruction that is not hot.

@@ -1,10 +1,10 @@
 //! RDMSR and WRMSR: the registers the CPU keeps; the board has the others (SDM 4).
 
-use super::system::tsc;
 use crate::cpu::features::Feature;
 use crate::cpu::memory::canonical;
 use crate::cpu::{Cpu, Done, cr0, efer, event, gp, reg};
 use crate::decode::insn::Insn;
+use crate::emit::Emit;
 
 /// Numbers, by the SDM's names.
 #[allow(missing_docs, reason = "the SDM's names")]
@@ -97,7 +97,7 @@ impl Cpu {
         }
         let m = &self.msr;
         Some(match n {
-            TIME_STAMP_COUNTER => tsc(self),
+            TIME_STAMP_COUNTER => self.time_stamp(),
             FEATURE_CONTROL => 1,
             TSC_ADJUST => m.tsc_adjust,
             SPEC_CTRL => m.spec_ctrl,
@@ -148,7 +148,7 @@ impl Cpu {
         match n {
             TIME_STAMP_COUNTER => {
                 // Moves TSC_ADJUST by as much (SDM 3B 18.17.3).
-                let now = tsc(self);
+                let now = self.time_stamp();
                 self.msr.tsc_adjust = self.msr.tsc_adjust.wrapping_add(v.wrapping_sub(now));
             }
             TSC_ADJUST => self.msr.tsc_adjust = v,

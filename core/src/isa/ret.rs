@@ -108,7 +108,7 @@ fn leave_ring(cpu: &mut Cpu, cs: Segment, cpl: u8, rip: u64, ss: Segment, sp: u6
             *seg = Segment { base: seg.base, ..Segment::null(0) };
         }
     }
-    cpu.mode_changed();
+    cpu.segments_changed();
 }
 
 /// IRET, IRETD, IRETQ.
@@ -121,7 +121,7 @@ pub fn iret(cpu: &mut Cpu, i: &Insn) -> Done {
         let fl = iret_real(cpu, i)?;
         let old = cpu.rflags_image();
         let fl = if i.size == Size::B2 { old & !0xffff | fl } else { old & 0x1a_0000 | fl & 0x25_7fd5 };
-        cpu.set_rflags_image(fl);
+        cpu.put_rflags(fl);
         return Ok(());
     }
     if cpu.v86() {
@@ -161,13 +161,13 @@ pub fn iret(cpu: &mut Cpu, i: &Insn) -> Done {
         } else {
             set_both(cpu, cs, cpl, rip, ss, sp);
         }
-        cpu.set_rflags_image(fl);
+        cpu.put_rflags(fl);
         return Ok(());
     }
     let fl = iret_flags(cpu, i, fl);
     set_cs(cpu, cs, cpl, rip);
     set_stack_ptr(cpu, Any(i), p.sp);
-    cpu.set_rflags_image(fl);
+    cpu.put_rflags(fl);
     Ok(())
 }
 
@@ -211,7 +211,7 @@ fn iret_v86(cpu: &mut Cpu, i: &Insn) -> Done {
     let fl = iret_real(cpu, i)?;
     let keep = flags::VM | flags::IOPL | flags::VIP | flags::VIF | if i.size == Size::B2 { !0xffff } else { 0 };
     let old = cpu.rflags_image();
-    cpu.set_rflags_image(old & keep | fl & !keep);
+    cpu.put_rflags(old & keep | fl & !keep);
     Ok(())
 }
 
@@ -232,6 +232,6 @@ fn to_v86(cpu: &mut Cpu, i: &Insn, mut p: Pops, rip: u64, cs: u16, fl: u64) -> D
     cpu.cpl = 3;
     cpu.regs[reg::RSP as usize] = sp & 0xffff_ffff;
     cpu.rip = rip;
-    cpu.set_rflags_image(fl);
+    cpu.put_rflags(fl);
     Ok(())
 }

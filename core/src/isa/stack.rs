@@ -1,9 +1,9 @@
 //! PUSH, POP, PUSHA, POPA, ENTER, LEAVE, PUSHF, POPF.
 
 use super::operand::*;
-use crate::cpu::{Cpu, Done, Shadow, event, gp};
+use crate::cpu::{Cpu, Done, Vector};
 use crate::decode::insn::{Insn, opnd};
-use crate::emit::{Emit, Slot};
+use crate::emit::{Bin, Emit, Mode, Slot};
 use crate::flags;
 use crate::size::Size;
 
@@ -53,31 +53,30 @@ pub fn leave<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
 }
 
 /// PUSH of a segment register: 2 bytes are written, the slot is operand sized.
-pub fn push_seg(cpu: &mut Cpu, i: &Insn) -> Done {
-    let sel = u64::from(cpu.seg[(i.a - opnd::SEG) as usize].sel);
-    let sp = stack_ptr(cpu, Any(i));
-    let sp = stack_add(cpu, Any(i), sp, -(i.size as i64));
+pub fn push_seg<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let sel = e.get(Slot::Selector(f.a - opnd::SEG));
+    let sp = stack_ptr(e, f);
+    let sp = stack_add(e, f, sp, -(f.size() as i64));
     // Current processors write only the selector with a 32-bit operand size (SDM 2: PUSH).
-    let width = if i.size == Size::B4 { Size::B2 } else { i.size };
-    let at = stack_linear(cpu, Any(i), sp, i.size, true)?;
-    cpu.write(at, width, sel)?;
-    set_stack_ptr(cpu, Any(i), sp);
+    let width = if f.size() == Size::B4 { Size::B2 } else { f.size() };
+    let at = stack_linear(e, f, sp, f.size(), true)?;
+    e.store(at, width, sel)?;
+    set_stack_ptr(e, f, sp);
     Ok(())
 }
 
 /// POP of a segment register (not CS).
-pub fn pop_seg(cpu: &mut Cpu, i: &Insn) -> Done {
-    let sp = stack_ptr(cpu, Any(i));
-    let at = stack_linear(cpu, Any(i), sp, if i.size == Size::B4 { Size::B2 } else { i.size }, false)?;
-    let sel = cpu.read(at, Size::B2)? as u16;
-    let after = stack_add(cpu, Any(i), sp, i.size as i64);
-    let seg = i.a - opnd::SEG;
-    cpu.load_segment(seg, sel)?;
+pub fn pop_seg<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    let sp = stack_ptr(e, f);
+    let at = stack_linear(e, f, sp, if f.size() == Size::B4 { Size::B2 } else { f.size() }, false)?;
+    let sel = e.load(at, Size::B2)?;
+    let after = stack_add(e, f, sp, f.size() as i64);
+    let seg = f.a - opnd::SEG;
+    e.load_segment(seg, sel)?;
     // POP SS: the new SS does not change how this POP counts.
-    set_stack_ptr(cpu, Any(i), after);
+    set_stack_ptr(e, f, after);
     if seg == 2 {
-        cpu.shadow = Shadow::MovSs;
-        cpu.events |= event::STEP;
+        e.hold_off();
     }
     Ok(())
 }
@@ -147,39 +146,68 @@ pub fn enter(cpu: &mut Cpu, i: &Insn) -> Done {
     Ok(())
 }
 
+/// #GP(0) in virtual-8086 mode with IOPL below 3.
+fn may_see_flags<E: Emit>(e: &mut E) -> R<E> {
+    let system = e.get(Slot::System);
+    let iopl = e.andi(system, flags::IOPL);
+    let all = e.imm(flags::IOPL);
+    let below = e.bin(Bin::LtU, iopl, all);
+    let v86 = e.mode_is(Mode::V86);
+    let not = e.and(below, v86);
+    e.when(not, |e| Err(e.raise(Vector::GP)))
+}
+
+/// RFLAGS without VM and RF.
+fn rflags<E: Emit>(e: &mut E) -> E::Val {
+    let system = e.get(Slot::System);
+    let system = e.andi(system, !(flags::OSZAPC | flags::VM | flags::RF));
+    let system = e.ori(system, 2);
+    let arith = flags::read(e);
+    e.or(system, arith)
+}
+
 /// PUSHF, PUSHFD, PUSHFQ.  #GP(0) in virtual-8086 mode with IOPL below 3. VM and RF read 0.
-pub fn pushf(cpu: &mut Cpu, i: &Insn) -> Done {
-    if cpu.v86() && cpu.rflags & flags::IOPL != flags::IOPL {
-        return Err(gp(0));
-    }
-    let v = cpu.rflags_image() & !(flags::VM | flags::RF);
-    push(cpu, Any(i), i.size, v)
+pub fn pushf<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    may_see_flags(e)?;
+    let v = rflags(e);
+    push(e, f, f.size(), v)
 }
 
 /// POPF, POPFD, POPFQ (SDM 2: POPF, table of what may change at which privilege).
-pub fn popf(cpu: &mut Cpu, i: &Insn) -> Done {
-    let v86 = cpu.v86();
-    if v86 && cpu.rflags & flags::IOPL != flags::IOPL {
-        return Err(gp(0));
+pub fn popf<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    may_see_flags(e)?;
+    let (v, after) = peek(e, f, f.size())?;
+    let wide = f.size() != Size::B2;
+    let old = e.get(Slot::System);
+    let (v86, cpl) = (e.mode_is(Mode::V86), e.get(Slot::Cpl));
+    let none = e.imm(0);
+    let iopl = e.shri(old, 12);
+    let iopl = e.andi(iopl, 3);
+    let above = e.bin(Bin::LtU, iopl, cpl);
+    let allowed = e.xori(above, 1);
+    let allowed = e.or(allowed, v86);
+    let interrupts = e.imm(flags::IF);
+    let interrupts = e.select(allowed, interrupts, none);
+    let privilege = e.imm(flags::IOPL);
+    let privilege = e.select(cpl, none, privilege);
+    let may = e.or(interrupts, privilege);
+    let always = flags::TF | flags::DF | flags::NT | if wide { flags::AC | flags::ID } else { 0 };
+    let may = e.ori(may, always);
+    let keep = e.not(may);
+    let (kept, changed) = (e.and(old, keep), e.and(v, may));
+    let mut new = e.or(kept, changed);
+    if wide {
+        // They stay in virtual-8086 mode.
+        let virtual_too = e.andi(new, !flags::RF);
+        let cleared = e.andi(new, !(flags::RF | flags::VIP | flags::VIF));
+        new = e.select(v86, virtual_too, cleared);
     }
-    let (v, after) = peek(cpu, Any(i), i.size)?;
-    set_stack_ptr(cpu, Any(i), after);
-    let mut may = flags::OSZAPC | flags::TF | flags::DF | flags::NT;
-    if i.size != Size::B2 {
-        may |= flags::AC | flags::ID;
-    }
-    let iopl = (cpu.rflags >> 12 & 3) as u8;
-    if cpu.cpl == 0 {
-        may |= flags::IOPL;
-    }
-    if cpu.cpl <= iopl || v86 {
-        may |= flags::IF;
-    }
-    let old = cpu.rflags_image();
-    let mut new = old & !may | v & may;
-    if i.size != Size::B2 {
-        new &= !(flags::RF | flags::VIP | flags::VIF) | if v86 { flags::VIP | flags::VIF } else { 0 };
-    }
-    cpu.set_rflags_image(new);
+    let not_before = e.not(old);
+    let rises = e.and(new, not_before);
+    let rises = e.andi(rises, flags::IF);
+    e.let_interrupts_in(rises, false)?;
+    e.set_system(new)?;
+    set_stack_ptr(e, f, after);
+    flags::write(e, v);
     Ok(())
 }

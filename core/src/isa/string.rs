@@ -1,16 +1,22 @@
 //! String instructions: MOVS, STOS, LODS, SCAS, CMPS, INS, OUTS and their REP forms
 //! (SDM 1 7.3.9).
 //!
-//! A repeated instruction works in pieces of at most [`PIECE`] elements: it then stays at the
-//! instruction, as an interrupt would leave it, so no count can keep the CPU from its caller.
+//! A repeated instruction works in pieces of at most [`PIECE`] elements: if there is something to look at then, or the
+//! budget is used up, it stays at the instruction, as an interrupt would leave it. So no count can keep the CPU from its
+//! caller.
 //! What a piece costs in retired instructions depends on its bytes alone.
 
-use crate::cpu::{Cpu, Done, Stop, event, reg, tlb};
+use super::Op;
+use super::operand::{self, *};
+use crate::cpu::mode::key;
+use crate::cpu::{Cpu, Done, event, reg, tlb};
 use crate::decode::insn::{Insn, prefix, slot};
-use crate::emit::Linear;
+use crate::emit::{Emit, Linear, Slot};
 use crate::flags::{self, FlagOp};
 use crate::mem::{Host, PAGE_SIZE};
 use crate::size::Size;
+
+type R<E> = Result<(), <E as Emit>::Stop>;
 
 /// Elements per piece.
 const PIECE: u64 = 4096;
@@ -26,32 +32,43 @@ fn mask(i: &Insn) -> u64 {
 }
 
 /// Reads an index register or the counter in the address size.
-fn get(cpu: &Cpu, i: &Insn, r: u8) -> u64 {
-    cpu.regs[r as usize] & mask(i)
+fn get<E: Emit>(e: &mut E, i: &Insn, r: u8) -> E::Val {
+    let v = e.get(Slot::Gpr(r));
+    e.andi(v, mask(i))
 }
-fn set(cpu: &mut Cpu, i: &Insn, r: u8, v: u64) {
+fn set<E: Emit>(e: &mut E, i: &Insn, r: u8, v: E::Val) {
     let m = mask(i);
-    let old = &mut cpu.regs[r as usize];
+    let mut v = e.andi(v, m);
     // A 32-bit address size clears the upper half, as a 32-bit register write does.
-    *old = if i.asize == 2 { *old & !m | v & m } else { v & m };
+    if i.asize == 2 {
+        let old = e.get(Slot::Gpr(r));
+        let old = e.andi(old, !m);
+        v = e.or(old, v);
+    }
+    e.set(Slot::Gpr(r), v);
 }
-fn step(cpu: &mut Cpu, i: &Insn, r: u8, n: u64) {
-    let by = n.wrapping_mul(i.size.bytes());
-    let v = get(cpu, i, r);
-    let v = if cpu.flag(flags::DF) { v.wrapping_sub(by) } else { v.wrapping_add(by) };
-    set(cpu, i, r, v);
+/// Goes on by an element.
+fn step<E: Emit>(e: &mut E, i: &Insn, r: u8) {
+    let by = i.size.bytes();
+    let system = e.get(Slot::System);
+    let down = e.andi(system, flags::DF);
+    let (up, back) = (e.imm(by), e.imm(by.wrapping_neg()));
+    let by = e.select(down, back, up);
+    let v = get(e, i, r);
+    let v = e.add(v, by);
+    set(e, i, r, v);
 }
 
-fn source(cpu: &mut Cpu, i: &Insn) -> Result<Linear<u64>, Stop> {
-    let off = get(cpu, i, reg::RSI);
-    cpu.linear(i.seg, off, i.size as u8, false)
+fn source<E: Emit>(e: &mut E, i: &Insn) -> Result<Linear<E::Val>, E::Stop> {
+    let off = get(e, i, reg::RSI);
+    e.segmented(i.seg, off, i.size as u8, false)
 }
-fn dest(cpu: &mut Cpu, i: &Insn, write: bool) -> Result<Linear<u64>, Stop> {
-    let off = get(cpu, i, reg::RDI);
-    cpu.linear(reg::ES, off, i.size as u8, write)
+fn dest<E: Emit>(e: &mut E, i: &Insn, write: bool) -> Result<Linear<E::Val>, E::Stop> {
+    let off = get(e, i, reg::RDI);
+    e.segmented(reg::ES, off, i.size as u8, write)
 }
 
-/// Runs `element` once, or as often as REP says; `bulk` may do several elements at once and
+/// Runs `element` as often as REP says; `bulk` may do several elements at once and
 /// says how many (0: none). `done` is asked after each element whether to stop (REPE, REPNE).
 fn repeat(
     cpu: &mut Cpu,
@@ -60,9 +77,6 @@ fn repeat(
     mut element: impl FnMut(&mut Cpu) -> Done,
     mut done: impl FnMut(&mut Cpu) -> bool,
 ) -> Done {
-    if !i.repeated() {
-        return element(cpu);
-    }
     // SDM 3A 18.3.1.4: a single-step trap comes after every iteration.
     let piece = if cpu.flag(flags::TF) { 1 } else { PIECE };
     let mut budget = piece;
@@ -73,6 +87,15 @@ fn repeat(
             break;
         }
         if budget == 0 || trap {
+            if !trap && cpu.events == 0 && !cpu.interrupt_waiting {
+                // Nothing would come in between: the next piece is run at once, and counts as if it were run again.
+                cpu.charge(piece * i.size.bytes() / BYTES_PER_COUNT);
+                budget = piece;
+                if cpu.left > 0 {
+                    cpu.left -= 1;
+                    continue;
+                }
+            }
             // Not finished: come back to this instruction.
             let rip = cpu.regs[slot::BLOCK as usize].wrapping_add(u64::from(i.off));
             cpu.rip = cpu.rip_mask(rip);
@@ -106,17 +129,33 @@ fn never(_: &mut Cpu) -> bool {
 
 /// How many elements starting at linear `la` lie in its page, upward.
 fn in_page(la: u64, size: Size) -> u64 {
-    (PAGE_SIZE - (la & (PAGE_SIZE - 1))) / size.bytes()
+    (PAGE_SIZE - (la & (PAGE_SIZE - 1))) >> size.bytes().trailing_zeros()
 }
 
-/// Can several elements be done with host pointers? Only upward, without a segment's limit, and
-/// without the offset wrapping.
-fn plain(cpu: &Cpu, i: &Insn, r: u8, n: u64) -> bool {
+/// Where several elements can be done with host pointers, the linear address of the one that an index register names,
+/// and how many there may be up to the end of its page. Only upward, without a segment's limit, and without the offset
+/// wrapping.
+#[inline(always)]
+fn stretch(cpu: &Cpu, i: &Insn, r: u8) -> Option<(u64, u64)> {
     // FS and GS are not among the segments the mode key speaks of.
-    let other = r == reg::RSI && i.seg >= reg::FS && !cpu.long;
-    let flat = cpu.mode & crate::cpu::mode::key::FLAT != 0 && (!other || cpu.seg[i.seg as usize].is_flat());
-    let off = get(cpu, i, r);
-    flat && !cpu.flag(flags::DF) && off.checked_add(n * i.size.bytes()).is_some_and(|end| end - 1 <= mask(i))
+    let other = r == reg::RSI && i.seg >= reg::FS;
+    if cpu.mode & key::FLAT == 0 || cpu.flag(flags::DF) || other && !cpu.long && !cpu.seg[i.seg as usize].is_flat() {
+        return None;
+    }
+    let off = cpu.regs[r as usize] & mask(i);
+    let la = if other { cpu.seg[i.seg as usize].base.wrapping_add(off) } else { off };
+    let n = in_page(la, i.size);
+    // Pages end where offsets wrap, unless the segment begins within one.
+    let whole = !other || off.checked_add(PAGE_SIZE).is_some_and(|end| end <= mask(i));
+    whole.then_some((la, n))
+}
+
+/// Goes on upward by `n` elements.
+#[inline(always)]
+fn forward(cpu: &mut Cpu, i: &Insn, r: u8, n: u64) {
+    let (m, old) = (mask(i), cpu.regs[r as usize]);
+    let v = old.wrapping_add(n * i.size.bytes()) & m;
+    cpu.regs[r as usize] = if i.asize == 2 { old & !m | v } else { v };
 }
 
 fn read_host(cpu: &Cpu, la: u64) -> Option<Host> {
@@ -128,73 +167,102 @@ fn write_host(cpu: &Cpu, la: u64) -> Option<Host> {
     tlb::hit(e, la, 1).then(|| Host::of_tlb(la.wrapping_add(e.add)))
 }
 
+/// What a string instruction does with registers, by number as bits: reads and writes when it is repeated, and whether
+/// it writes flags. `None`: it is none that compiled code calls for memory alone.
+pub fn registers(op: Op) -> Option<(u32, u32, bool)> {
+    let [rax, rcx, rsi, rdi] = [reg::RAX, reg::RCX, reg::RSI, reg::RDI].map(|r| 1 << r);
+    match op {
+        Op::Movs => Some((rcx | rsi | rdi, rcx | rsi | rdi, false)),
+        Op::Stos => Some((rax | rcx | rdi, rcx | rdi, false)),
+        Op::Lods => Some((rax | rcx | rsi, rax | rcx | rsi, false)),
+        Op::Scas => Some((rax | rcx | rdi, rcx | rdi, true)),
+        Op::Cmps => Some((rcx | rsi | rdi, rcx | rsi | rdi, true)),
+        _ => None,
+    }
+}
+
 /// MOVS.  Flags: none.
-pub fn movs(cpu: &mut Cpu, i: &Insn) -> Done {
+pub fn movs<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    if f.repeated() { e.whole(&f, rep_movs) } else { movs_one(e, &f) }
+}
+
+fn movs_one<E: Emit>(e: &mut E, i: &Insn) -> R<E> {
+    let s = source(e, i)?;
+    let v = e.load(s, i.size)?;
+    let d = dest(e, i, true)?;
+    e.store(d, i.size, v)?;
+    step(e, i, reg::RSI);
+    step(e, i, reg::RDI);
+    Ok(())
+}
+
+fn rep_movs(cpu: &mut Cpu, i: &Insn) -> Done {
     let bulk = |cpu: &mut Cpu, want: u64| -> u64 {
         if want < 2 {
             return 0;
         }
-        let (Ok(s), Ok(d)) = (source(cpu, i), dest(cpu, i, true)) else { return 0 };
-        let n = want.min(in_page(s.at, i.size)).min(in_page(d.at, i.size));
-        if n == 0 || !plain(cpu, i, reg::RSI, n) || !plain(cpu, i, reg::RDI, n) {
+        let (Some((s, far)), Some((d, near))) = (stretch(cpu, i, reg::RSI), stretch(cpu, i, reg::RDI)) else {
+            return 0;
+        };
+        let (Some(src), Some(dst)) = (read_host(cpu, s), write_host(cpu, d)) else { return 0 };
+        let n = want.min(far).min(near);
+        if n == 0 {
             return 0;
         }
-        let (Some(src), Some(dst)) = (read_host(cpu, s.at), write_host(cpu, d.at)) else { return 0 };
-        if !dst.copy_from(src, (n * i.size.bytes()) as usize) {
-            return 0;
-        }
-        step(cpu, i, reg::RSI, n);
-        step(cpu, i, reg::RDI, n);
+        dst.copy_from(src, i.size, n as usize);
+        forward(cpu, i, reg::RSI, n);
+        forward(cpu, i, reg::RDI, n);
         n
     };
-    let one = |cpu: &mut Cpu| {
-        let s = source(cpu, i)?;
-        let v = cpu.read(s, i.size)?;
-        let d = dest(cpu, i, true)?;
-        cpu.write(d, i.size, v)?;
-        step(cpu, i, reg::RSI, 1);
-        step(cpu, i, reg::RDI, 1);
-        Ok(())
-    };
-    repeat(cpu, i, bulk, one, never)
+    repeat(cpu, i, bulk, |cpu| movs_one(cpu, i), never)
 }
 
 /// STOS.  Flags: none.
-pub fn stos(cpu: &mut Cpu, i: &Insn) -> Done {
+pub fn stos<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    if f.repeated() { e.whole(&f, rep_stos) } else { stos_one(e, &f) }
+}
+
+fn stos_one<E: Emit>(e: &mut E, i: &Insn) -> R<E> {
+    let d = dest(e, i, true)?;
+    let v = e.get(Slot::Gpr(reg::RAX));
+    e.store(d, i.size, v)?;
+    step(e, i, reg::RDI);
+    Ok(())
+}
+
+fn rep_stos(cpu: &mut Cpu, i: &Insn) -> Done {
     let bulk = |cpu: &mut Cpu, want: u64| -> u64 {
         if want < 2 {
             return 0;
         }
-        let Ok(d) = dest(cpu, i, true) else { return 0 };
-        let n = want.min(in_page(d.at, i.size));
-        if n == 0 || !plain(cpu, i, reg::RDI, n) {
+        let Some((d, near)) = stretch(cpu, i, reg::RDI) else { return 0 };
+        let Some(dst) = write_host(cpu, d) else { return 0 };
+        let n = want.min(near);
+        if n == 0 {
             return 0;
         }
-        let Some(dst) = write_host(cpu, d.at) else { return 0 };
         dst.fill(i.size, cpu.regs[0], n as usize);
-        step(cpu, i, reg::RDI, n);
+        forward(cpu, i, reg::RDI, n);
         n
     };
-    let one = |cpu: &mut Cpu| {
-        let d = dest(cpu, i, true)?;
-        let v = cpu.regs[0];
-        cpu.write(d, i.size, v)?;
-        step(cpu, i, reg::RDI, 1);
-        Ok(())
-    };
-    repeat(cpu, i, bulk, one, never)
+    repeat(cpu, i, bulk, |cpu| stos_one(cpu, i), never)
 }
 
 /// LODS.  Flags: none.
-pub fn lods(cpu: &mut Cpu, i: &Insn) -> Done {
-    let one = |cpu: &mut Cpu| {
-        let s = source(cpu, i)?;
-        let v = cpu.read(s, i.size)?;
-        super::operand::set_reg(cpu, 0, i.size, false, v);
-        step(cpu, i, reg::RSI, 1);
-        Ok(())
-    };
-    repeat(cpu, i, |_, _| 0, one, never)
+pub fn lods<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    if f.repeated() { e.whole(&f, rep_lods) } else { lods_one(e, &f) }
+}
+
+fn lods_one<E: Emit>(e: &mut E, i: &Insn) -> R<E> {
+    let s = source(e, i)?;
+    let v = e.load(s, i.size)?;
+    set_reg(e, reg::RAX, i.size, false, v);
+    step(e, i, reg::RSI);
+    Ok(())
+}
+
+fn rep_lods(cpu: &mut Cpu, i: &Insn) -> Done {
+    repeat(cpu, i, |_, _| 0, |cpu| lods_one(cpu, i), never)
 }
 
 /// Should REPE/REPNE stop after this element?
@@ -203,69 +271,80 @@ fn until_zf(i: &Insn) -> impl Fn(&mut Cpu) -> bool {
     move |cpu: &mut Cpu| flags::zf(cpu) == stop_on
 }
 
-fn compare(cpu: &mut Cpu, size: Size, a: u64, b: u64) {
-    let a = size.zx(a);
-    flags::record(cpu, FlagOp::Sub, size, a, b, size.zx(a.wrapping_sub(b)));
+fn compare<E: Emit>(e: &mut E, size: Size, a: E::Val, b: E::Val) {
+    let r = e.sub(a, b);
+    let r = e.zx(size, r);
+    e.flags(FlagOp::Sub, size, a, b, r);
 }
 
 /// SCAS: rAX - [rDI].  OSZAPC of the last comparison.
-pub fn scas(cpu: &mut Cpu, i: &Insn) -> Done {
-    let one = |cpu: &mut Cpu| {
-        let d = dest(cpu, i, false)?;
-        let v = cpu.read(d, i.size)?;
-        let a = cpu.regs[0];
-        compare(cpu, i.size, a, v);
-        step(cpu, i, reg::RDI, 1);
-        Ok(())
-    };
-    repeat(cpu, i, |_, _| 0, one, until_zf(i))
+pub fn scas<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    if f.repeated() { e.whole(&f, rep_scas) } else { scas_one(e, &f) }
+}
+
+fn scas_one<E: Emit>(e: &mut E, i: &Insn) -> R<E> {
+    let d = dest(e, i, false)?;
+    let v = e.load(d, i.size)?;
+    let a = operand::reg(e, reg::RAX, i.size, false);
+    compare(e, i.size, a, v);
+    step(e, i, reg::RDI);
+    Ok(())
+}
+
+fn rep_scas(cpu: &mut Cpu, i: &Insn) -> Done {
+    repeat(cpu, i, |_, _| 0, |cpu| scas_one(cpu, i), until_zf(i))
 }
 
 /// CMPS: [rSI] - [rDI].  OSZAPC of the last comparison.
-pub fn cmps(cpu: &mut Cpu, i: &Insn) -> Done {
-    let one = |cpu: &mut Cpu| {
-        let s = source(cpu, i)?;
-        let a = cpu.read(s, i.size)?;
-        let d = dest(cpu, i, false)?;
-        let b = cpu.read(d, i.size)?;
-        compare(cpu, i.size, a, b);
-        step(cpu, i, reg::RSI, 1);
-        step(cpu, i, reg::RDI, 1);
-        Ok(())
-    };
-    repeat(cpu, i, |_, _| 0, one, until_zf(i))
+pub fn cmps<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    if f.repeated() { e.whole(&f, rep_cmps) } else { cmps_one(e, &f) }
+}
+
+fn cmps_one<E: Emit>(e: &mut E, i: &Insn) -> R<E> {
+    let s = source(e, i)?;
+    let a = e.load(s, i.size)?;
+    let d = dest(e, i, false)?;
+    let b = e.load(d, i.size)?;
+    compare(e, i.size, a, b);
+    step(e, i, reg::RSI);
+    step(e, i, reg::RDI);
+    Ok(())
+}
+
+fn rep_cmps(cpu: &mut Cpu, i: &Insn) -> Done {
+    repeat(cpu, i, |_, _| 0, |cpu| cmps_one(cpu, i), until_zf(i))
 }
 
 /// INS: [rDI] = port DX.  Flags: none.
 pub fn ins(cpu: &mut Cpu, i: &Insn) -> Done {
     let port = cpu.regs[reg::RDX as usize] as u16;
     cpu.check_port(port, i.size)?;
-    let one = |cpu: &mut Cpu| {
+    let one = |cpu: &mut Cpu| -> Done {
         // The destination is checked first: a port read cannot be taken back.
         let d = dest(cpu, i, true)?;
         cpu.probe_write(d, i.size.bytes())?;
         let v = cpu.port_in(port, i.size);
         cpu.write(d, i.size, v)?;
-        step(cpu, i, reg::RDI, 1);
+        step(cpu, i, reg::RDI);
         Ok(())
     };
-    let r = repeat(cpu, i, |_, _| 0, one, never);
+    // The board may have something to say: also between pieces.
     cpu.events |= event::CHECK;
-    r
+    if i.repeated() { repeat(cpu, i, |_, _| 0, one, never) } else { one(cpu) }
 }
 
 /// OUTS: port DX = [rSI].  Flags: none.
 pub fn outs(cpu: &mut Cpu, i: &Insn) -> Done {
     let port = cpu.regs[reg::RDX as usize] as u16;
     cpu.check_port(port, i.size)?;
-    let one = |cpu: &mut Cpu| {
+    let one = |cpu: &mut Cpu| -> Done {
         let s = source(cpu, i)?;
         let v = cpu.read(s, i.size)?;
         cpu.port_out(port, i.size, v);
-        step(cpu, i, reg::RSI, 1);
+        step(cpu, i, reg::RSI);
         Ok(())
     };
-    let r = repeat(cpu, i, |_, _| 0, one, never);
+    // The board may have something to say: also between pieces.
     cpu.events |= event::CHECK;
-    r
+    if i.repeated() { repeat(cpu, i, |_, _| 0, one, never) } else { one(cpu) }
 }

@@ -38,7 +38,7 @@ pub fn syscall(cpu: &mut Cpu, _: &Insn) -> Done {
     let target = cpu.msr.lstar;
     go(cpu, sel, sel.wrapping_add(8), 0, true, target);
     let masked = rf & !cpu.msr.fmask;
-    cpu.set_rflags_image(masked & !flags::RF);
+    cpu.put_rflags(masked & !flags::RF);
     // A system call is stepped over or into as FMASK says, not as TF was before.
     cpu.single_step = cpu.flag(flags::TF);
     Ok(())
@@ -61,7 +61,7 @@ pub fn sysret(cpu: &mut Cpu, i: &Insn) -> Done {
     let cs = if to64 { base.wrapping_add(16) } else { base } | 3;
     let fl = cpu.regs[reg::R11 as usize] & 0x3c_7fd7 | 2;
     go(cpu, cs, base.wrapping_add(8) | 3, 3, to64, rip);
-    cpu.set_rflags_image(fl);
+    cpu.put_rflags(fl);
     // Unlike IRET's, a TF that SYSRET sets traps right behind it.
     if cpu.flag(flags::TF) {
         cpu.single_step_trap();

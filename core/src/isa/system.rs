@@ -1,11 +1,11 @@
 //! System instructions that are neither about control registers (`control.rs`) nor about descriptors
 //! (`descriptor.rs`): TLB control, HLT, FS/GS bases, AC, time stamps, random numbers (SDM 2).
 
-use super::operand::*;
+use super::operand::{self, *};
 use crate::cpu::memory::canonical;
 use crate::cpu::{Cpu, Done, Stop, Vector, cr4, event, fault, gp, reg};
 use crate::decode::insn::{Insn, opnd};
-use crate::emit::Emit;
+use crate::emit::{Bin, Emit, Mode, Slot};
 use crate::flags;
 use crate::size::Size;
 
@@ -107,74 +107,91 @@ pub fn hlt(cpu: &mut Cpu, _: &Insn) -> Done {
     Ok(())
 }
 
+/// #UD outside 64-bit mode.
+fn long_only<E: Emit>(e: &mut E) -> R<E> {
+    let long = e.mode_is(Mode::Long);
+    let not = e.is_zero(long);
+    e.when(not, |e| Err(e.raise(Vector::UD)))
+}
+
+/// A fault unless CPL is 0.
+fn ring_0<E: Emit>(e: &mut E, v: Vector) -> R<E> {
+    let cpl = e.get(Slot::Cpl);
+    e.when(cpl, |e| Err(e.raise(v)))
+}
+
 /// SWAPGS.
-pub fn swapgs(cpu: &mut Cpu, _: &Insn) -> Done {
-    if !cpu.long {
-        return Err(fault(Vector::UD));
-    }
-    privileged(cpu)?;
-    core::mem::swap(&mut cpu.seg[reg::GS as usize].base, &mut cpu.msr.kernel_gs_base);
+pub fn swapgs<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
+    long_only(e)?;
+    ring_0(e, Vector::GP)?;
+    let (base, other) = (e.get(Slot::SegBase(reg::GS)), e.get(Slot::KernelGsBase));
+    e.set(Slot::SegBase(reg::GS), other);
+    e.set(Slot::KernelGsBase, base);
     Ok(())
 }
 
-fn fsgsbase(cpu: &Cpu) -> Done {
-    if !cpu.long || cpu.cr4 & cr4::FSGSBASE == 0 { Err(fault(Vector::UD)) } else { Ok(()) }
+/// #UD outside 64-bit mode and without CR4.FSGSBASE.
+fn fsgsbase<E: Emit>(e: &mut E) -> R<E> {
+    long_only(e)?;
+    let cr4 = e.get(Slot::Cr4);
+    let on = e.andi(cr4, cr4::FSGSBASE);
+    let off = e.is_zero(on);
+    e.when(off, |e| Err(e.raise(Vector::UD)))
 }
 
-fn read_base(cpu: &mut Cpu, i: &Insn, s: u8) -> Done {
-    fsgsbase(cpu)?;
-    let v = i.size.zx(cpu.seg[s as usize].base);
-    set_reg(cpu, i.a, i.size, false, v);
+fn read_base<E: Emit, F: Form>(e: &mut E, f: F, s: u8) -> R<E> {
+    fsgsbase(e)?;
+    let v = e.get(Slot::SegBase(s));
+    let v = e.zx(f.size(), v);
+    set_reg(e, f.a, f.size(), false, v);
     Ok(())
 }
 
-fn write_base(cpu: &mut Cpu, i: &Insn, s: u8) -> Done {
-    fsgsbase(cpu)?;
-    let v = i.size.zx(cpu.regs[(i.a & 15) as usize]);
-    if !canonical(v) {
-        return Err(gp(0));
-    }
-    cpu.seg[s as usize].base = v;
+fn write_base<E: Emit, F: Form>(e: &mut E, f: F, s: u8) -> R<E> {
+    fsgsbase(e)?;
+    let v = operand::reg(e, f.a & 15, f.size(), false);
+    // Canonical?
+    let up = e.shli(v, 16);
+    let n = e.imm(16);
+    let same = e.bin(Bin::Sar, up, n);
+    let not = e.bin(Bin::Ne, same, v);
+    e.when(not, |e| Err(e.raise(Vector::GP)))?;
+    e.set(Slot::SegBase(s), v);
     Ok(())
 }
 
 /// RDFSBASE.
-pub fn rdfsbase(cpu: &mut Cpu, i: &Insn) -> Done {
-    read_base(cpu, i, reg::FS)
+pub fn rdfsbase<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    read_base(e, f, reg::FS)
 }
 
 /// RDGSBASE.
-pub fn rdgsbase(cpu: &mut Cpu, i: &Insn) -> Done {
-    read_base(cpu, i, reg::GS)
+pub fn rdgsbase<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    read_base(e, f, reg::GS)
 }
 
 /// WRFSBASE.
-pub fn wrfsbase(cpu: &mut Cpu, i: &Insn) -> Done {
-    write_base(cpu, i, reg::FS)
+pub fn wrfsbase<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    write_base(e, f, reg::FS)
 }
 
 /// WRGSBASE.
-pub fn wrgsbase(cpu: &mut Cpu, i: &Insn) -> Done {
-    write_base(cpu, i, reg::GS)
-}
-
-fn set_ac(cpu: &mut Cpu, on: bool) -> Done {
-    if cpu.cpl != 0 {
-        return Err(fault(Vector::UD));
-    }
-    cpu.rflags = if on { cpu.rflags | flags::AC } else { cpu.rflags & !flags::AC };
-    cpu.update_tlb_ctx();
-    Ok(())
+pub fn wrgsbase<E: Emit, F: Form>(e: &mut E, f: F) -> R<E> {
+    write_base(e, f, reg::GS)
 }
 
 /// CLAC: RFLAGS.AC = 0.
-pub fn clac(cpu: &mut Cpu, _: &Insn) -> Done {
-    set_ac(cpu, false)
+pub fn clac<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
+    ring_0(e, Vector::UD)?;
+    e.set_ac(false);
+    Ok(())
 }
 
 /// STAC: RFLAGS.AC = 1.
-pub fn stac(cpu: &mut Cpu, _: &Insn) -> Done {
-    set_ac(cpu, true)
+pub fn stac<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
+    ring_0(e, Vector::UD)?;
+    e.set_ac(true);
+    Ok(())
 }
 
 pub(super) fn set_edx_eax(cpu: &mut Cpu, v: u64) {
@@ -182,24 +199,23 @@ pub(super) fn set_edx_eax(cpu: &mut Cpu, v: u64) {
     cpu.regs[2] = v >> 32;
 }
 
-/// The time stamp counter as the guest sees it.
-pub(super) fn tsc(cpu: &mut Cpu) -> u64 {
-    cpu.bus().tsc().wrapping_add(cpu.msr.tsc_adjust)
-}
-
 /// RDTSC.  #GP(0) with CR4.TSD outside ring 0.
-pub fn rdtsc(cpu: &mut Cpu, _: &Insn) -> Done {
-    if cpu.cr4 & cr4::TSD != 0 && cpu.cpl != 0 {
-        return Err(gp(0));
-    }
-    let t = tsc(cpu);
-    set_edx_eax(cpu, t);
+pub fn rdtsc<E: Emit, F: Form>(e: &mut E, _: F) -> R<E> {
+    let (cr4, cpl) = (e.get(Slot::Cr4), e.get(Slot::Cpl));
+    let tsd = e.andi(cr4, cr4::TSD);
+    let zero = e.imm(0);
+    let not = e.select(tsd, cpl, zero);
+    e.when(not, |e| Err(e.raise(Vector::GP)))?;
+    let t = e.time_stamp();
+    let (low, high) = (e.zx(Size::B4, t), e.shri(t, 32));
+    e.set(Slot::Gpr(reg::RAX), low);
+    e.set(Slot::Gpr(reg::RDX), high);
     Ok(())
 }
 
 /// RDTSCP: also TSC_AUX in ECX.
 pub fn rdtscp(cpu: &mut Cpu, i: &Insn) -> Done {
-    rdtsc(cpu, i)?;
+    rdtsc(cpu, Any(i))?;
     cpu.regs[1] = cpu.msr.tsc_aux & 0xffff_ffff;
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! `emit` functions are generic over [`Emit`](crate::emit::Emit): the interpreter runs them, the JIT compiles them.
 //! `plain` functions work on the CPU directly; `unit` ones work on the x87 unit and memory alone, and need registers for
 //! addresses only. `last` ones (plain) and `jump` ones (emit) end a block, because they may
-//! change RIP, the mode, IF or the board.
+//! change RIP, the mode, IF or the board, or read the time.
 
 use super::operand::Any;
 use super::*;
@@ -143,17 +143,17 @@ table! {
     Xadd Xadd => emit exchange::xadd;
     Cmpxchg Cmpxchg => emit exchange::cmpxchg;
     Cmpxchg8b Cmpxchg8b => emit exchange::cmpxchg8b;
-    Cmpxchg16b Cmpxchg16b => plain exchange::cmpxchg16b;
+    Cmpxchg16b Cmpxchg16b => emit exchange::cmpxchg16b;
     Push => emit stack::push_op;
     Pop => emit stack::pop_op;
-    PushSeg => plain stack::push_seg;
-    PopSeg => last stack::pop_seg;
+    PushSeg => emit stack::push_seg;
+    PopSeg => jump stack::pop_seg;
     Pusha Pusha Pushad => plain stack::pusha;
     Popa Popa Popad => plain stack::popa;
     Enter Enter => plain stack::enter;
     Leave Leave => emit stack::leave;
-    Pushf Pushf Pushfd Pushfq => plain stack::pushf;
-    Popf Popf Popfd Popfq => last stack::popf;
+    Pushf Pushf Pushfd Pushfq => emit stack::pushf;
+    Popf Popf Popfd Popfq => jump stack::popf;
     Jmp => jump branch::jmp;
     Jcc => jump branch::jcc;
     Jcxz Jcxz Jecxz Jrcxz => jump branch::jcxz;
@@ -174,11 +174,11 @@ table! {
     Sysret Sysret Sysretq => last syscall::sysret;
     Sysenter Sysenter => last syscall::sysenter;
     Sysexit Sysexit Sysexitq => last syscall::sysexit;
-    Movs Movsb Movsw Movsq => plain string::movs;
-    Stos Stosb Stosw Stosd Stosq => plain string::stos;
-    Lods Lodsb Lodsw Lodsd Lodsq => plain string::lods;
-    Scas Scasb Scasw Scasd Scasq => plain string::scas;
-    Cmps Cmpsb Cmpsw Cmpsq => plain string::cmps;
+    Movs Movsb Movsw Movsq => emit string::movs;
+    Stos Stosb Stosw Stosd Stosq => emit string::stos;
+    Lods Lodsb Lodsw Lodsd Lodsq => emit string::lods;
+    Scas Scasb Scasw Scasd Scasq => emit string::scas;
+    Cmps Cmpsb Cmpsw Cmpsq => emit string::cmps;
     Ins Insb Insw Insd => last string::ins;
     Outs Outsb Outsw Outsd => last string::outs;
     In In => last io::in_;
@@ -191,16 +191,16 @@ table! {
     Salc Salc => emit flagctl::salc;
     Cld Cld => emit flagctl::cld;
     Std Std => emit flagctl::std;
-    Cli Cli => plain flagctl::cli;
-    Sti Sti => last flagctl::sti;
+    Cli Cli => emit flagctl::cli;
+    Sti Sti => jump flagctl::sti;
     Daa Daa => plain bcd::daa;
     Das Das => plain bcd::das;
     Aaa Aaa => plain bcd::aaa;
     Aas Aas => plain bcd::aas;
     Aam Aam => plain bcd::aam;
     Aad Aad => plain bcd::aad;
-    MovFromSeg => plain descriptor::mov_from_seg;
-    MovToSeg => last descriptor::mov_to_seg;
+    MovFromSeg => emit descriptor::mov_from_seg;
+    MovToSeg => jump descriptor::mov_to_seg;
     MovFromCr => last control::mov_from_cr;
     MovToCr => last control::mov_to_cr;
     MovFromDr => last control::mov_from_dr;
@@ -226,14 +226,14 @@ table! {
     Wbinvd Wbinvd Invd Wbnoinvd => last system::wbinvd;
     Hlt Hlt => last system::hlt;
     Clflush Clflush Clflushopt Clwb => plain system::clflush;
-    Swapgs Swapgs => last system::swapgs;
-    Rdfsbase Rdfsbase => plain system::rdfsbase;
-    Rdgsbase Rdgsbase => plain system::rdgsbase;
-    Wrfsbase Wrfsbase => last system::wrfsbase;
-    Wrgsbase Wrgsbase => last system::wrgsbase;
-    Clac Clac => last system::clac;
-    Stac Stac => last system::stac;
-    Rdtsc Rdtsc => last system::rdtsc;
+    Swapgs Swapgs => emit system::swapgs;
+    Rdfsbase Rdfsbase => emit system::rdfsbase;
+    Rdgsbase Rdgsbase => emit system::rdgsbase;
+    Wrfsbase Wrfsbase => emit system::wrfsbase;
+    Wrgsbase Wrgsbase => emit system::wrgsbase;
+    Clac Clac => emit system::clac;
+    Stac Stac => emit system::stac;
+    Rdtsc Rdtsc => jump system::rdtsc;
     Rdtscp Rdtscp => last system::rdtscp;
     Rdpid Rdpid => plain system::rdpid;
     Rdpmc Rdpmc => plain system::rdpmc;

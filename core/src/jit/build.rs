@@ -7,7 +7,7 @@
 use super::float::Guarded;
 use super::ir::{Node, VECTOR, Val, Values};
 use super::locals::{Locals, REGISTERS, XMM, told};
-use crate::emit::Bin;
+use crate::emit::{Bin, Slot};
 use crate::flags::FlagOp;
 use crate::size::Size;
 use alloc::vec::Vec;
@@ -34,8 +34,18 @@ pub enum Step {
     LoadVector { to: u32, at: Val, aligned: bool },
     /// Stores 16 bytes, likewise.
     StoreVector { at: Val, aligned: bool, v: Val },
-    /// Sets or clears DF.
-    Direction(bool),
+    /// As [`Step::Modify`], of 16 aligned bytes.
+    ModifyVector { to: u32, at: Val },
+    /// As [`Step::Modified`], of 16 bytes.
+    ModifiedVector { v: Val },
+    /// Chooses the TLB context of privilege level 0 with RFLAGS.AC set or clear.
+    Access(bool),
+    /// Leaves the region if an interrupt may be waiting behind the instruction.
+    Quiet,
+    /// Loads a segment register, or leaves the region.
+    Segment { s: u8, selector: Val },
+    /// Reads the time stamp counter to a local.
+    Time { to: u32 },
     /// Leaves the region if vector instructions may not be used.
     Simd,
     /// Leaves the region unless every 32-bit offset in the segment can be read and written.
@@ -84,6 +94,8 @@ pub struct Builder<'a> {
     pub regs: [Option<Val>; REGISTERS],
     /// The flags it writes: operation, then `a`, `b`, `r`.
     pub flags: [Option<Val>; 3],
+    /// The fields of the CPU it writes that have no local, or a base's.
+    pub fields: Vec<(Slot, Val)>,
     /// The operation they are of: known, or a value `op | size << 4`, in which case `a`, `b` and `r` are raw.
     pub flag_op: Option<Op>,
     /// It needs something that is not compiled.
@@ -122,6 +134,7 @@ impl<'a> Builder<'a> {
             read: 0,
             regs: [None; REGISTERS],
             flags: [None; 3],
+            fields: Vec::new(),
             flag_op: None,
             failed: false,
             simd,
@@ -144,6 +157,18 @@ impl<'a> Builder<'a> {
         self.read |= 1 << r;
         let local = self.locals.register(r);
         self.values.local(local, if r < XMM { 64 } else { VECTOR })
+    }
+
+    /// A field without a local, as it is now.
+    fn field(&mut self, s: Slot, bits: u8) -> Val {
+        let set = self.fields.iter().find(|f| f.0 == s).map(|f| f.1);
+        set.unwrap_or_else(|| self.values.push(Node::Field(s), bits))
+    }
+    /// Writes such a field, or a base, when everything else is done.
+    fn set_field(&mut self, s: Slot, v: Val) {
+        self.failed |= self.depth > 0;
+        self.fields.retain(|f| f.0 != s);
+        self.fields.push((s, v));
     }
 
     /// The instruction is not compiled; some value.

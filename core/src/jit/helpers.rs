@@ -3,6 +3,7 @@
 use crate::cpu::{Cpu, Stop};
 use crate::decode::cache::CodeCache;
 use crate::decode::insn::Insn;
+use crate::emit::Emit;
 use crate::flags::{self, FlagOp};
 use crate::isa::{self, HANDLERS, hot};
 use crate::lookup::lookup;
@@ -40,6 +41,26 @@ pub fn plain(cpu: &mut Cpu, i: &Insn) -> u32 {
         return 2;
     }
     if cpu.jump_context == context { 0 } else { 3 }
+}
+
+/// Loads a segment register, if code is run in the same mode then; else, or if it faults, 1, and nothing is done.
+pub fn segment(cpu: &mut Cpu, s: u32, selector: u32) -> u32 {
+    let (s, context) = (s as u8 & 7, cpu.jump_context);
+    let before = cpu.seg[usize::from(s)];
+    if cpu.load_segment(s, selector as u16).is_err() {
+        return 1;
+    }
+    if cpu.jump_context != context {
+        cpu.seg[usize::from(s)] = before;
+        cpu.segments_changed();
+        return 1;
+    }
+    0
+}
+
+/// The time stamp counter as the guest sees it. What is left of the budget is exact.
+pub fn time(cpu: &mut Cpu) -> u64 {
+    cpu.time_stamp()
 }
 
 /// Where the block at RIP is compiled: `imm` of its head record, if there is one. Whatever is wrong with RIP is left to

@@ -4,7 +4,7 @@
 //! inside it; what is used more than once is computed once (`lower.rs`).
 
 use super::simd::Simd;
-use crate::emit::{Bin, Un};
+use crate::emit::{Bin, Slot, Un};
 use crate::size::Size;
 use crate::vector::V128;
 use alloc::vec::Vec;
@@ -20,6 +20,9 @@ pub enum Node {
     Const(u64),
     /// What a local holds at the beginning of the instruction, or since the step that set it.
     Local(u32),
+    /// What a field of the CPU holds that has no local ([`super::layout::Layout::field`]), at the beginning of the
+    /// instruction.
+    Field(Slot),
     /// `a op b`.
     Bin(Bin, Val, Val),
     /// `op a`.
@@ -62,7 +65,7 @@ impl Node {
     /// The values it is made of.
     pub fn parts(self) -> impl Iterator<Item = Val> {
         let [a, b, c, d] = match self {
-            Self::Const(_) | Self::Local(_) | Self::Rip(_) | Self::Vector(_) => [None; 4],
+            Self::Const(_) | Self::Local(_) | Self::Field(_) | Self::Rip(_) | Self::Vector(_) => [None; 4],
             Self::Un(_, a) | Self::Sx(_, a) | Self::Splat(a) => [Some(a), None, None, None],
             Self::Lane(_, _, a) | Self::One(_, a) | Self::Mask(_, a) | Self::ToInt(_, a) => [Some(a), None, None, None],
             Self::Bin(_, a, b)

@@ -1,12 +1,13 @@
 //! Where in memory generated code finds things: addresses that stay the same as long as the CPU lives.
 
-use crate::cpu::{Cpu, segment::Segment, tlb::Tlb};
+use crate::cpu::{Cpu, Msrs, segment::Segment, tlb::Tlb};
 use crate::decode::cache::CodeCache;
 use crate::decode::insn::Insn;
+use crate::emit::Slot;
 use core::mem::offset_of;
 
 /// Addresses in the memory that generated code works on: the low halves of those in this process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs, reason = "fields of `Cpu`")]
 pub struct Layout {
     /// The CPU itself.
@@ -23,6 +24,12 @@ pub struct Layout {
     pub floor: u32,
     pub tlb_bytes: u32,
     pub fetch_bytes: u32,
+    pub ac_bytes: u32,
+    pub tlb_ctx: u32,
+    pub interrupt_waiting: u32,
+    pub kernel_gs_base: u32,
+    pub cpl: u32,
+    pub cr4: u32,
     pub jump_context: u32,
     pub compiled_region: u32,
     pub compiled_base: u32,
@@ -64,6 +71,12 @@ impl Layout {
             floor: field(offset_of!(Cpu, floor)),
             tlb_bytes: field(offset_of!(Cpu, tlb_bytes)),
             fetch_bytes: field(offset_of!(Cpu, fetch_bytes)),
+            ac_bytes: field(offset_of!(Cpu, ac_bytes)),
+            tlb_ctx: field(offset_of!(Cpu, tlb_ctx)),
+            interrupt_waiting: field(offset_of!(Cpu, interrupt_waiting)),
+            kernel_gs_base: field(offset_of!(Cpu, msr) + offset_of!(Msrs, kernel_gs_base)),
+            cpl: field(offset_of!(Cpu, cpl)),
+            cr4: field(offset_of!(Cpu, cr4)),
             jump_context: field(offset_of!(Cpu, jump_context)),
             compiled_region: field(offset_of!(Cpu, compiled_region)),
             compiled_base: field(offset_of!(Cpu, compiled_base)),
@@ -94,6 +107,20 @@ impl Layout {
     /// Eight bytes: limit, selector and attributes of a segment.
     pub fn segment_limit(&self, s: u8) -> u32 {
         self.segments + (u32::from(s) * size_of::<Segment>() as u32) + offset_of!(Segment, limit) as u32
+    }
+    /// Where a slot is that has no local, and its bytes.
+    pub fn field(&self, s: Slot) -> Option<(u32, u64)> {
+        Some(match s {
+            Slot::SegBase(s) => (self.segment_base(s), 8),
+            Slot::Selector(s) => {
+                (self.segments + u32::from(s) * size_of::<Segment>() as u32 + offset_of!(Segment, sel) as u32, 2)
+            }
+            Slot::System => (self.rflags, 8),
+            Slot::KernelGsBase => (self.kernel_gs_base, 8),
+            Slot::Cpl => (self.cpl, 1),
+            Slot::Cr4 => (self.cr4, 8),
+            Slot::Gpr(_) | Slot::FlagA | Slot::FlagB | Slot::FlagR => return None,
+        })
     }
     /// The instruction at a place in the arena.
     pub fn insn(&self, place: usize) -> u32 {

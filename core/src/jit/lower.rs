@@ -3,6 +3,7 @@
 
 use super::code::Code;
 use super::ir::{Node, VECTOR, Val, Values};
+use super::layout::Layout;
 use super::locals::Locals;
 use super::module::import;
 use super::windows::{Sum, Windows};
@@ -30,8 +31,7 @@ pub struct Lower<'a> {
     order: Vec<Val>,
     /// Is the code 64-bit code?
     long: bool,
-    /// The CPU's address.
-    cpu: u32,
+    layout: &'a Layout,
 }
 
 impl<'a> Lower<'a> {
@@ -42,7 +42,7 @@ impl<'a> Lower<'a> {
         values: &'a Values,
         roots: impl Iterator<Item = Val>,
         long: bool,
-        cpu: u32,
+        layout: &'a Layout,
     ) -> Self {
         let mut uses = vec![0; values.len()];
         let mut todo: Vec<Val> = roots.collect();
@@ -52,7 +52,7 @@ impl<'a> Lower<'a> {
                 todo.extend(values.node(v).parts());
             }
         }
-        Self { code, locals, values, uses, kept: vec![None; values.len()], order: Vec::new(), long, cpu }
+        Self { code, locals, values, uses, kept: vec![None; values.len()], order: Vec::new(), long, layout }
     }
 
     /// Appends instructions.
@@ -180,10 +180,20 @@ impl<'a> Lower<'a> {
                 self.out().select();
             }
             Node::Image(of) => {
-                let cpu = self.cpu as i32;
+                let cpu = self.layout.cpu as i32;
                 self.out().i32_const(cpu);
                 of.into_iter().for_each(|v| self.push(v));
                 self.out().call(import::IMAGE);
+            }
+            Node::Field(s) => {
+                let (place, bytes) = self.layout.field(s).expect("a field has a place");
+                let mut out = self.out();
+                out.i32_const(0);
+                match bytes {
+                    1 => out.i64_load8_u(steps::at(place)),
+                    2 => out.i64_load16_u(steps::at(place)),
+                    _ => out.i64_load(steps::at(place)),
+                };
             }
             Node::Const(_) | Node::Local(_) | Node::Rip(_) => self.push(v),
             node => simd::write(self, node),

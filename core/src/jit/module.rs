@@ -18,10 +18,14 @@ pub mod import {
     pub const IMAGE: u32 = 2;
     /// `(cpu, code: i32) -> i64`: where the block at RIP is compiled, as in its head record; not negative: nowhere.
     pub const FOLLOW: u32 = 3;
+    /// `(cpu, segment, selector: i32) -> i32`: loads a segment register; not 0: nothing is done.
+    pub const SEGMENT: u32 = 4;
+    /// `(cpu: i32) -> i64`: the time stamp counter.
+    pub const TIME: u32 = 5;
     /// How many.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 6;
     /// Their names, in module "t".
-    pub const NAMES: [&str; COUNT as usize] = ["fill", "plain", "image", "follow"];
+    pub const NAMES: [&str; COUNT as usize] = ["fill", "plain", "image", "follow", "segment", "time"];
 }
 
 /// The type of a region's function.
@@ -45,13 +49,15 @@ pub fn module(regions: &[(u32, Region)]) -> Vec<u8> {
     types.ty().function([I32, I64, I64, I64, I64], [I64]);
     types.ty().function([I32; 2], [I32]);
     types.ty().function([I32; 2], [I64]);
+    types.ty().function([I32; 3], [I32]);
+    types.ty().function([I32], [I64]);
 
     let mut imports = ImportSection::new();
     let memory = MemoryType { minimum: 1, maximum: None, memory64: false, shared: false, page_size_log2: None };
     imports.import("t", "memory", EntityType::Memory(memory));
     let table = TableType { element_type: RefType::FUNCREF, table64: false, minimum: 0, maximum: None, shared: false };
     imports.import("t", "table", EntityType::Table(table));
-    for (name, ty) in import::NAMES.into_iter().zip([1, 3, 2, 4]) {
+    for (name, ty) in import::NAMES.into_iter().zip([1, 3, 2, 4, 5, 6]) {
         imports.import("t", name, EntityType::Function(ty));
     }
 

@@ -19,6 +19,7 @@ use super::steps::{self, Way, at};
 use super::windows::Windows;
 use crate::cpu::tlb::Entry;
 use crate::decode::insn::{COMPILED, Insn, place, slot};
+use crate::emit::Slot;
 use crate::isa::{self, Compile, hot};
 use crate::mem::PAGE_SHIFT;
 use alloc::vec;
@@ -406,7 +407,7 @@ impl Function<'_> {
             return self.call(block, k);
         }
         let flags = b.raw_flags();
-        let Builder { values, steps, jump, regs, simd, guard, read, .. } = b;
+        let Builder { values, steps, jump, regs, fields, simd, guard, read, .. } = b;
         // One that always holds is none.
         let guard = guard.filter(|&g| values.constant(g) != Some(1));
         self.simd = simd;
@@ -433,6 +434,10 @@ impl Function<'_> {
                 }
             };
         }
+        commit.extend(fields.iter().filter_map(|&(s, v)| match s {
+            Slot::SegBase(s) => Some((v, self.locals.segment_base(s))),
+            _ => None,
+        }));
         commit.retain(|&(v, local)| values.node(v) != Node::Local(local));
         let condition = jump.and_then(|j| j.when);
         let target = jump.map(|j| j.to);
@@ -445,6 +450,7 @@ impl Function<'_> {
             .iter()
             .flat_map(steps::values)
             .chain(commit.iter().map(|c| c.0))
+            .chain(fields.iter().map(|f| f.1))
             .chain(condition)
             .chain(target)
             .chain(guard);
@@ -457,7 +463,7 @@ impl Function<'_> {
             label: self.labels.len() as u32,
             fills: self.graph.fills,
         };
-        let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout.cpu);
+        let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout);
         steps::write(&mut lower, self.layout, &steps, way, &mut self.windows);
         if let Some(guard) = guard {
             lower.push_if(guard);
@@ -475,9 +481,16 @@ impl Function<'_> {
                 lower.out().local_set(ENTRY_AT);
             }
         }
+        for &(_, v) in &fields {
+            lower.out().i32_const(0);
+            lower.push(v);
+        }
         commit.iter().for_each(|c| lower.push(c.0));
         for &(_, local) in commit.iter().rev() {
             lower.out().local_set(local);
+        }
+        for (place, _) in fields.iter().rev().filter_map(|f| self.layout.field(f.0)) {
+            lower.out().i64_store(at(place));
         }
         if let Flags::Of(op, size) = after {
             if after != before {
@@ -497,6 +510,9 @@ impl Function<'_> {
             self.windows.called(written);
         } else {
             self.windows.set(&values, self.locals, &regs);
+        }
+        if fields.iter().any(|f| matches!(f.0, Slot::SegBase(_))) {
+            self.windows.called(0);
         }
         let Some(jump) = jump else { return (after, false) };
         if jump.when.is_some() {
@@ -524,7 +540,38 @@ impl Function<'_> {
     /// Calls the interpreter's function for an instruction that is not compiled.
     fn call(&mut self, block: &Block, k: usize) -> (Flags, bool) {
         self.called += 1;
+        let i = &block.insns[k];
+        let string = hot::op(i.op).filter(|_| i.repeated()).and_then(isa::string::registers);
+        if let (Some((read, written, flags)), true) = (string, k + 1 == block.insns.len()) {
+            return self.string(block, k, Part { registers: read, flags }, Part { registers: written, flags });
+        }
         (Flags::Told, self.plain(block, k, Part::ALL, Part::ALL))
+    }
+
+    /// Calls the interpreter's function for a repeated string instruction, the last of its block, which reads and writes
+    /// no more than this.
+    fn string(&mut self, block: &Block, k: usize, read: Part, written: Part) -> (Flags, bool) {
+        self.spills = true;
+        let layout = self.layout;
+        let exit = self.exit(block, block.at + i64::from(block.insns[k].off), 1);
+        store_state(&mut self.body.out(), self.locals, layout, read);
+        self.store_address(layout.gpr(slot::BLOCK), block.at);
+        self.store_address(layout.rip, block.at + block.bytes);
+        let mut out = self.body.out();
+        // What it costs depends on its bytes.
+        store_left(&mut out, layout);
+        let insn = layout.insn(block.head as usize + 1 + k);
+        out.i32_const(layout.cpu as i32).i32_const(insn as i32).call(import::PLAIN).local_set(ENTRY_AT);
+        load_left(&mut out, layout);
+        load_state(&mut out, self.locals, layout, written);
+        out.local_get(ENTRY_AT);
+        self.body.if_rarely(BlockType::Empty);
+        let label = self.labels.len() as u32;
+        let mut out = self.body.out();
+        out.i32_const(exit).i32_const(NOWHERE).local_get(ENTRY_AT).i32_const(1).i32_eq().select();
+        out.local_set(EXIT).br(label + 1).end();
+        self.go_to(block, block.at + block.bytes);
+        (Flags::Told, true)
     }
 
     /// Calls the interpreter's function for an instruction, which reads and writes no more than this. Returns whether

@@ -2,16 +2,17 @@
 
 use super::build::Step;
 use super::code::Code;
+use super::frame::store_left;
 use super::helpers;
 use super::ir::{Node, Val};
 use super::layout::Layout;
-use super::locals::{BASE, CONTEXT, ENTRY_AT, EXIT, HOST};
+use super::locals::{BASE, CONTEXT, ENTRY_AT, EXIT, HOST, LEFT};
 use super::lower::Lower;
 use super::module::import;
 use super::windows::{Near, Windows};
+use crate::cpu::reg;
 use crate::cpu::segment::Segment;
 use crate::cpu::tlb::{CTX_SHIFT, Entry};
-use crate::flags;
 use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use crate::size::Size;
 use wasm_encoder::{BlockType, InstructionSink, MemArg, MemArgTarget, ValType};
@@ -39,8 +40,11 @@ pub fn values(step: &Step) -> impl Iterator<Item = Val> + use<> {
     let (a, b) = match *step {
         Step::Load { at: v, .. } | Step::Modify { at: v, .. } | Step::LoadVector { at: v, .. } => (Some(v), None),
         Step::Canonical(v) | Step::Modified { v, .. } | Step::If(v) => (Some(v), None),
+        Step::ModifyVector { at: v, .. } | Step::ModifiedVector { v } => (Some(v), None),
+        Step::Segment { selector, .. } => (Some(selector), None),
         Step::Store { at, v, .. } | Step::StoreVector { at, v, .. } => (Some(at), Some(v)),
-        Step::End | Step::Leave | Step::Simd | Step::Whole(_) | Step::Direction(_) => (None, None),
+        Step::End | Step::Leave | Step::Simd | Step::Whole(_) | Step::Access(_) => (None, None),
+        Step::Quiet | Step::Time { .. } => (None, None),
     };
     a.into_iter().chain(b)
 }
@@ -91,15 +95,49 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
                 out.i64_const(whole as i64).i64_ne();
                 leave_if(lower.code, way);
             }
-            Step::Direction(down) => {
+            Step::ModifyVector { to, at: la } => {
+                modified = access_vector(lower, layout, way, windows, la, true, true);
+                lower.out().local_tee(HOST).v128_load(at(modified)).local_set(to);
+            }
+            Step::ModifiedVector { v } => {
+                lower.out().local_get(HOST);
+                lower.push(v);
+                lower.out().v128_store(at(modified));
+            }
+            Step::Access(ac) => {
                 let mut out = lower.out();
-                out.i32_const(0).i32_const(0).i64_load(at(layout.rflags));
-                if down {
-                    out.i64_const(flags::DF as i64).i64_or();
-                } else {
-                    out.i64_const(!flags::DF as i64).i64_and();
+                out.i32_const(0).i32_const(0);
+                if ac {
+                    out.i32_load(at(layout.ac_bytes));
                 }
-                out.i64_store(at(layout.rflags));
+                out.i32_store(at(layout.tlb_bytes)).i32_const(0).i32_const(0).i32_load(at(layout.tlb_bytes));
+                out.local_tee(CONTEXT).i32_const(size_of::<Entry>().ilog2() as i32).i32_shr_u();
+                out.i32_store(at(layout.tlb_ctx));
+                windows.called(0);
+            }
+            Step::Quiet => {
+                let mut out = lower.out();
+                out.i32_const(0).i32_load8_u(at(layout.interrupt_waiting));
+                out.local_get(LEFT).i64_const(1).i64_lt_s().i32_or();
+                leave_if(lower.code, way);
+            }
+            Step::Segment { s, selector } => {
+                lower.out().i32_const(layout.cpu as i32).i32_const(s.into());
+                lower.push32(selector);
+                lower.out().call(import::SEGMENT);
+                leave_if(lower.code, way);
+                windows.called(0);
+                // The others' are 0 or not looked at.
+                if s >= reg::FS {
+                    let base = lower.locals.segment_base(s);
+                    lower.out().i32_const(0).i64_load(at(layout.segment_base(s))).local_set(base);
+                }
+            }
+            Step::Time { to } => {
+                let mut out = lower.out();
+                store_left(&mut out, layout);
+                out.i32_const(layout.cpu as i32).call(import::TIME).local_set(to);
+                windows.called(0);
             }
             Step::If(c) => {
                 lower.push_if(c);
@@ -112,7 +150,7 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
                 way.label -= 1;
                 if let Some((mark, known)) = marks.pop() {
                     lower.leave(mark);
-                    *windows = known;
+                    windows.rejoin(known);
                 }
             }
             Step::Leave => leave(&mut lower.out(), way),

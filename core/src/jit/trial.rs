@@ -2,6 +2,7 @@
 
 use super::code::Code;
 use super::ir::{VECTOR, Val, Values};
+use super::layout::Layout;
 use super::locals::Locals;
 use super::lower::Lower;
 use super::steps::at;
@@ -35,7 +36,8 @@ impl Trial {
         let mut out = code.out();
         out.i32_const(0).v128_load(at(0)).local_set(a).i32_const(0).v128_load(at(16)).local_set(b);
         out.i32_const(0).i64_load(at(32)).local_set(x).i32_const(0);
-        let mut lower = Lower::new(&mut code, &mut locals, &values, [v].into_iter(), true, 0);
+        let layout = Layout::default();
+        let mut lower = Lower::new(&mut code, &mut locals, &values, [v].into_iter(), true, &layout);
         lower.push(v);
         match values.bits(v) {
             VECTOR => lower.out().v128_store(at(48)),

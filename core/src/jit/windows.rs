@@ -45,6 +45,8 @@ pub struct Windows {
     /// The next such number.
     next: u32,
     open: Vec<Window>,
+    /// How often all of them were closed.
+    closed: u32,
 }
 
 /// In [`Parts`], beside the registers' numbers, which lie behind a shift count of three bits.
@@ -65,17 +67,26 @@ impl Windows {
     /// At the beginning of a block.
     pub fn new(long: bool) -> Self {
         let registers = core::array::from_fn(|r| (1 + r as u32, 0));
-        Self { long, registers, next: 1 + u32::from(XMM), open: Vec::new() }
+        Self { long, registers, next: 1 + u32::from(XMM), open: Vec::new(), closed: 0 }
     }
 
-    /// Something was called that may have changed the TLB, and these registers.
+    /// Something was called that may have changed the TLB, a segment's base, and these registers.
     pub fn called(&mut self, written: u32) {
         self.open.clear();
+        self.closed += 1;
         for r in 0..usize::from(XMM) {
             if written >> r & 1 != 0 {
                 self.registers[r] = self.fresh();
             }
         }
+    }
+
+    /// Behind what is not always run, and what was known before it.
+    pub fn rejoin(&mut self, mut before: Self) {
+        if self.closed != before.closed {
+            before.called(0);
+        }
+        *self = before;
     }
 
     fn fresh(&mut self) -> (u32, i64) {

@@ -182,6 +182,9 @@ impl Wasmi {
         // SAFETY: as above; it is the CPU's code cache.
         let code = |address: u32| unsafe { &mut *pointer::<CodeCache>(address) };
         let follow = move |_: Caller<'_, ()>, at: u32, of: u32| helpers::follow(cpu(at), code(of));
+        let segment = move |_: Caller<'_, ()>, at: u32, s: u32, selector: u32| helpers::segment(cpu(at), s, selector);
+        linker.func_wrap("t", "segment", segment).expect("a new name");
+        linker.func_wrap("t", "time", move |_: Caller<'_, ()>, at: u32| helpers::time(cpu(at))).expect("a new name");
         linker.func_wrap("t", "follow", follow).expect("a new name");
         linker.func_wrap("t", "fill", fill).expect("a new name");
         linker.func_wrap("t", "plain", plain).expect("a new name");

@@ -33,6 +33,14 @@ impl Rate {
         if self.nanos == self.instructions {
             return instructions;
         }
+        // The time is asked for at every system call; dividing 128 bits takes as long as many instructions.
+        if let Ok(n) = u32::try_from(instructions) {
+            let product = u64::from(n) * u64::from(self.nanos);
+            return match self.instructions.is_power_of_two() {
+                true => product >> self.instructions.trailing_zeros(),
+                false => product / u64::from(self.instructions),
+            };
+        }
         let ns = u128::from(instructions) * u128::from(self.nanos) / u128::from(self.instructions);
         u64::try_from(ns).unwrap_or(u64::MAX)
     }

@@ -357,6 +357,20 @@ impl Writer {
         }
     }
 
+    /// Segment registers, bases, access to the user's pages.
+    fn system(&mut self, r: &mut Rng) {
+        let two: [&[u8]; 2] = match r.below(6) {
+            0 | 1 => [&[0x0f, r.pick(&[0xa0, 0xa8])], &[0x0f, r.pick(&[0xa1, 0xa9])]],
+            // PUSH DS, POP ES.
+            2 if !self.long => [&[0x1e], &[0x07]],
+            // MOV from DS or SS, to FS or GS.
+            2 | 3 => [&[0x8c, r.pick(&[0xd8, 0xd0])], &[0x8e, r.pick(&[0xe0, 0xe8])]],
+            4 => [&[0x0f, 0x01, 0xcb], &[0x0f, 0x01, 0xca]],
+            _ => [&[0x0f, 0x01, 0xf8]; 2],
+        };
+        two.into_iter().for_each(|bytes| self.a.ins(bytes));
+    }
+
     /// An instruction or a few that go straight on.
     fn straight(&mut self, r: &mut Rng) {
         let mode = self.mode();
@@ -390,7 +404,8 @@ impl Writer {
             78..=82 => self.change_code(r),
             83..=86 => self.exchange(r),
             87 | 88 => self.a.ins(&[0xcd, r.pick(&[REMAP, REMAP, 0x50])]),
-            89 => self.a.ins(&[r.pick(&[0xcc, 0xfb, 0xfa, 0xfb, 0xfc, 0xfd, 0xf8, 0xf9, 0xf5])]),
+            89 if r.chance(60) => self.a.ins(&[r.pick(&[0xcc, 0xfb, 0xfa, 0xfb, 0xfc, 0xfd, 0xf8, 0xf9, 0xf5])]),
+            89 => self.system(r),
             // Flags through the stack: IF, AC, now and then TF.
             90..=92 => {
                 self.a.ins(&[0x9c]);

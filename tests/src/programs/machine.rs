@@ -163,7 +163,7 @@ impl Machine {
         c.cr0 = cr0::PE | cr0::PG | cr0::NE | cr0::ET | cr0::MP | cr0::WP;
         c.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT;
         if p.long {
-            c.cr4 |= cr4::PAE | cr4::OSXSAVE;
+            c.cr4 |= cr4::PAE | cr4::OSXSAVE | cr4::FSGSBASE;
             c.efer = efer::LME | efer::LMA | efer::NXE | efer::SCE;
             c.xcr0 = 3;
         }

@@ -1,9 +1,9 @@
 //! [`Emit`] that keeps what is to be done.
 
 use super::{Builder, Flags, Jump, Leave, Op, Step};
-use crate::cpu::{Vector, reg};
-use crate::decode::insn::slot;
-use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Slot, Un, Unit};
+use crate::cpu::{Cpu, Done, Vector, reg};
+use crate::decode::insn::{Insn, slot};
+use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Mode, Slot, Un, Unit};
 use crate::flags::{self, FlagOp};
 use crate::jit::ir::{Node, VECTOR, Val};
 use crate::jit::locals::XMM;
@@ -33,6 +33,10 @@ impl Emit for Builder<'_> {
             Slot::FlagA => self.flag(0),
             Slot::FlagB => self.flag(1),
             Slot::FlagR => self.flag(2),
+            Slot::System => self.field(s, 32),
+            Slot::Selector(_) => self.field(s, 16),
+            Slot::Cpl => self.field(s, 2),
+            Slot::KernelGsBase | Slot::Cr4 => self.field(s, 64),
             Slot::SegBase(n) => {
                 let local = self.locals.segment_base(n);
                 self.values.local(local, 64)
@@ -47,7 +51,8 @@ impl Emit for Builder<'_> {
             Slot::FlagA => self.flags[0] = Some(v),
             Slot::FlagB => self.flags[1] = Some(v),
             Slot::FlagR => self.flags[2] = Some(v),
-            Slot::Gpr(_) | Slot::SegBase(_) => self.failed = true,
+            Slot::System | Slot::KernelGsBase | Slot::SegBase(reg::FS..) => self.set_field(s, v),
+            Slot::Gpr(_) | Slot::SegBase(_) | Slot::Selector(_) | Slot::Cpl | Slot::Cr4 => self.failed = true,
         }
     }
     #[inline(never)]
@@ -123,9 +128,16 @@ impl Emit for Builder<'_> {
         Ok(old)
     }
     #[inline(never)]
-    fn segmented(&mut self, seg: u8, offset: Val, size: u8, _: bool) -> Result<Linear<Val>, Leave> {
-        // ES, SS and DS are flat in all code that is compiled; a code segment cannot be written.
-        self.failed |= seg < reg::FS;
+    fn segmented(&mut self, seg: u8, offset: Val, size: u8, write: bool) -> Result<Linear<Val>, Leave> {
+        if self.long {
+            let base = if seg >= reg::FS { self.get(Slot::SegBase(seg)) } else { self.values.imm(0) };
+            return Ok(Linear { at: self.values.bin(Bin::Add, base, offset), stack: false });
+        }
+        // All but FS and GS are flat in code that is compiled; a code segment cannot be written.
+        if seg < reg::FS {
+            self.failed |= seg == reg::CS && write;
+            return Ok(Linear { at: self.values.cut(offset, 32), stack: false });
+        }
         self.steps.push(Step::Whole(seg));
         let (last, four) = (self.values.imm((1 << 32) - u64::from(size)), self.values.imm(u32::MAX.into()));
         let beyond = self.values.bin(Bin::LtU, last, offset);
@@ -181,8 +193,55 @@ impl Emit for Builder<'_> {
     }
 
     #[inline(never)]
-    fn set_direction(&mut self, down: bool) {
-        self.steps.push(Step::Direction(down));
+    fn mode_is(&mut self, mode: Mode) -> Val {
+        // Code that is compiled runs in flat segments, which neither real nor virtual-8086 mode has.
+        let is = match mode {
+            Mode::Protected => true,
+            Mode::V86 => false,
+            Mode::Long => self.long,
+        };
+        self.values.imm(is.into())
+    }
+    #[inline(never)]
+    fn set_system(&mut self, v: Val) -> Result<(), Leave> {
+        // What something else follows from is the interpreter's.
+        let old = self.get(Slot::System);
+        let changed = self.values.bin(Bin::Xor, old, v);
+        let more = self.andi(changed, flags::TF | flags::RF | flags::VM | flags::AC);
+        self.leave_if(more);
+        self.set(Slot::System, v);
+        Ok(())
+    }
+    #[inline(never)]
+    fn let_interrupts_in(&mut self, c: Val, _: bool) -> Result<(), Leave> {
+        self.steps.extend([Step::If(c), Step::Quiet, Step::End]);
+        Ok(())
+    }
+    fn hold_off(&mut self) {
+        self.failed = true;
+    }
+    #[inline(never)]
+    fn set_ac(&mut self, on: bool) {
+        let old = self.get(Slot::System);
+        let new = if on { self.ori(old, flags::AC) } else { self.andi(old, !flags::AC) };
+        self.set(Slot::System, new);
+        self.steps.push(Step::Access(on));
+    }
+    #[inline(never)]
+    fn load_segment(&mut self, s: u8, selector: Val) -> Result<(), Leave> {
+        self.failed |= s == reg::SS;
+        self.steps.push(Step::Segment { s, selector });
+        Ok(())
+    }
+    #[inline(never)]
+    fn time_stamp(&mut self) -> Val {
+        let (to, v) = self.temporary(64);
+        self.steps.push(Step::Time { to });
+        v
+    }
+    #[inline(never)]
+    fn whole(&mut self, _: &Insn, _: fn(&mut Cpu, &Insn) -> Done) -> Result<(), Leave> {
+        Err(Leave)
     }
     #[inline(never)]
     fn divide(&mut self, signed: bool, hi: Val, lo: Val, d: Val) -> Result<Val, Leave> {
@@ -248,6 +307,13 @@ impl Emit for Builder<'_> {
     fn vstore(&mut self, at: Linear<Val>, aligned: bool, v: Val) -> Result<(), Leave> {
         self.steps.push(Step::StoreVector { at: at.at, aligned, v });
         Ok(())
+    }
+    fn vmodify(&mut self, at: Linear<Val>, f: impl FnOnce(&mut Self, Val) -> Val) -> Result<Val, Leave> {
+        let (to, old) = self.temporary(VECTOR);
+        self.steps.push(Step::ModifyVector { to, at: at.at });
+        let v = f(self, old);
+        self.steps.push(Step::ModifiedVector { v });
+        Ok(old)
     }
     #[inline(never)]
     fn vimm(&mut self, v: V128) -> Val {

@@ -1,13 +1,16 @@
 //! The ways through a function, and what holds on them.
 
 use super::values::{Bin, Id, State, Value};
-use super::{Types, table, text};
+use super::{Types, table, text, trusted};
 use std::collections::{BTreeSet, HashMap};
 use tabvisor_core::decode::cache::MAX_INSNS;
 use tabvisor_core::decode::insn::Insn;
 use tabvisor_core::jit::layout::Layout;
 use tabvisor_core::jit::module::{REGION_TYPE, import};
 use wasmparser::{BlockType, Operator as O};
+
+/// The local that holds the TLB's context, and nothing else.
+const CONTEXT: u32 = 3;
 
 struct Frame {
     is_loop: bool,
@@ -88,7 +91,21 @@ impl<'a> Check<'a> {
     }
 
     fn either(&mut self, a: Id, b: Id) -> Id {
-        if a == b { a } else { self.unknown() }
+        match a == b {
+            true => a,
+            false if self.is_context(a) && self.is_context(b) => self.some_context(),
+            false => self.unknown(),
+        }
+    }
+
+    /// Is the value the distance of a context in the TLB?
+    fn is_context(&self, v: Id) -> bool {
+        let [context, ..] = trusted(self.layout);
+        self.most(v) <= context.most && self.multiple(v) >= context.multiple
+    }
+    fn some_context(&mut self) -> Id {
+        let n = self.number();
+        self.id(Value::Context(n))
     }
 
     fn pop(&mut self) -> Id {
@@ -169,6 +186,9 @@ impl<'a> Check<'a> {
             }
             _ => false,
         };
+        if local == CONTEXT && self.now.is_some() && !self.is_context(v) {
+            return Err("the local of the TLB's context becomes something else".into());
+        }
         let Some(s) = &mut self.now else { return Ok(()) };
         if self.left == Some(local) {
             if in_loop && charges {
@@ -210,6 +230,10 @@ impl<'a> Check<'a> {
         let v = self.pop();
         let at = self.pop();
         self.access(at, offset, bytes, true)?;
+        // A field whose values are trusted.
+        if offset == u64::from(self.layout.tlb_bytes) && !self.is_context(v) && self.now.is_some() {
+            return Err("the TLB's context becomes something else".into());
+        }
         let n = self.number();
         let floor = |id: Id| matches!(self.values[id], Value::Load(_, at, 8, _) if at == u64::from(self.layout.floor));
         let sum = match self.values[v] {
@@ -239,7 +263,8 @@ impl<'a> Check<'a> {
                 let size = size_of::<Insn>() as u64;
                 is(self, 0, self.layout.cpu) && insn % size == 0 && insn / size < MAX_INSNS as u64
             }
-            import::IMAGE => is(self, 0, self.layout.cpu),
+            import::IMAGE | import::TIME => is(self, 0, self.layout.cpu),
+            import::SEGMENT => is(self, 0, self.layout.cpu) && self.constant(given[1]).is_some_and(|s| s < 6),
             import::FOLLOW => is(self, 0, self.layout.cpu) && is(self, 1, self.layout.code),
             _ => true,
         };
@@ -255,7 +280,7 @@ impl<'a> Check<'a> {
         self.push(result);
         if let Some(s) = &mut self.now {
             s.memory = changed;
-            if matches!(function, import::PLAIN | import::FOLLOW) {
+            if matches!(function, import::PLAIN | import::FOLLOW | import::SEGMENT) {
                 s.tlb = changed;
             }
         }
@@ -275,7 +300,7 @@ impl<'a> Check<'a> {
             O::Loop { blockty } => {
                 self.enter(*blockty, true)?;
                 for local in sets(&operators[n + 1..]) {
-                    let v = self.unknown();
+                    let v = if local == CONTEXT { self.some_context() } else { self.unknown() };
                     if let Some(s) = &mut self.now {
                         s.locals[local as usize] = v;
                     }

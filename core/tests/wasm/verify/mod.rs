@@ -13,7 +13,7 @@ mod flow;
 mod values;
 
 use flow::Check;
-use tabvisor_core::cpu::tlb;
+use tabvisor_core::cpu::{reg, tlb};
 use tabvisor_core::decode::cache::{JUMPS, Jump, MAX_INSNS};
 use tabvisor_core::decode::insn::{Insn, slot};
 use tabvisor_core::jit::layout::Layout;
@@ -32,7 +32,13 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
         (l.gpr(0), 128, true),
         (l.gpr(slot::BLOCK), 8, true),
         (l.xmm(0), 256, true),
-        (l.tlb_bytes, 4, false),
+        (l.tlb_bytes, 4, true),
+        (l.tlb_ctx, 4, true),
+        (l.ac_bytes, 4, false),
+        (l.interrupt_waiting, 1, false),
+        (l.kernel_gs_base, 8, true),
+        (l.cpl, 1, false),
+        (l.cr4, 8, false),
         (l.fetch_bytes, 4, false),
         (l.mxcsr, 4, true),
         (l.rflags, 8, true),
@@ -43,7 +49,7 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
     ];
     rows.extend([l.rip, l.flag_a, l.flag_b, l.flag_r, l.left, l.compiled_base, l.hops].map(|at| (at, 8, true)));
     rows.push((l.floor, 8, false));
-    rows.extend((0..6).flat_map(|s| [l.segment_base(s), l.segment_limit(s)]).map(|at| (at, 8, false)));
+    rows.extend((0..6).flat_map(|s| [(l.segment_base(s), 8, s >= reg::FS), (l.segment_limit(s), 8, false)]));
     rows.into_iter().map(|(at, len, write)| (at.into(), len, write)).collect()
 }
 
@@ -58,11 +64,12 @@ struct Trusted {
     multiple: u64,
 }
 
-fn trusted(l: &Layout) -> [Trusted; 3] {
+fn trusted(l: &Layout) -> [Trusted; 4] {
     let head = l.jumps as usize + std::mem::offset_of!(Jump, head);
     let entry = size_of::<tlb::Entry>() as u64;
     [
         Trusted { place: l.tlb_bytes.into(), step: 0, most: entry * (3 << tlb::CTX_SHIFT), multiple: entry },
+        Trusted { place: l.ac_bytes.into(), step: 0, most: entry * (3 << tlb::CTX_SHIFT), multiple: entry },
         Trusted { place: l.fetch_bytes.into(), step: 0, most: entry << tlb::CTX_SHIFT, multiple: entry },
         Trusted { place: head as u64, step: size_of::<Jump>() as u64, most: MAX_INSNS as u64 - 1, multiple: 1 },
     ]

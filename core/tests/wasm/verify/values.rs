@@ -37,6 +37,8 @@ pub enum Value {
     IsZero(Id),
     /// Some comparison: 0 or 1.
     Truth(u32),
+    /// Some context of the TLB.
+    Context(u32),
     /// What `fill` returned: `how`, state of the TLB, number.
     Fill(u64, u32, u32),
     /// An address of so many bytes, for stores, too; state of the TLB, number, and the linear address it is of.
@@ -120,6 +122,7 @@ impl Check<'_> {
             }
             Value::Wrap(a) => self.most(a).min(u32::MAX.into()),
             Value::IsZero(_) | Value::Truth(_) => 1,
+            Value::Context(_) => trusted(self.layout)[0].most,
             Value::Unknown(_) | Value::Fill(..) | Value::Host(..) => u64::MAX,
         }
     }
@@ -138,6 +141,7 @@ impl Check<'_> {
             },
             Value::Wrap(a) => self.multiple(a).min(1 << 31),
             Value::Load(at, offset, ..) => self.trusted(at, offset).map_or(1, |f| f.multiple),
+            Value::Context(_) => trusted(self.layout)[0].multiple,
             _ => 1,
         }
     }
