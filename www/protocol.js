@@ -23,6 +23,7 @@
  * @property {string} cmdline kernel command line
  * @property {'paced' | 'deterministic'} clock guest time follows the host, or the instruction count
  * @property {boolean} [compile] hot code is compiled to WebAssembly (default: yes)
+ * @property {number} [codeMiB] memory for compiled code (default: 128)
  * @property {FileSource[]} files
  * @property {string} [ready] regular expression: the console text that means "you can use it now"
  */

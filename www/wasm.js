@@ -6,7 +6,8 @@ import { ProblemError } from './problem.js';
 /**
  * `Vm` of web/src/lib.rs. Every method may throw an Error with `why` and `next`.
  * @typedef {object} WasmVm
- * @property {(on: boolean) => void} setCompile hot code is compiled to WebAssembly; to be said before `boot`
+ * @property {(on: boolean, codeMiB?: number, hot?: number) => void} setCompile hot code is compiled to WebAssembly, into so
+ *   much memory (128); `hot`: how often it has to be seen; to be said before `boot`
  * @property {(role: string, bytes: Uint8Array) => void} load append bytes of the "kernel" or "initrd"
  * @property {() => void} boot place the kernel; the next `run` executes it
  * @property {(sliceMs: number) => number} run milliseconds it may sleep: 0 to go on, Infinity to wait for input

@@ -138,7 +138,7 @@ class Runner {
     const wallClock = deterministic ? 0 : Date.now();
     const vm = new engine.Vm(memoryMiB, config.cpu, config.cmdline, deterministic, wallClock);
     this.vm = vm;
-    vm.setCompile(config.compile ?? true);
+    vm.setCompile(config.compile ?? true, config.codeMiB);
     for (const { role, bytes } of loaded) vm.load(role, bytes);
     vm.boot();
     this.markTime = performance.now();

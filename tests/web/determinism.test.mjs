@@ -16,9 +16,9 @@ const manifest = JSON.parse(readFileSync(`${image}manifest.json`, 'utf8'));
 const INSTRUCTIONS = 150_000_000;
 
 /** Runs in node and in the page: boots and hashes. @param {any} web @param {any} setup */
-async function hashOf(web, { memory, cmdline, files, instructions, compile }) {
+async function hashOf(web, { memory, cmdline, files, instructions, compile, codeMiB, hot }) {
   const vm = new web.Vm(memory, 'x86-64-v2', cmdline, true, 0);
-  vm.setCompile(compile);
+  vm.setCompile(compile, codeMiB, hot);
   for (const { role, bytes } of files) vm.load(role, bytes);
   vm.boot();
   vm.runInstructions(instructions);
@@ -37,6 +37,11 @@ test('node, Chromium and the native runner agree on the state of a booting Linux
   const { user } = process.cpuUsage(cpu);
   t.diagnostic(`node: ${(INSTRUCTIONS / user).toFixed(0)} MIPS of CPU time while booting`);
   assert.equal(await hashOf(web, { ...setup, files, compile: true }), inNode, 'compiled in node');
+  // Early and late, and with so little room that all of it is dropped again and again.
+  for (const { codeMiB, hot } of [{ codeMiB: 2, hot: 16 }, { codeMiB: 5, hot: 61 }]) {
+    const hash = await hashOf(web, { ...setup, files, compile: true, codeMiB, hot });
+    assert.equal(hash, inNode, `compiled into ${codeMiB} MiB after ${hot} samples`);
+  }
 
   const visitor = await visit(t);
   const inChromium = await visitor.page.evaluate(

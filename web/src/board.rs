@@ -81,8 +81,8 @@ impl Pc {
         #[cfg_attr(not(target_arch = "wasm32"), allow(unused_mut, reason = "there is no host of compiled code"))]
         let mut machine = Machine::new(board).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;
         #[cfg(target_arch = "wasm32")]
-        if config.compile {
-            if let Some(host) = crate::code_host::Host::new() {
+        if let Some(limits) = config.compile {
+            if let Some(host) = crate::code_host::Host::new(limits) {
                 machine.set_code_host(Box::new(host));
             }
         }

@@ -5,7 +5,7 @@ use js_sys::{Object, Reflect, Uint8Array, WebAssembly};
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::decode::cache::CodeCache;
 use tabvisor_core::decode::insn::Insn;
-use tabvisor_core::jit::{CodeHost, helpers};
+use tabvisor_core::jit::{CodeHost, Limits, helpers};
 use wasm_bindgen::{JsCast, JsValue};
 
 /// What generated code exports: takes the number of an entry, returns that of an exit.
@@ -16,6 +16,7 @@ const GROWTH: u32 = 256;
 
 /// Compiles with the host of this module.
 pub struct Host {
+    limits: Limits,
     table: WebAssembly::Table,
     imports: Object,
     /// Places of the table that are free again.
@@ -57,7 +58,7 @@ extern "C" fn time(at: u32) -> u64 {
 
 impl Host {
     /// `None` where code cannot be made at run time.
-    pub fn new() -> Option<Self> {
+    pub fn new(limits: Limits) -> Option<Self> {
         let table: WebAssembly::Table = wasm_bindgen::function_table().dyn_into().ok()?;
         let functions = [
             ("fill", fill as *const () as usize),
@@ -75,7 +76,7 @@ impl Host {
         }
         let imports = Object::new();
         Reflect::set(&imports, &"t".into(), &imported).ok()?;
-        Some(Self { table, imports, free: Vec::new() })
+        Some(Self { limits, table, imports, free: Vec::new() })
     }
 
     fn instantiate(&mut self, module: &[u8]) -> Result<(), JsValue> {
@@ -87,6 +88,10 @@ impl Host {
 }
 
 impl CodeHost for Host {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
     fn reserve(&mut self) -> Option<u32> {
         if self.free.is_empty() {
             let first = self.table.grow(GROWTH).ok()?;

@@ -15,6 +15,7 @@ use board::Pc;
 pub use error::VmError;
 use session::{Config, Session};
 use std::cell::RefCell;
+use tabvisor_core::jit::Limits;
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
@@ -60,14 +61,27 @@ impl Vm {
     /// time in milliseconds since 1970 UTC.
     #[wasm_bindgen(constructor)]
     pub fn new(memory_mib: u32, cpu: String, cmdline: String, deterministic: bool, wall_clock_ms: f64) -> Self {
-        let config = Config { memory_mib, cpu, cmdline, deterministic, wall_clock_ms, compile: false };
+        let config = Config { memory_mib, cpu, cmdline, deterministic, wall_clock_ms, compile: None };
         Self { session: Session::new(config, Pc::build) }
     }
 
-    /// Is hot code compiled? To be said before `boot`.
+    /// Is hot code compiled? To be said before `boot`. `codeMiB`: memory for compiled code, 128 MiB if not given; `hot`:
+    /// how often code has to be seen before it is compiled (for tests; 65535 at most).
     #[wasm_bindgen(js_name = setCompile)]
-    pub fn set_compile(&mut self, on: bool) {
-        self.session.set_compile(on);
+    pub fn set_compile(
+        &mut self,
+        on: bool,
+        #[wasm_bindgen(js_name = codeMiB)] code_mib: Option<u32>,
+        hot: Option<u16>,
+    ) {
+        let mut limits = Limits::default();
+        if let Some(mib) = code_mib {
+            limits.code_bytes = u64::from(mib) << 20;
+        }
+        if let Some(hot) = hot {
+            limits.hot = hot;
+        }
+        self.session.set_compile(on.then_some(limits));
     }
 
     /// Appends bytes of the file with the role "kernel" or "initrd".

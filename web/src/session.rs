@@ -4,6 +4,7 @@
 use crate::board::Board;
 use crate::error::VmError;
 use crate::pace::{Speed, Stopwatch};
+use tabvisor_core::jit::Limits;
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::boot;
 use tabvisor_devices::machine::Exit;
@@ -21,8 +22,8 @@ pub struct Config {
     pub deterministic: bool,
     /// Wall-clock time at power-on: milliseconds since 1970-01-01 00:00 UTC.
     pub wall_clock_ms: f64,
-    /// Hot code is compiled.
-    pub compile: bool,
+    /// Hot code is compiled, within these limits.
+    pub compile: Option<Limits>,
 }
 
 /// The files a direct boot needs.
@@ -79,9 +80,9 @@ pub struct Session<B> {
 }
 
 impl<B: Board> Session<B> {
-    /// Is hot code compiled? Counts at the next boot.
-    pub fn set_compile(&mut self, on: bool) {
-        self.config.compile = on;
+    /// Is hot code compiled, and within which limits? Counts at the next boot.
+    pub fn set_compile(&mut self, limits: Option<Limits>) {
+        self.config.compile = limits;
     }
 
     /// A machine without files yet.

@@ -80,7 +80,7 @@ fn session(code: &str, deterministic: bool) -> Session<Toy> {
         cmdline: String::new(),
         deterministic,
         wall_clock_ms: 0.0,
-        compile: false,
+        compile: None,
     };
     let mut s = Session::new(config, build);
     for portion in code.as_bytes().chunks(3) {

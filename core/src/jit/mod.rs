@@ -41,8 +41,28 @@ use installed::{Installed, Regions};
 use layout::Layout;
 use region::{Exit, Region};
 
+/// What a host allows the compiler.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of memory for compiled code, all that the host makes of it included. If there is more, all of it is dropped,
+    /// and what is still hot is compiled again.
+    pub code_bytes: u64,
+    /// Samples that make a page hot ([`Jit::set_hot`]).
+    pub hot: u16,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { code_bytes: 128 << 20, hot: HOT }
+    }
+}
+
 /// Turns modules into functions, and calls them.
 pub trait CodeHost {
+    /// What the compiler may do.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
     /// What modules will be made for, before the first.
     fn made_for(&mut self, _layout: &Layout) {}
     /// A free place in the table of functions; `None` if there is none.
@@ -65,8 +85,9 @@ const COLD: u16 = 1 << 14;
 /// Regions in a module, if there is so much to do at once. The fewer modules, the closer the machine code lies together,
 /// and the cheaper each is: all of them import the table. As many samples as make a page hot are waited for them.
 const BATCH: usize = 32;
-/// Bytes of modules kept; their machine code is a few times as large. Beyond that everything is dropped.
-const MAX_BYTES: u64 = 24 << 20;
+/// Memory that a host needs for each byte of a module: the module, and what both of V8's compilers make of it (2.8 and 1.9
+/// bytes a byte in node, of kernel code).
+const EXPANSION: u64 = 6;
 /// Times a region is left for a page that the TLB does not know, until it is compiled again with calls that look it up.
 const MISSES: u32 = 1 << 13;
 /// Times a region is left because an access of a block is not in the page of one before, until it is compiled again
@@ -166,17 +187,20 @@ impl Jit {
     pub fn new(mut host: Box<dyn CodeHost>, cpu: &Cpu, code: &CodeCache) -> Self {
         let layout = Layout::new(cpu, code);
         host.made_for(&layout);
-        Self {
+        let hot = host.limits().hot;
+        let mut jit = Self {
             host,
             layout,
             regions: Regions::default(),
             samples: BTreeMap::new(),
-            hot: HOT,
-            until_sample: INTERVAL,
+            hot,
+            until_sample: 0,
             waiting: Vec::new(),
             waited: 0,
             stats: Stats::default(),
-        }
+        };
+        jit.set_hot(hot);
+        jit
     }
 
     /// Compiles pages after this many samples; 0: compiles everything before it is run (tests).
@@ -327,7 +351,7 @@ impl Jit {
 
     /// Is there so much code that all of it should be dropped?
     pub fn full(&self) -> bool {
-        self.regions.bytes > MAX_BYTES
+        self.regions.bytes * EXPANSION > self.host.limits().code_bytes
     }
 
     /// The blocks of a page are gone.

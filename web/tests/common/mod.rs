@@ -109,7 +109,7 @@ fn compiled_code_gives_the_same_state() {
     }
     let run = |compile: bool| {
         let mut vm = Vm::new(32, "x86-64-v2".into(), String::new(), true, 1.7e12);
-        vm.set_compile(compile);
+        vm.set_compile(compile, None, None);
         vm.load("kernel", HELLO.to_vec()).expect("a kernel");
         vm.boot().expect("the kernel is in order");
         let mut states = Vec::new();
