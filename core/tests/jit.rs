@@ -591,3 +591,34 @@ fn a_bit_of_an_image_of_the_flags() {
         });
     }
 }
+
+#[test]
+fn what_was_decoded_makes_no_difference_to_counts() {
+    // A repeated store overwrites code, which was run before, and in one of two runs is forgotten in between.
+    let mut a = CodeAssembler::new(64).unwrap();
+    let [mut f, mut main] = [(); 2].map(|()| a.create_label());
+    a.jmp(main).unwrap();
+    (0..4096).for_each(|_| a.nop().unwrap());
+    a.set_label(&mut f).unwrap();
+    a.add(eax, 1).unwrap();
+    a.ret().unwrap();
+    (0..9000).for_each(|_| a.nop().unwrap());
+    a.set_label(&mut main).unwrap();
+    a.call(f).unwrap();
+    a.lea(rdi, qword_ptr(f)).unwrap();
+    a.sub(rdi, 100).unwrap();
+    a.mov(ecx, 8500u32).unwrap();
+    a.rep().stosb().unwrap();
+    let code = a.assemble(CODE).unwrap();
+    let ends = [false, true].map(|forget| {
+        let mut g = Guest::long();
+        g.load(&code);
+        g.start();
+        g.run_for(5);
+        if forget {
+            g.vcpu.set_code_host(Box::new(wasm::Wasmi::new()));
+        }
+        (g.go_on(), g.vcpu.retired(), g.vcpu.cpu.regs[..16].to_vec())
+    });
+    assert_eq!(ends[0], ends[1]);
+}

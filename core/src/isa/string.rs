@@ -1,10 +1,11 @@
 //! String instructions: MOVS, STOS, LODS, SCAS, CMPS, INS, OUTS and their REP forms
 //! (SDM 1 7.3.9).
 //!
-//! A repeated instruction works in pieces of at most [`PIECE`] elements: if there is something to look at then, or the
-//! budget is used up, it stays at the instruction, as an interrupt would leave it. So no count can keep the CPU from its
-//! caller.
-//! What a piece costs in retired instructions depends on its bytes alone.
+//! A repeated instruction works in pieces, which end where the counter is a multiple of [`PIECE`]: if there is something
+//! to look at then, or the budget is used up, it stays at the instruction, as an interrupt would leave it. So no count can
+//! keep the CPU from its caller.
+//! What it costs in retired instructions depends on the counter alone, from where to where it goes: not on where it has
+//! to be interrupted because it meets decoded code, which may have been dropped.
 
 use super::Op;
 use super::operand::{self, *};
@@ -77,20 +78,26 @@ fn repeat(
     mut element: impl FnMut(&mut Cpu) -> Done,
     mut done: impl FnMut(&mut Cpu) -> bool,
 ) -> Done {
+    // What so many elements cost. What is done in several parts costs the same as at once.
+    let cost = |from: u64, to: u64| {
+        let shift = BYTES_PER_COUNT.ilog2() - i.size.bytes().ilog2();
+        (from >> shift) - (to >> shift)
+    };
     // SDM 3A 18.3.1.4: a single-step trap comes after every iteration.
     let piece = if cpu.flag(flags::TF) { 1 } else { PIECE };
-    let mut budget = piece;
+    let mut paid = get(cpu, i, reg::RCX);
     let mut trap = false;
     loop {
         let count = get(cpu, i, reg::RCX);
         if count == 0 {
             break;
         }
-        if budget == 0 || trap {
+        let within = count % piece;
+        if within == 0 && count != paid || trap {
             if !trap && cpu.events == 0 && !cpu.interrupt_waiting {
                 // Nothing would come in between: the next piece is run at once, and counts as if it were run again.
-                cpu.charge(piece * i.size.bytes() / BYTES_PER_COUNT);
-                budget = piece;
+                cpu.charge(cost(paid, count));
+                paid = count;
                 if cpu.left > 0 {
                     cpu.left -= 1;
                     continue;
@@ -104,22 +111,24 @@ fn repeat(
             cpu.rflags_changed();
             break;
         }
-        let n = bulk(cpu, count.min(budget));
+        let n = bulk(cpu, if within == 0 { piece } else { within });
         if n > 0 {
             set(cpu, i, reg::RCX, count - n);
-            budget -= n;
             continue;
         }
-        element(cpu)?;
+        if let Err(stop) = element(cpu) {
+            cpu.charge(cost(paid, count));
+            return Err(stop);
+        }
         set(cpu, i, reg::RCX, count - 1);
-        budget -= 1;
         if done(cpu) {
             break;
         }
         // So does that of a breakpoint.
         trap = cpu.pending_db != 0;
     }
-    cpu.charge((piece - budget) * i.size.bytes() / BYTES_PER_COUNT);
+    let count = get(cpu, i, reg::RCX);
+    cpu.charge(cost(paid, count));
     Ok(())
 }
 
