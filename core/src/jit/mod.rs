@@ -26,6 +26,7 @@ mod steps;
 #[cfg(test)]
 mod trial;
 mod vector;
+mod x87;
 
 pub use build::{Builder, Leave};
 
@@ -290,6 +291,7 @@ impl Jit {
                     within = Some(exit);
                 }
             }
+            exit.note(cpu, code);
             cpu.rip = cpu.rip_mask(cpu.compiled_base.wrapping_add(exit.off as i64 as u64));
             cpu.left += u64::from(exit.rest);
         }

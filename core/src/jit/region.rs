@@ -16,9 +16,12 @@ use super::lower::Lower;
 use super::module::{self, import};
 use super::shape::{Shape, shape};
 use super::steps::{self, Way, at};
+use super::x87::{Known, Note};
 use crate::cpu::tlb::Entry;
+use crate::cpu::{Cpu, fpu, reg};
+use crate::decode::cache::CodeCache;
 use crate::decode::insn::{COMPILED, place, slot};
-use crate::isa::{self, Compile, hot};
+use crate::isa::{self, Compile, hot, x87};
 use crate::mem::PAGE_SHIFT;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -34,6 +37,24 @@ pub struct Exit {
     pub off: i32,
     /// Instructions of its block, from this one on, that were counted and not run.
     pub rest: u32,
+    /// Where its block begins, counted likewise.
+    pub block: i32,
+    /// Which of its instructions the x87 unit has not noted yet.
+    pub x87: Note,
+}
+
+impl Exit {
+    /// Has the x87 unit note what it has run. Pointers to data are in it already.
+    pub fn note(&self, cpu: &mut Cpu, code: &CodeCache) {
+        let start = cpu.compiled_base.wrapping_add(self.block as i64 as u64);
+        let insn = |n: u8| n.checked_sub(1).and_then(|n| code.insns().get(self.head as usize + 1 + usize::from(n)));
+        if let Some(i) = insn(self.x87.last) {
+            x87::note(cpu, i, start.wrapping_add(i.off.into()));
+        }
+        if let Some(i) = insn(self.x87.data) {
+            x87::note_segment(cpu, i);
+        }
+    }
 }
 
 /// See [`Region::entries`].
@@ -78,6 +99,7 @@ pub fn compile(graph: &Graph, layout: &Layout, number: u32, function: u32) -> Re
             flags: vec![None; blocks.len()],
             total: insns as i64,
             simd: false,
+            x87: Known::default(),
             called: 0,
             spills: false,
         };
@@ -142,6 +164,8 @@ struct Function<'a> {
     total: i64,
     /// Is it known in this block that vector instructions may be used? Only its end can change that.
     simd: bool,
+    /// What is known of the x87 unit in this block.
+    x87: Known,
     /// Instructions that are called.
     called: usize,
     /// Is there one that may be?
@@ -197,7 +221,7 @@ impl Function<'_> {
 
     /// See [`exit()`].
     fn exit(&mut self, block: &Block, off: i64, rest: usize) -> i32 {
-        exit(&mut self.exits, block, off, rest)
+        exit(&mut self.exits, block, off, rest, self.x87.note)
     }
 
     /// The way out to an exit.
@@ -231,6 +255,7 @@ impl Function<'_> {
     fn block(&mut self, n: u32) {
         let block = &self.graph.blocks[n as usize];
         let count = block.insns.len();
+        self.x87 = Known::default();
         // A budget that covers every block once covers all up to the next block that asks: loops do, and entries.
         let head = self.labels.iter().any(|l| matches!(l, Label::Blocks(b) if b.contains(&n)));
         if head || block.entry {
@@ -260,6 +285,7 @@ impl Function<'_> {
                 return;
             }
         }
+        self.note_x87(block);
         self.go_to(block, block.at + block.bytes);
     }
 
@@ -362,6 +388,10 @@ impl Function<'_> {
         let block = &self.graph.blocks[n as usize];
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
+        if rest == 1 {
+            // It may go elsewhere.
+            self.note_x87(block);
+        }
         let Some(op) = hot::op(i.op) else {
             // No instruction at all: the interpreter's.
             let exit = self.exit(block, block.at + i64::from(i.off), rest);
@@ -371,21 +401,24 @@ impl Function<'_> {
         let f = match isa::compile(op) {
             Compile::Emit(f) => f,
             Compile::Call => return self.call(block, k),
-            Compile::CallUnit => {
-                self.called += 1;
-                let address = [i.base, i.index].into_iter().filter(|&r| r < XMM).fold(0, |set, r| set | 1 << r);
-                let read = Part { registers: address, flags: false };
-                return (before, self.plain(block, k, read, Part { registers: 0, flags: false }));
-            }
+            Compile::CallUnit => return self.call_unit(block, k, before),
         };
-        let mut b = Builder::new(self.locals, self.long, block.at, before, self.simd);
+        let mut b = Builder::new(self.locals, self.long, block.at, before, self.simd, self.x87);
         if f(&mut b, i).is_err() || b.failed {
-            return self.call(block, k);
+            return if b.unit { self.call_unit(block, k, before) } else { self.call(block, k) };
         }
         let flags = b.raw_flags();
-        let Builder { values, steps, jump, regs, simd, guard, read, .. } = b;
+        let Builder { values, steps, jump, regs, simd, mut guards, guarded, parts, noted, read, .. } = b;
+        let (noted_before, mut x87) = (self.x87.note, b.x87);
+        if let Some(data) = noted {
+            x87.note.last = k as u8 + 1;
+            if data {
+                x87.note.data = k as u8 + 1;
+            }
+        }
         // One that always holds is none.
-        let guard = guard.filter(|&g| values.constant(g) != Some(1));
+        guards.retain(|&g| values.constant(g) != Some(1));
+        let never = guards.iter().any(|&g| values.constant(g) == Some(0));
         self.simd = simd;
 
         // What is committed, and to which locals.
@@ -410,6 +443,7 @@ impl Function<'_> {
                 }
             };
         }
+        commit.extend(parts.iter().map(|&(_, v, local)| (v, local)));
         commit.retain(|&(v, local)| values.node(v) != Node::Local(local));
         let condition = jump.and_then(|j| j.when);
         let target = jump.map(|j| j.to);
@@ -420,18 +454,32 @@ impl Function<'_> {
 
         let roots = steps
             .iter()
+            .chain(&guarded)
             .flat_map(steps::values)
             .chain(commit.iter().map(|c| c.0))
             .chain(condition)
             .chain(target)
-            .chain(guard);
-        let exit = if steps.is_empty() { 0 } else { exit(&mut self.exits, block, block.at + i64::from(i.off), rest) };
+            .chain(guards.iter().copied());
+        let exit = if steps.is_empty() && guarded.is_empty() {
+            0
+        } else {
+            exit(&mut self.exits, block, block.at + i64::from(i.off), rest, noted_before)
+        };
         let way = Way { exit, label: self.labels.len() as u32, fills: self.graph.fills };
         let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout.cpu);
         steps::write(&mut lower, self.layout, &steps, way);
-        if let Some(guard) = guard {
-            lower.push_if(guard);
-            lower.code.if_mostly(BlockType::Empty);
+        if !guards.is_empty() {
+            // The inner one is for whoever has to be called.
+            lower.out().block(BlockType::Empty).block(BlockType::Empty);
+        }
+        for &guard in guards.iter().filter(|_| !never) {
+            lower.unless(guard, 0);
+        }
+        if never {
+            commit.clear();
+        } else {
+            let label = way.label + if guards.is_empty() { 0 } else { 2 };
+            steps::write(&mut lower, self.layout, &guarded, Way { label, ..way });
         }
         // A branch may depend on what is committed now.
         if let (Some(target), None) = (target, fixed) {
@@ -455,16 +503,24 @@ impl Function<'_> {
                 lower.out().i64_const(told(op, size) as i64).local_set(local);
             }
         }
-        if guard.is_some() {
-            self.out().else_();
+        if !guards.is_empty() {
+            if !never {
+                self.out().br(1);
+            }
+            self.out().end();
             self.labels.push(Label::Other);
             let written = regs.iter().enumerate().fold(0, |set, (r, v)| set | u32::from(v.is_some()) << r);
             // Both ways leave flags that are of the same operation.
             let read = Part { registers: read, flags: false };
-            self.plain(block, k, read, Part { registers: written, flags: flags.is_some() });
+            self.x87 = x87;
+            self.plain(block, k, read, Part { registers: written, flags: flags.is_some() }, noted_before);
+            for &(part, ..) in &parts {
+                part.reload(&mut self.body.out(), self.locals, self.layout);
+            }
             self.labels.pop();
             self.out().end();
         }
+        self.x87 = x87;
         let Some(jump) = jump else { return (after, false) };
         if jump.when.is_some() {
             if !commit.is_empty() {
@@ -491,17 +547,46 @@ impl Function<'_> {
     /// Calls the interpreter's function for an instruction that is not compiled.
     fn call(&mut self, block: &Block, k: usize) -> (Flags, bool) {
         self.called += 1;
-        (Flags::Told, self.plain(block, k, Part::ALL, Part::ALL))
+        self.note_x87(block);
+        self.x87 = Known::default();
+        (Flags::Told, self.plain(block, k, Part::ALL, Part::ALL, Note::default()))
+    }
+
+    /// Calls it for one that works on the x87 unit and memory alone.
+    fn call_unit(&mut self, block: &Block, k: usize, flags: Flags) -> (Flags, bool) {
+        self.called += 1;
+        self.note_x87(block);
+        self.x87 = Known::default();
+        let i = &block.insns[k];
+        let address = [i.base, i.index].into_iter().filter(|&r| r < XMM).fold(0, |set, r| set | 1 << r);
+        let read = Part { registers: address, flags: false };
+        (flags, self.plain(block, k, read, Part { registers: 0, flags: false }, Note::default()))
+    }
+
+    /// Stores what the x87 unit has not noted yet.
+    fn note_x87(&mut self, block: &Block) {
+        let Note { last, data } = core::mem::take(&mut self.x87.note);
+        let insn = |n: u8| n.checked_sub(1).map(|n| &block.insns[usize::from(n)]);
+        let layout = self.layout;
+        if let Some(i) = insn(last) {
+            self.store_address(layout.fpu(fpu::place::FIP), block.at + i64::from(i.off));
+            let mut out = self.out();
+            out.i32_const(0).i32_const(x87::opcode(i).into()).i32_store16(at(layout.fpu(fpu::place::FOP)));
+            copy_selector(&mut out, layout, reg::CS, fpu::place::FCS);
+        }
+        if let Some(i) = insn(data) {
+            copy_selector(&mut self.body.out(), layout, i.seg & 7, fpu::place::FDS);
+        }
     }
 
     /// Calls the interpreter's function for an instruction, which reads and writes no more than this. Returns whether
-    /// it went elsewhere.
-    fn plain(&mut self, block: &Block, k: usize, read: Part, written: Part) -> bool {
+    /// it went elsewhere. `note`: what the x87 unit has not noted before it.
+    fn plain(&mut self, block: &Block, k: usize, read: Part, written: Part, note: Note) -> bool {
         self.spills = true;
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
         let ends = rest == 1 && (i.repeated() || hot::op(i.op).is_none_or(isa::ends));
-        let exit_before = self.exit(block, block.at + i64::from(i.off), rest);
+        let exit_before = exit(&mut self.exits, block, block.at + i64::from(i.off), rest, note);
         let exit_after =
             if ends { NOWHERE } else { self.exit(block, block.at + i64::from(i.off) + i64::from(i.len), rest - 1) };
         let layout = self.layout;
@@ -569,9 +654,14 @@ impl Function<'_> {
 /// What a region returns when RIP is stored, and nothing may be run before the run loop has looked at the events.
 pub const NOWHERE: i32 = -1;
 
+/// Copies a selector into the x87 unit.
+fn copy_selector(out: &mut InstructionSink<'_>, layout: &Layout, s: u8, to: usize) {
+    out.i32_const(0).i32_const(0).i64_load16_u(at(layout.selector(s))).i32_wrap_i64().i32_store16(at(layout.fpu(to)));
+}
+
 /// The number of the exit in front of an instruction.
-fn exit(exits: &mut Vec<Exit>, block: &Block, off: i64, rest: usize) -> i32 {
-    let exit = Exit { head: block.head, off: off as i32, rest: rest as u32 };
+fn exit(exits: &mut Vec<Exit>, block: &Block, off: i64, rest: usize, x87: Note) -> i32 {
+    let exit = Exit { head: block.head, off: off as i32, rest: rest as u32, block: block.at as i32, x87 };
     let n = exits.iter().position(|e| *e == exit).unwrap_or_else(|| {
         exits.push(exit);
         exits.len() - 1
