@@ -22,21 +22,6 @@ impl Code {
         self.hints.push((self.bytes.len(), false));
         self.out().if_(ty);
     }
-    /// `if`, of a condition that holds nearly always.
-    pub fn if_mostly(&mut self, ty: BlockType) {
-        self.hints.push((self.bytes.len(), true));
-        self.out().if_(ty);
-    }
-    /// `br_if`, of a condition that holds rarely.
-    pub fn br_rarely(&mut self, label: u32) {
-        self.hints.push((self.bytes.len(), false));
-        self.out().br_if(label);
-    }
-    /// `br_if`, of a condition that holds nearly always.
-    pub fn br_mostly(&mut self, label: u32) {
-        self.hints.push((self.bytes.len(), true));
-        self.out().br_if(label);
-    }
     /// The instruction with this number behind a prefix byte.
     pub fn number(&mut self, prefix: u8, number: u8) {
         self.bytes.push(prefix);

@@ -345,23 +345,23 @@ impl<'a> Lower<'a> {
     }
 
     /// Jumps to a label if a guard is 0, which happens rarely. The second part of an OR is computed only if it has to be.
+    /// (Compilers heed hints of `if` and not of `br_if`: what is rare is out of the way only so.)
     pub fn unless(&mut self, guard: Val, label: u32) {
         match self.values.node(guard) {
             Node::Bin(Bin::Or, a, b) if self.kept[guard.0 as usize].is_none() && self.values.bits(guard) <= 1 => {
-                self.out().block(BlockType::Empty);
                 self.push_if(a);
-                self.code.br_mostly(0);
-                let mark = self.enter();
-                self.push_if(b);
                 self.out().i32_eqz();
-                self.code.br_rarely(label + 1);
+                self.code.if_rarely(BlockType::Empty);
+                let mark = self.enter();
+                self.unless(b, label + 1);
                 self.leave(mark);
                 self.out().end();
             }
             _ => {
                 self.push_if(guard);
                 self.out().i32_eqz();
-                self.code.br_rarely(label);
+                self.code.if_rarely(BlockType::Empty);
+                self.out().br(label + 1).end();
             }
         }
     }

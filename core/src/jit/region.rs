@@ -511,7 +511,8 @@ impl Function<'_> {
             self.labels.push(Label::Other);
             let written = regs.iter().enumerate().fold(0, |set, (r, v)| set | u32::from(v.is_some()) << r);
             // Both ways leave flags that are of the same operation.
-            let read = Part { registers: read, flags: false };
+            // What it would write is loaded behind it even if it faults, so that has to be there.
+            let read = Part { registers: read | written, flags: flags.is_some() };
             self.x87 = x87;
             self.plain(block, k, read, Part { registers: written, flags: flags.is_some() }, noted_before);
             for &(part, ..) in &parts {

@@ -28,7 +28,7 @@ use wasm_encoder::InstructionSink;
 pub const LOCALS: usize = 19;
 const STATUS: u8 = 16;
 const TAGS: u8 = 17;
-/// Where the block's first register is, in bytes.
+/// Where the block's first register is, in bytes; bits above those do not count.
 const BASE: u8 = 18;
 
 /// A part of the unit's state.
@@ -189,9 +189,7 @@ impl Builder<'_> {
             self.steps.push(Step::Get { to, of, index: None });
         }
         let status = self.x87_local(STATUS, 16);
-        let mut w = self.words();
-        let top = w.with(Bin::Shr, status, 7);
-        let v = w.with(Bin::And, top, 0x70);
+        let v = self.words().with(Bin::Shr, status, 7);
         let to = self.locals.x87(BASE);
         self.steps.push(Step::Set { to, v });
     }
@@ -202,10 +200,7 @@ impl Builder<'_> {
     }
     /// Where a register is among the others, in bytes.
     fn x87_index(&mut self, k: u8) -> Val {
-        let base = self.x87_local(BASE, 7);
-        if k == 0 {
-            return base;
-        }
+        let base = self.x87_local(BASE, 9);
         let mut w = self.words();
         let sum = w.with(Bin::Add, base, 16 * u64::from(k));
         w.with(Bin::And, sum, 0x70)
@@ -343,6 +338,11 @@ impl Builder<'_> {
         let image = w.or(zf, less);
         if pop {
             self.x87_end(&[], 1, 0, None);
+        } else {
+            // It has changed if the instruction was called.
+            let local = self.locals.x87(STATUS);
+            let same = self.values.local(local, 16);
+            self.parts.push((Part87::Status, same, local));
         }
         image
     }

@@ -421,7 +421,8 @@ impl Writer {
         // [RSI + off]
         let memory = |op: u8| 0x46 | op << 3;
         for _ in 0..2 + r.below(9) {
-            let (i, off) = (r.below(if r.chance(80) { 4 } else { 8 }) as u8, r.below(128) as u8 & !3);
+            let most = if r.chance(80) { 4 } else { 8 };
+            let (i, off) = (r.below(most) as u8, r.below(128) as u8 & !3);
             let op = r.pick(&[0, 0, 1, 1, 4, 5, 6, 7u8]);
             match r.below(40) {
                 0..=5 => self.a.ins(&[r.pick(&[0xdd, 0xdd, 0xd9]), 0x46, off]),

@@ -123,9 +123,12 @@ fn note_memory(cpu: &mut Cpu, i: &Insn) {
     cpu.x87_note(i, Some(at));
 }
 
+/// A number or its place, with its offset for FDP.
+type With<E, T, U> = Result<(T, U), <E as Emit>::Stop>;
+
 /// Where the memory operand is, and its offset in the segment.
 #[inline(always)]
-fn operand<E: Emit>(e: &mut E, i: &Insn, write: bool) -> Result<(Linear<E::Val>, E::Val), E::Stop> {
+fn operand<E: Emit>(e: &mut E, i: &Insn, write: bool) -> With<E, Linear<E::Val>, E::Val> {
     let at = linear(e, i, i.size2, write)?;
     let offset = match i.ea {
         Ea::Flat32 | Ea::Flat64 => at.at,
@@ -136,7 +139,7 @@ fn operand<E: Emit>(e: &mut E, i: &Insn, write: bool) -> Result<(Linear<E::Val>,
 
 /// The integer in memory, and where it is.
 #[inline(always)]
-fn integer<E: Emit>(e: &mut E, i: &Insn) -> Result<(Number<E::Val>, E::Val), E::Stop> {
+fn integer<E: Emit>(e: &mut E, i: &Insn) -> With<E, Number<E::Val>, E::Val> {
     let size = integer_size(i);
     let (at, offset) = operand(e, i, false)?;
     let v = e.load(at, size)?;
@@ -155,7 +158,7 @@ fn integer_size(i: &Insn) -> Size {
 
 /// The floating-point number in memory, or ST(i).
 #[inline(always)]
-fn real<E: Emit>(e: &mut E, i: &Insn) -> Result<(Number<E::Val>, Option<E::Val>), E::Stop> {
+fn real<E: Emit>(e: &mut E, i: &Insn) -> With<E, Number<E::Val>, Option<E::Val>> {
     if i.a != opnd::MEM {
         return Ok((Number::St(sti(i)), None));
     }
