@@ -3,9 +3,11 @@
 //!
 //! Values are 64 bits wide; an operand of a smaller size is kept zero-extended.
 
+use crate::cpu::fpu::Arith;
 use crate::cpu::{Cpu, Done};
 use crate::decode::insn::Insn;
 use crate::flags::{self, FlagOp};
+use crate::isa::Handler;
 use crate::size::Size;
 use crate::vector::{V128, VecImm, VecOp, VecShift};
 
@@ -163,6 +165,51 @@ pub enum FloatConversion {
     PsToDqT,
     /// Truncates.
     PdToDqT,
+}
+
+/// A number that an x87 instruction works with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number<V> {
+    /// ST(i).
+    St(u8),
+    /// The bits of an f32.
+    Single(V),
+    /// The bits of an f64.
+    Double(V),
+    /// An integer, sign-extended.
+    Integer(V),
+    /// +1.
+    One,
+    /// +0.
+    Zero,
+}
+
+/// What an x87 instruction does to the unit ([`Fpu`](crate::cpu::fpu::Fpu)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit87<V> {
+    /// Pushes a number.
+    Load(Number<V>),
+    /// ST(i) = ST(i) op number, then pops if asked for.
+    Arith(Arith, u8, Number<V>, bool),
+    /// FCHS.
+    Negate,
+    /// FABS.
+    Absolute,
+    /// FSQRT.
+    Root,
+    /// FXCH with ST(i).
+    Exchange(u8),
+    /// ST(i) = ST(0), then pops if asked for.
+    Copy(u8, bool),
+    /// FCOM, or FUCOM if it is `quiet`, and so many pops.
+    Compare {
+        /// With this number.
+        with: Number<V>,
+        /// Quiet NaNs are no exception.
+        quiet: bool,
+        /// How often it pops.
+        pops: u8,
+    },
 }
 
 /// A linear address.
@@ -396,6 +443,31 @@ pub trait Emit: Sized {
     /// # Errors
     /// As [`Emit::float`].
     fn float_to_int(&mut self, of: Floats, b: Self::Vec, truncate: bool, size: Size) -> Result<Self::Val, Self::Stop>;
+
+    // The x87 unit. ------------------------------------------------------------------------
+
+    /// May it be used, and is no exception pending? First thing in every instruction of it that waits.
+    ///
+    /// # Errors
+    /// #NM, #MF, or waiting for FERR#.
+    fn x87(&mut self) -> Result<(), Self::Stop>;
+    /// Notes opcode and address of the instruction (SDM 1, 8.1.8), and the offset of its memory operand.
+    fn x87_note(&mut self, i: &Insn, at: Option<Self::Val>);
+    /// Does it. Nothing stops an instruction from here on: exceptions are pending for the next one.
+    fn x87_do(&mut self, what: Unit87<Self::Val>);
+    /// Stores ST(0) as an f32 (`single`) or an f64, then pops if asked for.
+    ///
+    /// # Errors
+    /// A fault of the address.
+    fn x87_store(&mut self, at: Linear<Self::Val>, single: bool, pop: bool) -> Result<(), Self::Stop>;
+    /// ZF, PF and CF of a comparison of ST(0) with ST(i), which then pops if asked for. Quiet NaNs are no exception if
+    /// it is `quiet`.
+    fn x87_relation(&mut self, i: u8, quiet: bool, pop: bool) -> Self::Val;
+    /// What is not made of operations.
+    ///
+    /// # Errors
+    /// Those of the function.
+    fn x87_plain(&mut self, i: &Insn, f: Handler) -> Result<(), Self::Stop>;
 
     // Shorthands. -------------------------------------------------------------------------
 

@@ -1,13 +1,15 @@
 //! The interpreter: [`Emit`] that does it now.
 
+use crate::cpu::fpu::Eflags;
 use crate::cpu::mode::{ctx, simd_off};
 use crate::cpu::tlb::CTX_SHIFT;
 use crate::cpu::{Cpu, Done, Shadow, Stop, Vector, event, fault, gp, memory::canonical};
-use crate::decode::insn::Insn;
-use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Mode, Slot, Un, Unit};
+use crate::decode::insn::{Insn, slot};
+use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Mode, Slot, Un, Unit, Unit87};
 use crate::flags::{self, FlagOp};
+use crate::isa::Handler;
 use crate::isa::sse::lane::Lanes;
-use crate::isa::x87::pending_error;
+use crate::isa::x87::{self, pending_error};
 use crate::size::Size;
 use crate::vector::{self, V128, VecImm, VecOp, VecShift};
 
@@ -291,6 +293,43 @@ impl Emit for Cpu {
     #[inline(always)]
     fn float_to_int(&mut self, of: Floats, b: V128, truncate: bool, size: Size) -> Result<u64, Stop> {
         Lanes::settled(self, |l| size.zx(l.to_int(of, b, truncate, size.bits()) as u64))
+    }
+
+    #[inline(always)]
+    fn x87(&mut self) -> Result<(), Stop> {
+        x87::enter(self)
+    }
+    #[inline(always)]
+    fn x87_note(&mut self, i: &Insn, at: Option<u64>) {
+        let start = self.regs[slot::BLOCK as usize].wrapping_add(i.off.into());
+        x87::note(self, i, start);
+        if let Some(at) = at {
+            x87::note_data(self, i, at);
+        }
+    }
+    #[inline(always)]
+    fn x87_do(&mut self, what: Unit87<u64>) {
+        self.fpu.run(what);
+    }
+    #[inline(always)]
+    fn x87_store(&mut self, at: Linear<u64>, single: bool, pop: bool) -> Result<(), Stop> {
+        if single {
+            let s = self.fpu.fst_f32(pop);
+            x87::data::finish(self, at, Size::B4, s, u64::from)
+        } else {
+            let s = self.fpu.fst_f64(pop);
+            x87::data::finish(self, at, Size::B8, s, |v| v)
+        }
+    }
+    #[inline(always)]
+    fn x87_relation(&mut self, i: u8, quiet: bool, pop: bool) -> u64 {
+        let Eflags { zf, pf, cf } = self.fpu.fcomi(i, quiet, pop);
+        let bit = |on: bool, f: u64| if on { f } else { 0 };
+        bit(zf, flags::ZF) | bit(pf, flags::PF) | bit(cf, flags::CF)
+    }
+    #[inline(always)]
+    fn x87_plain(&mut self, i: &Insn, f: Handler) -> Result<(), Stop> {
+        f(self, i)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Addition, multiplication, division, square root and comparison for every format.
 
 use super::env::{Env, Rounding, flags};
-use super::round::{Format, denormal_stops, round_pack, shift_right_sticky};
+use super::quick::{aligned_sum, wide_product};
+use super::round::{Format, denormal_stops, round_pack};
 use super::unpacked::{Class, INTEGER_BIT, Relation, Unpacked};
+use super::words::Now;
 
 /// True if `a` and `b` are both finite and nonzero: the case worth being fast.
 #[inline(always)]
@@ -21,31 +23,6 @@ fn zero_sum<F: Format>(env: &Env) -> F::Bits {
     F::zero(env.rounding == Rounding::Down)
 }
 
-/// The sum of two significands, or their difference, as 128 bits whose last is sticky. The smaller number has an
-/// exponent that is `distance` less. One bit of head room is for the carry: the larger one sits at bit 62 of the upper
-/// half.
-#[inline(always)]
-pub(super) fn aligned_sum(big: u64, small: u64, distance: i32, subtract: bool) -> (u64, u64) {
-    let (hi, lo) = (big >> 1, big << 63);
-    let (shi, slo) = shift_right_sticky(small, 0, (distance + 1) as u32);
-    if subtract {
-        let (lo, borrow) = lo.overflowing_sub(slo);
-        (hi - shi - u64::from(borrow), lo)
-    } else {
-        let (lo, carry) = lo.overflowing_add(slo);
-        (hi + shi + u64::from(carry), lo)
-    }
-}
-
-/// The product of two significands, upper half first. In halves: a wide multiplication is a call in WebAssembly.
-#[inline(always)]
-pub(super) fn wide_product(a: u64, b: u64) -> (u64, u64) {
-    let (ah, al, bh, bl) = (a >> 32, a & 0xffff_ffff, b >> 32, b & 0xffff_ffff);
-    let (low, mid, mid2) = (al * bl, ah * bl, al * bh);
-    let carry = (low >> 32) + (mid & 0xffff_ffff) + (mid2 & 0xffff_ffff);
-    (ah * bh + (mid >> 32) + (mid2 >> 32) + (carry >> 32), low & 0xffff_ffff | carry << 32)
-}
-
 /// a + b.
 #[inline(always)]
 pub(super) fn add<F: Format>(env: &mut Env, a: &Unpacked, b: &Unpacked, precision: u32) -> F::Bits {
@@ -56,7 +33,8 @@ pub(super) fn add<F: Format>(env: &mut Env, a: &Unpacked, b: &Unpacked, precisio
         return F::default_nan();
     }
     let (big, small) = if (a.exp, a.sig) >= (b.exp, b.sig) { (a, b) } else { (b, a) };
-    let (hi, lo) = aligned_sum(big.sig, small.sig, big.exp - small.exp, big.sign != small.sign);
+    let (distance, subtract) = ((big.exp - small.exp) as u64, u64::from(big.sign != small.sign));
+    let [hi, lo] = aligned_sum(&mut Now { good: true }, big.sig, small.sig, distance, subtract);
     let (hi, lo, left) = if hi != 0 {
         let left = hi.leading_zeros();
         if left == 0 { (hi, lo, 0) } else { (hi << left | lo >> (64 - left), lo << left, left) }
@@ -104,7 +82,7 @@ pub(super) fn mul<F: Format>(env: &mut Env, a: &Unpacked, b: &Unpacked, precisio
     if denormal_stops(env, a.denormal | b.denormal) {
         return F::default_nan();
     }
-    let (hi, lo) = wide_product(a.sig, b.sig);
+    let [hi, lo] = wide_product(&mut Now { good: true }, a.sig, b.sig);
     let exp = a.exp + b.exp;
     let sign = a.sign ^ b.sign;
     if hi & INTEGER_BIT != 0 {

@@ -19,6 +19,7 @@ pub mod quick;
 pub mod round;
 pub mod sse;
 pub mod unpacked;
+pub mod words;
 pub mod x87;
 
 mod arith;

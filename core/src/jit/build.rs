@@ -7,6 +7,7 @@
 use super::float::Guarded;
 use super::ir::{Node, VECTOR, Val, Values};
 use super::locals::{Locals, REGISTERS, XMM, told};
+use super::x87::{Known, Part87};
 use crate::emit::{Bin, Slot};
 use crate::flags::FlagOp;
 use crate::size::Size;
@@ -30,6 +31,8 @@ pub enum Step {
     Modify { to: u32, at: Val, size: Size },
     /// Stores where [`Step::Modify`] found.
     Modified { size: Size, v: Val },
+    /// Loads four or eight bytes to a local that holds a vector; the others are 0.
+    LoadLow { to: u32, at: Val, size: Size },
     /// Loads 16 bytes to a local; leaves the region if they have to be aligned and are not.
     LoadVector { to: u32, at: Val, aligned: bool },
     /// Stores 16 bytes, likewise.
@@ -46,6 +49,12 @@ pub enum Step {
     Segment { s: u8, selector: Val },
     /// Reads the time stamp counter to a local.
     Time { to: u32 },
+    /// Loads a part of the x87 unit to a local.
+    Get { to: u32, of: Part87, index: Option<Val> },
+    /// Stores a part of the x87 unit.
+    Put { of: Part87, index: Option<Val>, v: Val },
+    /// Sets a local.
+    Set { to: u32, v: Val },
     /// Leaves the region if vector instructions may not be used.
     Simd,
     /// Leaves the region unless every 32-bit offset in the segment can be read and written.
@@ -86,8 +95,10 @@ pub struct Builder<'a> {
     pub steps: Vec<Step>,
     /// Where it goes, if it is a branch.
     pub jump: Option<Jump>,
-    /// What it writes is right if this is not 0; else it has to be called.
-    pub guard: Option<Val>,
+    /// What it writes is right if none of these is 0; else it has to be called.
+    pub guards: Vec<Val>,
+    /// Steps that are taken only if they are not.
+    pub guarded: Vec<Step>,
     /// The registers it reads, numbered as in [`Locals`].
     pub read: u32,
     /// The registers it writes.
@@ -98,13 +109,21 @@ pub struct Builder<'a> {
     pub fields: Vec<(Slot, Val)>,
     /// The operation they are of: known, or a value `op | size << 4`, in which case `a`, `b` and `r` are raw.
     pub flag_op: Option<Op>,
+    /// Does it work on the x87 unit and memory alone?
+    pub unit: bool,
+    /// The parts of the unit it writes, and their locals.
+    pub parts: Vec<(Part87, Val, u32)>,
+    /// Does it note its address, and that of a memory operand?
+    pub noted: Option<bool>,
     /// It needs something that is not compiled.
     pub failed: bool,
     /// Is it known that vector instructions may be used?
     pub simd: bool,
+    /// What is known of the x87 unit.
+    pub x87: Known,
     /// What is known of the flags before it.
     before: Flags,
-    locals: &'a mut Locals,
+    pub(super) locals: &'a mut Locals,
     /// Mode: 64-bit code?
     long: bool,
     /// The block's first byte, counted from the beginning of the region's page.
@@ -124,13 +143,17 @@ pub enum Op {
 
 impl<'a> Builder<'a> {
     /// For an instruction of a block that begins this far from the beginning of the region's page.
-    pub fn new(locals: &'a mut Locals, long: bool, block: i64, before: Flags, simd: bool) -> Self {
+    pub fn new(locals: &'a mut Locals, long: bool, block: i64, before: Flags, simd: bool, x87: Known) -> Self {
         locals.release();
         Self {
             values: Values::default(),
             steps: Vec::new(),
             jump: None,
-            guard: None,
+            guards: Vec::new(),
+            guarded: Vec::new(),
+            unit: false,
+            parts: Vec::new(),
+            noted: None,
             read: 0,
             regs: [None; REGISTERS],
             flags: [None; 3],
@@ -138,6 +161,7 @@ impl<'a> Builder<'a> {
             flag_op: None,
             failed: false,
             simd,
+            x87,
             before,
             locals,
             long,
@@ -190,14 +214,11 @@ impl<'a> Builder<'a> {
     /// Does MXCSR let floating point take the fast way?
     fn fast(&mut self) -> Val {
         let local = self.locals.fast();
-        self.values.local(local, 1)
+        self.values.local(local, 2)
     }
     /// The value, which is right if the instruction's guard holds.
     fn guarded(&mut self, r: Guarded) -> Val {
-        self.guard = match self.guard {
-            None => Some(r.guard),
-            Some(guard) => Some(self.values.bin(Bin::And, guard, r.guard)),
-        };
+        self.guards.extend(r.guards);
         r.value
     }
 
@@ -321,6 +342,18 @@ impl<'a> Builder<'a> {
     fn temporary(&mut self, bits: u8) -> (u32, Val) {
         let local = self.locals.take(if bits == VECTOR { ValType::V128 } else { ValType::I64 });
         (local, self.values.local(local, bits))
+    }
+
+    /// What the last step has loaded to this local, as a vector, if it is as large as a number.
+    fn loaded_low(&mut self, lo: Val, local: u32) -> Option<Val> {
+        let (at, size) = match *self.steps.last()? {
+            Step::Load { to, at, size: size @ (Size::B4 | Size::B8) } if to == local => (at, size),
+            _ => return None,
+        };
+        let (to, v) = self.temporary(VECTOR);
+        *self.steps.last_mut()? = Step::LoadLow { to, at, size };
+        self.values.becomes_lane(lo, size, v);
+        Some(v)
     }
 
     /// `op | size << 4` of the flags as they are now.

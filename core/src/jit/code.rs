@@ -22,11 +22,6 @@ impl Code {
         self.hints.push((self.bytes.len(), false));
         self.out().if_(ty);
     }
-    /// `if`, of a condition that holds nearly always.
-    pub fn if_mostly(&mut self, ty: BlockType) {
-        self.hints.push((self.bytes.len(), true));
-        self.out().if_(ty);
-    }
     /// The instruction with this number behind a prefix byte.
     pub fn number(&mut self, prefix: u8, number: u8) {
         self.bytes.push(prefix);

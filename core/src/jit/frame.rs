@@ -6,6 +6,8 @@ use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY, EXIT, LEFT, Locals, STATE, XMM};
 use super::region::{Around, NOWHERE, PAGE_OF_ENTRY};
 use super::steps::{at, not_canonical};
+use crate::cpu::fpu;
+use crate::cpu::mode::simd_off;
 use crate::isa::sse::lane::{CONTROLS, PLAIN};
 use crate::mem::PAGE_SIZE;
 use wasm_encoder::{BlockType, InstructionSink};
@@ -78,8 +80,18 @@ impl Part {
 /// Puts the CPU state into the locals.
 pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layout, part: Part) {
     if let Some(local) = locals.fast_used() {
-        out.i32_const(0).i32_load(at(layout.mxcsr)).i32_const(CONTROLS as i32).i32_and();
-        out.i32_const(PLAIN as i32).i32_eq().i64_extend_i32_u().local_set(local);
+        const PE: i32 = crate::float::flags::PE as i32;
+        out.i32_const(0).i32_load(at(layout.mxcsr)).i32_const(CONTROLS as i32 & !PE).i32_and();
+        out.i32_const(PLAIN as i32 & !PE).i32_eq();
+        out.i32_const(0).i32_load(at(layout.mxcsr)).i32_const(PE).i32_and().i32_const(PE.trailing_zeros() as i32);
+        out.i32_shr_u().i32_shl().i64_extend_i32_u().local_set(local);
+    }
+    if let Some(local) = locals.common_used() {
+        let (controls, common) = (i64::from(fpu::CONTROLS), i64::from(fpu::COMMON));
+        out.i32_const(0).i64_load16_u(at(layout.fpu(fpu::place::CW))).i64_const(controls).i64_and();
+        // What keeps the unit from being used is added above.
+        out.i32_const(0).i64_load8_u(at(layout.simd_off)).i64_const((simd_off::MMX | simd_off::TASK).into()).i64_and();
+        out.i64_const(16).i64_shl().i64_or().i64_const(common).i64_eq().i64_extend_i32_u().local_set(local);
     }
     for (r, local) in locals.registers().filter(|(r, _)| part.registers >> r & 1 != 0) {
         out.i32_const(0);

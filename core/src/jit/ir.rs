@@ -57,6 +57,10 @@ pub enum Node {
     OfInt(Size, Val, Val),
     /// The low one of such a vector, truncated to an integer.
     ToInt(Size, Val),
+    /// Arithmetic on the low floating-point numbers of two vectors; what is above it is the first one's.
+    Low(LowOp, Size, Val, Val),
+    /// Are the low numbers equal, or (`true`) is the first one less?
+    LowRelation(bool, Size, Val, Val),
     /// Bytes of two vectors, as the constant third one names them.
     Shuffle(Val, Val, Val),
 }
@@ -74,6 +78,9 @@ impl Node {
             | Self::Shift(_, a, b)
             | Self::OfInt(_, a, b)
             | Self::Quotient(_, a, b) => [Some(a), Some(b), None, None],
+            Self::LowRelation(_, _, a, b) => [Some(a), Some(b), None, None],
+            // The first is asked for twice.
+            Self::Low(_, _, a, b) => [Some(a), Some(b), Some(a), None],
             // The third is not a value but a part of the instruction.
             Self::Shuffle(a, b, _) => [Some(a), Some(b), None, None],
             Self::Select(a, b, c) => [Some(a), Some(b), Some(c), None],
@@ -81,6 +88,18 @@ impl Node {
         };
         [a, b, c, d].into_iter().flatten()
     }
+}
+
+/// Arithmetic on one floating-point number, or two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum LowOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// Of the second.
+    Sqrt,
 }
 
 /// What [`Values::bits`] says of a vector.
@@ -131,6 +150,10 @@ impl Values {
     /// A constant.
     pub fn imm(&mut self, c: u64) -> Val {
         self.push(Node::Const(c), 64 - c.leading_zeros() as u8)
+    }
+    /// What was the value of a local is a lane of a vector.
+    pub fn becomes_lane(&mut self, v: Val, size: Size, of: Val) {
+        self.nodes[v.0 as usize] = Node::Lane(size, 0, of);
     }
     /// A local, which has no more than `bits` bits.
     pub fn local(&mut self, local: u32, bits: u8) -> Val {
@@ -187,6 +210,11 @@ impl Values {
             Un::Parity => 1,
         };
         self.push(Node::Un(op, a), bits)
+    }
+
+    /// `a / b`, see [`Node::Quotient`].
+    pub fn quotient(&mut self, signed: bool, a: Val, b: Val) -> Val {
+        self.push(Node::Quotient(signed, a, b), 64)
     }
 
     /// `c != 0 ? yes : no`.

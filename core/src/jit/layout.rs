@@ -46,6 +46,7 @@ pub struct Layout {
     pub tlb_exec: u32,
     regs: u32,
     xmm: u32,
+    fpu: u32,
     segments: u32,
     insns: u32,
 }
@@ -88,6 +89,7 @@ impl Layout {
             tlb_exec: table(tlb.exec.as_ptr()),
             regs: field(offset_of!(Cpu, regs)),
             xmm: field(offset_of!(Cpu, xmm)),
+            fpu: field(offset_of!(Cpu, fpu)),
             segments: field(offset_of!(Cpu, seg)),
             insns: code.arena().addr() as u32,
         }
@@ -99,6 +101,14 @@ impl Layout {
     /// A vector register.
     pub fn xmm(&self, r: u8) -> u32 {
         self.xmm + 16 * u32::from(r)
+    }
+    /// A place in the x87 unit (`cpu::fpu::place`).
+    pub fn fpu(&self, offset: usize) -> u32 {
+        self.fpu + offset as u32
+    }
+    /// The selector of a segment.
+    pub fn selector(&self, s: u8) -> u32 {
+        self.segments + (u32::from(s) * size_of::<Segment>() as u32) + offset_of!(Segment, sel) as u32
     }
     /// The base of a segment.
     pub fn segment_base(&self, s: u8) -> u32 {

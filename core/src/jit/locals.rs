@@ -1,5 +1,6 @@
 //! The local variables of a region's function: the CPU state it works on, and temporary ones.
 
+use super::x87::LOCALS;
 use crate::flags::FlagOp;
 use crate::size::Size;
 use alloc::vec::Vec;
@@ -23,6 +24,8 @@ pub struct Locals {
     flags: Option<[u32; 4]>,
     fetch_context: Option<u32>,
     fast: Option<u32>,
+    common: Option<u32>,
+    x87: [Option<u32>; LOCALS],
     free: Vec<u32>,
     taken: Vec<u32>,
     held: Vec<u32>,
@@ -61,6 +64,8 @@ impl Default for Locals {
             flags: None,
             fetch_context: None,
             fast: None,
+            common: None,
+            x87: [None; LOCALS],
             free: Vec::new(),
             taken: Vec::new(),
             held: Vec::new(),
@@ -113,13 +118,25 @@ impl Locals {
     pub fn flags(&self) -> Option<[u32; 4]> {
         self.flags
     }
-    /// i64: 1 if MXCSR lets floating point take the fast way, else 0.
+    /// i64: 2 if MXCSR lets floating point take the fast way, 1 if it does so for what is exact, else 0.
     pub fn fast(&mut self) -> u32 {
         *self.fast.get_or_insert_with(|| Self::add(&mut self.types, ValType::I64))
     }
     /// [`Locals::fast`], if it is in use.
     pub fn fast_used(&self) -> Option<u32> {
         self.fast
+    }
+    /// i64: 1 if the x87 unit may be used and its controls are common, else 0 (`x87.rs`).
+    pub fn common(&mut self) -> u32 {
+        *self.common.get_or_insert_with(|| Self::add(&mut self.types, ValType::I64))
+    }
+    /// [`Locals::common`], if it is in use.
+    pub fn common_used(&self) -> Option<u32> {
+        self.common
+    }
+    /// i64: a part of the x87 unit (`x87.rs`).
+    pub fn x87(&mut self, n: u8) -> u32 {
+        *self.x87[usize::from(n)].get_or_insert_with(|| Self::add(&mut self.types, ValType::I64))
     }
     /// i32: the TLB context of fetches, as a distance in bytes.
     pub fn fetch_context(&mut self) -> u32 {
@@ -136,6 +153,7 @@ impl Locals {
             self.segment.map(|l| l.is_some()),
             self.flags.is_some(),
             self.fast.is_some(),
+            self.common.is_some(),
             self.written,
             self.flags_written,
         )

@@ -12,7 +12,7 @@ use crate::emit::{Bin, Un};
 use crate::size::Size;
 use alloc::vec;
 use alloc::vec::Vec;
-use wasm_encoder::{InstructionSink, ValType};
+use wasm_encoder::{BlockType, InstructionSink, ValType};
 
 /// Lane numbers that turn the first eight bytes round.
 const REVERSED: i128 = i128::from_le_bytes([7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -340,6 +340,7 @@ impl<'a> Lower<'a> {
                     _ => self.out().i32_or(),
                 };
             }
+            node @ Node::LowRelation(..) => simd::write32(self, node),
             Node::Un(Un::Parity, a) => {
                 self.push32(a);
                 self.out().i32_const(0xff).i32_and().i32_popcnt().i32_const(1).i32_and().i32_eqz();
@@ -356,6 +357,28 @@ impl<'a> Lower<'a> {
                 }
             },
             _ => self.truth(v),
+        }
+    }
+
+    /// Jumps to a label if a guard is 0, which happens rarely. The second part of an OR is computed only if it has to be.
+    /// (Compilers heed hints of `if` and not of `br_if`: what is rare is out of the way only so.)
+    pub fn unless(&mut self, guard: Val, label: u32) {
+        match self.values.node(guard) {
+            Node::Bin(Bin::Or, a, b) if self.kept[guard.0 as usize].is_none() && self.values.bits(guard) <= 1 => {
+                self.push_if(a);
+                self.out().i32_eqz();
+                self.code.if_rarely(BlockType::Empty);
+                let mark = self.enter();
+                self.unless(b, label + 1);
+                self.leave(mark);
+                self.out().end();
+            }
+            _ => {
+                self.push_if(guard);
+                self.out().i32_eqz();
+                self.code.if_rarely(BlockType::Empty);
+                self.out().br(label + 1).end();
+            }
         }
     }
 

@@ -27,6 +27,7 @@ mod steps;
 mod trial;
 mod vector;
 mod windows;
+mod x87;
 
 pub use build::{Builder, Leave};
 
@@ -315,6 +316,7 @@ impl Jit {
                     within = Some(exit);
                 }
             }
+            exit.note(cpu, code);
             cpu.rip = cpu.rip_mask(cpu.compiled_base.wrapping_add(exit.off as i64 as u64));
             cpu.left += u64::from(exit.rest);
         }

@@ -17,10 +17,13 @@ use super::module::{self, import};
 use super::shape::{Shape, shape};
 use super::steps::{self, Way, at};
 use super::windows::Windows;
+use super::x87::{Known, Note};
 use crate::cpu::tlb::Entry;
+use crate::cpu::{Cpu, fpu, reg};
+use crate::decode::cache::CodeCache;
 use crate::decode::insn::{COMPILED, Insn, place, slot};
 use crate::emit::Slot;
-use crate::isa::{self, Compile, hot};
+use crate::isa::{self, Compile, hot, x87};
 use crate::mem::PAGE_SHIFT;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -38,6 +41,24 @@ pub struct Exit {
     pub rest: u32,
     /// Is it left here because an access is not in the page of one before?
     pub apart: bool,
+    /// Where its block begins, counted likewise.
+    pub block: i32,
+    /// Which of its instructions the x87 unit has not noted yet.
+    pub x87: Note,
+}
+
+impl Exit {
+    /// Has the x87 unit note what it has run. Pointers to data are in it already.
+    pub fn note(&self, cpu: &mut Cpu, code: &CodeCache) {
+        let start = cpu.compiled_base.wrapping_add(self.block as i64 as u64);
+        let insn = |n: u8| n.checked_sub(1).and_then(|n| code.insns().get(self.head as usize + 1 + usize::from(n)));
+        if let Some(i) = insn(self.x87.last) {
+            x87::note(cpu, i, start.wrapping_add(i.off.into()));
+        }
+        if let Some(i) = insn(self.x87.data) {
+            x87::note_segment(cpu, i);
+        }
+    }
 }
 
 /// See [`Region::entries`].
@@ -83,6 +104,7 @@ pub fn compile(graph: &Graph, layout: &Layout, number: u32, function: u32) -> Re
             total: insns as i64,
             simd: false,
             windows: Windows::new(graph.long),
+            x87: Known::default(),
             called: 0,
             spills: false,
         };
@@ -149,6 +171,8 @@ struct Function<'a> {
     simd: bool,
     /// The pages that this block has been to.
     windows: Windows,
+    /// What is known of the x87 unit in this block.
+    x87: Known,
     /// Instructions that are called.
     called: usize,
     /// Is there one that may be?
@@ -204,7 +228,7 @@ impl Function<'_> {
 
     /// The number of the exit in front of an instruction.
     fn exit(&mut self, block: &Block, off: i64, rest: usize) -> i32 {
-        number(&mut self.exits, here(block, off, rest))
+        number(&mut self.exits, here(block, off, rest, self.x87.note))
     }
 
     /// The way out to an exit.
@@ -238,6 +262,7 @@ impl Function<'_> {
     fn block(&mut self, n: u32) {
         let block = &self.graph.blocks[n as usize];
         let count = block.insns.len();
+        self.x87 = Known::default();
         // A budget that covers every block once covers all up to the next block that asks: loops do, and entries.
         let head = self.labels.iter().any(|l| matches!(l, Label::Blocks(b) if b.contains(&n)));
         if head || block.entry {
@@ -269,6 +294,7 @@ impl Function<'_> {
                 return;
             }
         }
+        self.note_x87(block);
         self.go_to(block, block.at + block.bytes);
     }
 
@@ -386,6 +412,10 @@ impl Function<'_> {
         let block = &self.graph.blocks[n as usize];
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
+        if rest == 1 {
+            // It may go elsewhere.
+            self.note_x87(block);
+        }
         let Some(op) = hot::op(i.op) else {
             // No instruction at all: the interpreter's.
             let exit = self.exit(block, block.at + i64::from(i.off), rest);
@@ -395,21 +425,24 @@ impl Function<'_> {
         let f = match isa::compile(op) {
             Compile::Emit(f) => f,
             Compile::Call => return self.call(block, k),
-            Compile::CallUnit => {
-                self.called += 1;
-                let address = [i.base, i.index].into_iter().filter(|&r| r < XMM).fold(0, |set, r| set | 1 << r);
-                let read = Part { registers: address, flags: false };
-                return (before, self.plain(block, k, read, Part { registers: 0, flags: false }));
-            }
+            Compile::CallUnit => return self.call_unit(block, k, before),
         };
-        let mut b = Builder::new(self.locals, self.long, block.at, before, self.simd);
+        let mut b = Builder::new(self.locals, self.long, block.at, before, self.simd, self.x87);
         if f(&mut b, i).is_err() || b.failed {
-            return self.call(block, k);
+            return if b.unit { self.call_unit(block, k, before) } else { self.call(block, k) };
         }
         let flags = b.raw_flags();
-        let Builder { values, steps, jump, regs, fields, simd, guard, read, .. } = b;
+        let Builder { values, steps, jump, regs, simd, mut guards, guarded, fields, parts, noted, read, .. } = b;
+        let (noted_before, mut x87) = (self.x87.note, b.x87);
+        if let Some(data) = noted {
+            x87.note.last = k as u8 + 1;
+            if data {
+                x87.note.data = k as u8 + 1;
+            }
+        }
         // One that always holds is none.
-        let guard = guard.filter(|&g| values.constant(g) != Some(1));
+        guards.retain(|&g| values.constant(g) != Some(1));
+        let never = guards.iter().any(|&g| values.constant(g) == Some(0));
         self.simd = simd;
 
         // What is committed, and to which locals.
@@ -438,6 +471,7 @@ impl Function<'_> {
             Slot::SegBase(s) => Some((v, self.locals.segment_base(s))),
             _ => None,
         }));
+        commit.extend(parts.iter().map(|&(_, v, local)| (v, local)));
         commit.retain(|&(v, local)| values.node(v) != Node::Local(local));
         let condition = jump.and_then(|j| j.when);
         let target = jump.map(|j| j.to);
@@ -448,15 +482,17 @@ impl Function<'_> {
 
         let roots = steps
             .iter()
+            .chain(&guarded)
             .flat_map(steps::values)
             .chain(commit.iter().map(|c| c.0))
             .chain(fields.iter().map(|f| f.1))
             .chain(condition)
             .chain(target)
-            .chain(guard);
-        let mut exit =
-            |apart| number(&mut self.exits, Exit { apart, ..here(block, block.at + i64::from(i.off), rest) });
-        let [exit, apart] = if steps.is_empty() { [0; 2] } else { [false, true].map(&mut exit) };
+            .chain(guards.iter().copied());
+        let here = here(block, block.at + i64::from(i.off), rest, noted_before);
+        let mut exit = |apart| number(&mut self.exits, Exit { apart, ..here });
+        let none = steps.is_empty() && guarded.is_empty();
+        let [exit, apart] = if none { [0; 2] } else { [false, true].map(&mut exit) };
         let way = Way {
             exit,
             apart: (!block.apart).then_some(apart),
@@ -465,9 +501,18 @@ impl Function<'_> {
         };
         let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout);
         steps::write(&mut lower, self.layout, &steps, way, &mut self.windows);
-        if let Some(guard) = guard {
-            lower.push_if(guard);
-            lower.code.if_mostly(BlockType::Empty);
+        if !guards.is_empty() {
+            // The inner one is for whoever has to be called.
+            lower.out().block(BlockType::Empty).block(BlockType::Empty);
+        }
+        for &guard in guards.iter().filter(|_| !never) {
+            lower.unless(guard, 0);
+        }
+        if never {
+            commit.clear();
+        } else {
+            let label = way.label + if guards.is_empty() { 0 } else { 2 };
+            steps::write(&mut lower, self.layout, &guarded, Way { label, ..way }, &mut self.windows);
         }
         // A branch may depend on what is committed now.
         if let (Some(target), None) = (target, fixed) {
@@ -498,13 +543,21 @@ impl Function<'_> {
                 lower.out().i64_const(told(op, size) as i64).local_set(local);
             }
         }
-        if guard.is_some() {
-            self.out().else_();
+        if !guards.is_empty() {
+            if !never {
+                self.out().br(1);
+            }
+            self.out().end();
             self.labels.push(Label::Other);
             let written = regs.iter().enumerate().fold(0, |set, (r, v)| set | u32::from(v.is_some()) << r);
             // Both ways leave flags that are of the same operation.
-            let read = Part { registers: read, flags: false };
-            self.plain(block, k, read, Part { registers: written, flags: flags.is_some() });
+            // What it would write is loaded behind it even if it faults, so that has to be there.
+            let read = Part { registers: read | written, flags: flags.is_some() };
+            self.x87 = x87;
+            self.plain(block, k, read, Part { registers: written, flags: flags.is_some() }, noted_before);
+            for &(part, ..) in &parts {
+                part.reload(&mut self.body.out(), self.locals, self.layout);
+            }
             self.labels.pop();
             self.out().end();
             self.windows.called(written);
@@ -514,6 +567,7 @@ impl Function<'_> {
         if fields.iter().any(|f| matches!(f.0, Slot::SegBase(_))) {
             self.windows.called(0);
         }
+        self.x87 = x87;
         let Some(jump) = jump else { return (after, false) };
         if jump.when.is_some() {
             if !commit.is_empty() {
@@ -540,12 +594,41 @@ impl Function<'_> {
     /// Calls the interpreter's function for an instruction that is not compiled.
     fn call(&mut self, block: &Block, k: usize) -> (Flags, bool) {
         self.called += 1;
+        self.note_x87(block);
+        self.x87 = Known::default();
         let i = &block.insns[k];
         let string = hot::op(i.op).filter(|_| i.repeated()).and_then(isa::string::registers);
         if let (Some((read, written, flags)), true) = (string, k + 1 == block.insns.len()) {
             return self.string(block, k, Part { registers: read, flags }, Part { registers: written, flags });
         }
-        (Flags::Told, self.plain(block, k, Part::ALL, Part::ALL))
+        (Flags::Told, self.plain(block, k, Part::ALL, Part::ALL, Note::default()))
+    }
+
+    /// Calls it for one that works on the x87 unit and memory alone.
+    fn call_unit(&mut self, block: &Block, k: usize, flags: Flags) -> (Flags, bool) {
+        self.called += 1;
+        self.note_x87(block);
+        self.x87 = Known::default();
+        let i = &block.insns[k];
+        let address = [i.base, i.index].into_iter().filter(|&r| r < XMM).fold(0, |set, r| set | 1 << r);
+        let read = Part { registers: address, flags: false };
+        (flags, self.plain(block, k, read, Part { registers: 0, flags: false }, Note::default()))
+    }
+
+    /// Stores what the x87 unit has not noted yet.
+    fn note_x87(&mut self, block: &Block) {
+        let Note { last, data } = core::mem::take(&mut self.x87.note);
+        let insn = |n: u8| n.checked_sub(1).map(|n| &block.insns[usize::from(n)]);
+        let layout = self.layout;
+        if let Some(i) = insn(last) {
+            self.store_address(layout.fpu(fpu::place::FIP), block.at + i64::from(i.off));
+            let mut out = self.out();
+            out.i32_const(0).i32_const(x87::opcode(i).into()).i32_store16(at(layout.fpu(fpu::place::FOP)));
+            copy_selector(&mut out, layout, reg::CS, fpu::place::FCS);
+        }
+        if let Some(i) = insn(data) {
+            copy_selector(&mut self.body.out(), layout, i.seg & 7, fpu::place::FDS);
+        }
     }
 
     /// Calls the interpreter's function for a repeated string instruction, the last of its block, which reads and writes
@@ -575,14 +658,14 @@ impl Function<'_> {
     }
 
     /// Calls the interpreter's function for an instruction, which reads and writes no more than this. Returns whether
-    /// it went elsewhere.
-    fn plain(&mut self, block: &Block, k: usize, read: Part, written: Part) -> bool {
+    /// it went elsewhere. `note`: what the x87 unit has not noted before it.
+    fn plain(&mut self, block: &Block, k: usize, read: Part, written: Part, note: Note) -> bool {
         self.spills = true;
         self.windows.called(written.registers);
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
         let ends = rest == 1 && (i.repeated() || hot::op(i.op).is_none_or(isa::ends));
-        let exit_before = self.exit(block, block.at + i64::from(i.off), rest);
+        let exit_before = number(&mut self.exits, here(block, block.at + i64::from(i.off), rest, note));
         let exit_after =
             if ends { NOWHERE } else { self.exit(block, block.at + i64::from(i.off) + i64::from(i.len), rest - 1) };
         let layout = self.layout;
@@ -651,9 +734,14 @@ impl Function<'_> {
 /// What a region returns when RIP is stored, and nothing may be run before the run loop has looked at the events.
 pub const NOWHERE: i32 = -1;
 
+/// Copies a selector into the x87 unit.
+fn copy_selector(out: &mut InstructionSink<'_>, layout: &Layout, s: u8, to: usize) {
+    out.i32_const(0).i32_const(0).i64_load16_u(at(layout.selector(s))).i32_wrap_i64().i32_store16(at(layout.fpu(to)));
+}
+
 /// The exit in front of an instruction.
-fn here(block: &Block, off: i64, rest: usize) -> Exit {
-    Exit { head: block.head, off: off as i32, rest: rest as u32, apart: false }
+fn here(block: &Block, off: i64, rest: usize, x87: Note) -> Exit {
+    Exit { head: block.head, off: off as i32, rest: rest as u32, apart: false, block: block.at as i32, x87 }
 }
 
 /// The number of an exit.

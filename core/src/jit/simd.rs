@@ -1,6 +1,6 @@
 //! WebAssembly's vector instructions, and values made with them as code.
 
-use super::ir::Node;
+use super::ir::{LowOp, Node, Val};
 use super::lower::Lower;
 use crate::size::Size;
 use crate::vector;
@@ -86,6 +86,10 @@ pub fn write(lower: &mut Lower<'_>, node: Node) {
             lower.push(v);
             lower.out().i64x2_splat();
         }
+        Node::Lane(Size::B8, 0, v) => {
+            lower.push(v);
+            lower.out().f64x2_extract_lane(0).i64_reinterpret_f64();
+        }
         Node::Lane(Size::B8, lane, v) => {
             lower.push(v);
             lower.out().i64x2_extract_lane(lane);
@@ -144,6 +148,33 @@ pub fn write(lower: &mut Lower<'_>, node: Node) {
             lower.push(v);
             lower.out().f64x2_extract_lane(0).i64_trunc_sat_f64_s();
         }
+        Node::Low(op, size, a, b) => {
+            lower.push(a);
+            if op != LowOp::Sqrt {
+                low(lower, size, a);
+            }
+            low(lower, size, b);
+            let mut out = lower.out();
+            if size == Size::B4 {
+                match op {
+                    LowOp::Add => out.f32_add(),
+                    LowOp::Sub => out.f32_sub(),
+                    LowOp::Mul => out.f32_mul(),
+                    LowOp::Div => out.f32_div(),
+                    LowOp::Sqrt => out.f32_sqrt(),
+                };
+                out.f32x4_replace_lane(0);
+            } else {
+                match op {
+                    LowOp::Add => out.f64_add(),
+                    LowOp::Sub => out.f64_sub(),
+                    LowOp::Mul => out.f64_mul(),
+                    LowOp::Div => out.f64_div(),
+                    LowOp::Sqrt => out.f64_sqrt(),
+                };
+                out.f64x2_replace_lane(0);
+            }
+        }
         node => {
             write32(lower, node);
             lower.out().i64_extend_i32_u();
@@ -151,9 +182,30 @@ pub fn write(lower: &mut Lower<'_>, node: Node) {
     }
 }
 
+/// Leaves the low number on the stack.
+fn low(lower: &mut Lower<'_>, size: Size, v: Val) {
+    lower.push(v);
+    if size == Size::B4 {
+        lower.out().f32x4_extract_lane(0);
+    } else {
+        lower.out().f64x2_extract_lane(0);
+    }
+}
+
 /// Leaves a value of up to 32 bits that is made of a vector on the stack as an i32.
 pub fn write32(lower: &mut Lower<'_>, node: Node) {
     match node {
+        Node::LowRelation(less, size, a, b) => {
+            low(lower, size, a);
+            low(lower, size, b);
+            let mut out = lower.out();
+            match (less, size) {
+                (false, Size::B4) => out.f32_eq(),
+                (true, Size::B4) => out.f32_lt(),
+                (false, _) => out.f64_eq(),
+                (true, _) => out.f64_lt(),
+            };
+        }
         Node::Mask(op, v) => {
             lower.push(v);
             put(lower, op);

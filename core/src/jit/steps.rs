@@ -38,8 +38,13 @@ pub fn at(address: u32) -> MemArg {
 /// The values a step asks for.
 pub fn values(step: &Step) -> impl Iterator<Item = Val> + use<> {
     let (a, b) = match *step {
-        Step::Load { at: v, .. } | Step::Modify { at: v, .. } | Step::LoadVector { at: v, .. } => (Some(v), None),
-        Step::Canonical(v) | Step::Modified { v, .. } | Step::If(v) => (Some(v), None),
+        Step::Load { at: v, .. }
+        | Step::LoadLow { at: v, .. }
+        | Step::Modify { at: v, .. }
+        | Step::LoadVector { at: v, .. } => (Some(v), None),
+        Step::Get { index, .. } => (index, None),
+        Step::Put { index, v, .. } => (index, Some(v)),
+        Step::Canonical(v) | Step::Set { v, .. } | Step::Modified { v, .. } | Step::If(v) => (Some(v), None),
         Step::ModifyVector { at: v, .. } | Step::ModifiedVector { v } => (Some(v), None),
         Step::Segment { selector, .. } => (Some(selector), None),
         Step::Store { at, v, .. } | Step::StoreVector { at, v, .. } => (Some(at), Some(v)),
@@ -79,10 +84,38 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
                 let off = access_vector(lower, layout, way, windows, la, aligned, false);
                 lower.out().v128_load(at(off)).local_set(to);
             }
+            Step::LoadLow { to, at: la, size } => {
+                let off = access(lower, layout, way, windows, la, size.bytes(), false);
+                let mut out = lower.out();
+                if size == Size::B4 {
+                    out.v128_load32_zero(at(off));
+                } else {
+                    out.v128_load64_zero(at(off));
+                }
+                out.local_set(to);
+            }
             Step::StoreVector { at: la, aligned, v } => {
                 let off = access_vector(lower, layout, way, windows, la, aligned, true);
                 lower.push(v);
                 lower.out().v128_store(at(off));
+            }
+            Step::Get { to, of, index } => {
+                push_index(lower, index);
+                of.load(&mut lower.out(), layout);
+                lower.out().local_set(to);
+            }
+            Step::Put { of, index, v } => {
+                push_index(lower, index);
+                if of.is_wide() {
+                    lower.push(v);
+                } else {
+                    lower.push32(v);
+                }
+                of.store(&mut lower.out(), layout);
+            }
+            Step::Set { to, v } => {
+                lower.push(v);
+                lower.out().local_set(to);
             }
             Step::Simd => {
                 lower.out().i32_const(0).i32_load8_u(at(layout.simd_off));
@@ -220,6 +253,14 @@ fn access_vector(
         leave_if(lower.code, way);
     }
     access(lower, layout, way, windows, la, 16, write)
+}
+
+/// Leaves an index, or 0, on the stack.
+fn push_index(lower: &mut Lower<'_>, index: Option<Val>) {
+    match index {
+        Some(v) => lower.push32(v),
+        None => _ = lower.out().i32_const(0),
+    }
 }
 
 /// Leaves the host's address of some bytes at a linear address on the stack, but for the offset that is returned.

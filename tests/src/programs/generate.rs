@@ -374,6 +374,9 @@ impl Writer {
     /// An instruction or a few that go straight on.
     fn straight(&mut self, r: &mut Rng) {
         let mode = self.mode();
+        if r.chance(6) {
+            return self.x87(r);
+        }
         match r.below(100) {
             0..=62 => {
                 let bytes = payload::instruction(r, mode, self.user);
@@ -425,6 +428,42 @@ impl Writer {
                 let to = r.pick(&[0, 1, 2, 3, 5, 7]);
                 self.a.ins4(&[0xb8 | to], v, &[]);
             }
+        }
+    }
+
+    /// A few instructions of the x87 unit, one after the other.
+    fn x87(&mut self, r: &mut Rng) {
+        // [RSI + off]
+        let memory = |op: u8| 0x46 | op << 3;
+        for _ in 0..2 + r.below(9) {
+            let most = if r.chance(80) { 4 } else { 8 };
+            let (i, off) = (r.below(most) as u8, r.below(128) as u8 & !3);
+            let op = r.pick(&[0, 0, 1, 1, 4, 5, 6, 7u8]);
+            match r.below(40) {
+                0..=5 => self.a.ins(&[r.pick(&[0xdd, 0xdd, 0xd9]), 0x46, off]),
+                6..=8 => self.a.ins(&[0xd9, r.pick(&[0xe8, 0xee, 0xeb])]),
+                9..=11 => self.a.ins(&[0xd9, 0xc0 | i]),
+                12..=14 => self.a.ins(&[0xd9, 0xc8 | i]),
+                15..=17 => self.a.ins(&[r.pick(&[0xd8, 0xdc, 0xde]), 0xc0 | op << 3 | i]),
+                18..=20 => self.a.ins(&[0xde, 0xc0 | op << 3 | i]),
+                21..=24 => self.a.ins(&[r.pick(&[0xd8, 0xdc, 0xdc, 0xda, 0xde]), memory(op), off]),
+                25..=28 => self.a.ins(&[r.pick(&[0xd9, 0xdd, 0xdd]), memory(2 + (i & 1)), off]),
+                29 => self.a.ins(&[r.pick(&[0xdb, 0xdf]), memory(0), off]),
+                30 => self.a.ins(&[0xdf, memory(r.pick(&[5, 7])), off]),
+                31 => self.a.ins(&[r.pick(&[0xdb, 0xdf]), r.pick(&[0xe8, 0xf0]) | i]),
+                32 => self.a.ins(&[0xdd, r.pick(&[0xd0, 0xd8, 0xe0, 0xe8]) | i]),
+                33 => self.a.ins(&[0xd9, r.pick(&[0xe0, 0xe1])]),
+                34 => self.a.ins(&[0xd9, r.pick(&[0xfa, 0xe4, 0xfc, 0xfe, 0xf2])]),
+                35 => self.a.ins(&[0xdf, 0xe0]),
+                36 => self.a.ins(&[0xdd, 0xc0 | i]),
+                37 => self.a.ins(&[0x0f, 0xae, 0x46, off & !15]),
+                38 => self.a.ins(&[0xdb, r.pick(&[0xe2, 0xe3])]),
+                _ if r.chance(30) => self.a.ins(&[0xd9, memory(5), off]),
+                _ => self.a.ins(&[0xd9, 0x76, off]),
+            }
+        }
+        if r.chance(20) {
+            self.a.ins(&[0xdb, 0xe3]);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Arithmetic: FADD to FDIVR in all operand forms, and the one-operand instructions.
 
 use super::{C0, C1, C2, C3, Fpu};
-use crate::float::quick::{self, Normal};
+use crate::emit::{Number, Unit87};
+use crate::float::quick::{self, Normal, Quick, Register};
+use crate::float::words::{Now, Words};
 use crate::float::{Env, F80, Unpacked, x87};
 
 /// The six two-operand operations, in opcode order.
@@ -42,14 +44,15 @@ impl Operand {
         matches!(self, Operand::St(i) if fpu.is_empty(i))
     }
 
-    /// The operand, if it is a normal floating-point number.
+    /// The operand as a normal floating-point number.
     #[inline(always)]
-    fn normal(self, fpu: &Fpu) -> Option<Normal> {
+    fn normal(self, w: &mut Now, fpu: &Fpu) -> Normal<u64> {
         match self {
-            Operand::St(i) => Normal::of(fpu.st(i)),
-            Operand::F32(bits) => Normal::of_f32(bits),
-            Operand::F64(bits) => Normal::of_f64(bits),
-            Operand::I16(_) | Operand::I32(_) => None,
+            Operand::St(i) => Normal::of(w, fpu.st(i).into()),
+            Operand::F32(bits) => Normal::of_f32(w, bits.into()),
+            Operand::F64(bits) => Normal::of_f64(w, bits),
+            Operand::I16(v) => Normal::of_integer(w, i64::from(v) as u64),
+            Operand::I32(v) => Normal::of_integer(w, i64::from(v) as u64),
         }
     }
 
@@ -61,6 +64,32 @@ impl Operand {
             Operand::F64(bits) => x87::unpack_f64(bits),
             Operand::I16(v) => Unpacked::integer(i64::from(v)),
             Operand::I32(v) => Unpacked::integer(i64::from(v)),
+        }
+    }
+}
+
+impl Arith {
+    /// `dst op src` in the common case.
+    #[inline(always)]
+    pub fn quick<A: Words>(
+        self,
+        w: &mut A,
+        dst: Normal<A::Word>,
+        src: Normal<A::Word>,
+    ) -> Quick<Register<A::Word>, A::Word> {
+        match self {
+            Arith::Add => quick::add(w, dst, src),
+            Arith::Mul => quick::mul(w, dst, src),
+            Arith::Sub => {
+                let src = src.negated(w);
+                quick::add(w, dst, src)
+            }
+            Arith::SubR => {
+                let dst = dst.negated(w);
+                quick::add(w, src, dst)
+            }
+            Arith::Div => quick::div(w, dst, src),
+            Arith::DivR => quick::div(w, src, dst),
         }
     }
 }
@@ -77,42 +106,73 @@ fn compute(env: &mut Env, op: Arith, dst: &Unpacked, src: &Unpacked) -> F80 {
     }
 }
 
+impl From<Number<u64>> for Operand {
+    #[inline(always)]
+    fn from(n: Number<u64>) -> Self {
+        match n {
+            Number::St(i) => Operand::St(i),
+            Number::Single(bits) => Operand::F32(bits as u32),
+            Number::Double(bits) => Operand::F64(bits),
+            Number::Integer(v) => Operand::I32(v as i32),
+            Number::One => Operand::I32(1),
+            Number::Zero => Operand::I32(0),
+        }
+    }
+}
+
 impl Fpu {
+    /// Does what an instruction says.
+    #[inline(always)]
+    pub fn run(&mut self, what: Unit87<u64>) {
+        match what {
+            Unit87::Load(Number::St(i)) => self.fld_st(i),
+            Unit87::Load(Number::Single(bits)) => self.fld_f32(bits as u32),
+            Unit87::Load(Number::Double(bits)) => self.fld_f64(bits),
+            Unit87::Load(Number::Integer(v)) => self.fild(v as i64),
+            Unit87::Load(Number::One) => self.fld1(),
+            Unit87::Load(Number::Zero) => self.fldz(),
+            Unit87::Arith(op, i, src, pop) => self.combine(op, i, src.into(), pop),
+            Unit87::Negate => self.fchs(),
+            Unit87::Absolute => self.fabs(),
+            Unit87::Root => self.fsqrt(),
+            Unit87::Exchange(i) => self.fxch(i),
+            Unit87::Copy(i, pop) => self.fst_st(i, pop),
+            Unit87::Compare { with: Number::St(i), quiet: true, pops } => self.fucom(i, pops),
+            Unit87::Compare { with, pops, .. } => self.fcom(with.into(), pops),
+        }
+    }
+
     /// D8 group, DC with memory, DA and DE with memory: ST(0) = ST(0) op src.
     #[inline(always)]
     pub fn arith(&mut self, op: Arith, src: Operand) {
-        if src.is_empty(self) || !self.quick(op, 0, src.normal(self)) {
-            self.arith_any(op, 0, src, false);
-        }
+        self.combine(op, 0, src, false);
     }
 
     /// DC and DE groups with registers: ST(i) = ST(i) op ST(0), then pop for the P forms.
     #[inline(always)]
     pub fn arith_to(&mut self, op: Arith, i: u8, pop: bool) {
-        if self.is_empty(0) || !self.quick(op, i, Normal::of(self.st(0))) {
-            self.arith_any(op, i, Operand::St(0), pop);
+        self.combine(op, i, Operand::St(0), pop);
+    }
+
+    /// ST(i) = ST(i) op src, then pop if asked for.
+    #[inline(always)]
+    fn combine(&mut self, op: Arith, i: u8, src: Operand, pop: bool) {
+        if src.is_empty(self) || self.is_empty(i) || !self.is_common() || !self.quick(op, i, src) {
+            self.arith_any(op, i, src, pop);
         } else if pop {
             self.pop();
         }
     }
 
     /// ST(i) = ST(i) op src, in the common case ([`quick`]). `false`: it is not.
-    #[inline(never)]
-    fn quick(&mut self, op: Arith, i: u8, src: Option<Normal>) -> bool {
-        let (Some(a), Some(b)) = (Normal::of(self.st(i)), src) else { return false };
-        if self.is_empty(i) || !self.is_common() {
-            return false;
-        }
-        let r = match op {
-            Arith::Add => quick::add(a, b),
-            Arith::Mul => quick::mul(a, b),
-            Arith::Sub => quick::add(a, b.negated()),
-            Arith::SubR => quick::add(b, a.negated()),
-            Arith::Div | Arith::DivR => None,
-        };
+    #[inline(always)]
+    fn quick(&mut self, op: Arith, i: u8, src: Operand) -> bool {
+        let dst = self.st(i).into();
+        let operands = quick::now(|w| (Normal::of(w, dst), src.normal(w, self)));
+        let r = operands.and_then(|(a, b)| quick::now(|w| op.quick(w, a, b)));
         let Some(r) = r else { return false };
-        self.sw = self.sw & !C1 | r.status();
-        self.put(i, r.value);
+        self.sw = self.sw & !C1 | r.status as u16;
+        self.put(i, r.value.into());
         true
     }
 

@@ -1,7 +1,7 @@
 //! Loads and stores, integer and decimal conversions, constants.
 
 use super::{C1, Fpu, SF, summarized};
-use crate::float::quick::Normal;
+use crate::float::quick::{self, Normal, Register};
 use crate::float::x87::Constant;
 use crate::float::{Env, F80, Rounding, Unpacked, bcd, flags, x87};
 
@@ -26,29 +26,27 @@ impl Fpu {
         });
     }
 
-    /// Pushes a number, unless the stack is full.
+    /// Pushes a number that needs no look at the controls, unless the stack is full.
     #[inline(always)]
-    fn quick_load(&mut self, v: Option<Normal>) -> bool {
+    fn quick_load(&mut self, v: Option<Register<u64>>) -> bool {
         let (Some(v), true) = (v, self.is_empty(7)) else { return false };
         self.sw &= !C1;
-        self.push(v.pack());
+        self.push(v.into());
         true
     }
 
     /// FLD m32fp.
     pub fn fld_f32(&mut self, bits: u32) {
-        if self.quick_load(Normal::of_f32(bits)) {
-            return;
+        if !self.quick_load(quick::now(|w| quick::widened(w, bits.into(), true))) {
+            self.fld(&x87::unpack_f32(bits));
         }
-        self.fld(&x87::unpack_f32(bits));
     }
 
     /// FLD m64fp.
     pub fn fld_f64(&mut self, bits: u64) {
-        if self.quick_load(Normal::of_f64(bits)) {
-            return;
+        if !self.quick_load(quick::now(|w| quick::widened(w, bits, false))) {
+            self.fld(&x87::unpack_f64(bits));
         }
-        self.fld(&x87::unpack_f64(bits));
     }
 
     /// FLD m80fp: any pattern, no exception but stack overflow.
@@ -70,7 +68,9 @@ impl Fpu {
 
     /// FILD of any width.
     pub fn fild(&mut self, v: i64) {
-        self.push_with(|_| x87::from_int(v));
+        if !self.quick_load(quick::now(|w| quick::of_integer(w, v as u64))) {
+            self.push_with(|_| x87::from_int(v));
+        }
     }
 
     /// FBLD.
@@ -118,18 +118,27 @@ impl Fpu {
         }
     }
 
+    /// A store in the common case.
+    #[inline(always)]
+    fn quick_store(&self, single: bool, pop: bool) -> Option<Store<u64>> {
+        if !self.is_common() || self.is_empty(0) {
+            return None;
+        }
+        let r = quick::now(|w| Normal::of(w, self.st(0).into()).narrowed(w, single))?;
+        Some(Store { value: Some(r.value), sw: self.sw & !C1 | r.status as u16, pop })
+    }
+
     /// FST(P) m32fp.
     pub fn fst_f32(&self, pop: bool) -> Store<u32> {
-        self.store(pop, 0xffc0_0000, x87::to_f32)
+        match self.quick_store(true, pop) {
+            Some(s) => Store { value: s.value.map(|v| v as u32), sw: s.sw, pop: s.pop },
+            None => self.store(pop, 0xffc0_0000, x87::to_f32),
+        }
     }
 
     /// FST(P) m64fp.
     pub fn fst_f64(&self, pop: bool) -> Store<u64> {
-        let quick = Normal::of(self.st(0)).filter(|_| self.is_common() && !self.is_empty(0));
-        if let Some(r) = quick.and_then(Normal::to_f64) {
-            return Store { value: Some(r.value), sw: self.sw & !C1 | r.status(), pop };
-        }
-        self.store(pop, 0xfff8_0000_0000_0000, x87::to_f64)
+        self.quick_store(false, pop).unwrap_or_else(|| self.store(pop, 0xfff8_0000_0000_0000, x87::to_f64))
     }
 
     /// FSTP m80fp: the register as it is.

@@ -54,6 +54,10 @@ use status::{B, C0, C1, C2, C3, CODES, ES, EXCEPTIONS, SF, TOP};
 
 /// Bits of the control word that exist: masks, PC, RC and the infinity control.
 const CONTROL_BITS: u16 = 0x1f3f;
+/// What of the control word counts: the masks, PC and RC.
+pub const CONTROLS: u16 = 0xf3f;
+/// ... where results have 64 bits and are rounded to nearest, and nothing is unmasked.
+pub const COMMON: u16 = 0x33f;
 /// Reads as one.
 const CONTROL_ONE: u16 = 0x40;
 
@@ -81,6 +85,31 @@ pub struct Fpu {
     fdp: u64,
 }
 
+/// Where things are in [`Fpu`], for generated code.
+pub mod place {
+    use super::Fpu;
+    use core::mem::offset_of;
+
+    /// R0, 16 bytes each: significand, sign and exponent.
+    pub const REGS: usize = offset_of!(Fpu, regs);
+    /// Control word.
+    pub const CW: usize = offset_of!(Fpu, cw);
+    /// Status word.
+    pub const SW: usize = offset_of!(Fpu, sw);
+    /// Registers in use.
+    pub const VALID: usize = offset_of!(Fpu, valid);
+    /// Last opcode, then FCS and FDS.
+    pub const FOP: usize = offset_of!(Fpu, fop);
+    /// FCS.
+    pub const FCS: usize = offset_of!(Fpu, fcs);
+    /// FDS.
+    pub const FDS: usize = offset_of!(Fpu, fds);
+    /// FIP.
+    pub const FIP: usize = offset_of!(Fpu, fip);
+    /// FDP.
+    pub const FDP: usize = offset_of!(Fpu, fdp);
+}
+
 impl Default for Fpu {
     /// The state after FNINIT, registers zero.
     fn default() -> Self {
@@ -103,10 +132,15 @@ impl Fpu {
         self.fip = fip;
     }
 
-    /// Remember the memory operand.
+    /// Remember the memory operand's segment.
     #[inline]
-    pub fn note_data(&mut self, fds: u16, fdp: u64) {
+    pub fn note_segment(&mut self, fds: u16) {
         self.fds = fds;
+    }
+
+    /// Remember the memory operand's address.
+    #[inline]
+    pub fn note_offset(&mut self, fdp: u64) {
         self.fdp = fdp;
     }
 
@@ -166,7 +200,7 @@ impl Fpu {
     /// it? Then none can be pending.
     #[inline(always)]
     fn is_common(&self) -> bool {
-        self.cw & 0xf3f == 0x33f
+        self.cw & CONTROLS == COMMON
     }
 
     /// ES and B follow from the flags and masks (SDM 1, 8.1.3.3).

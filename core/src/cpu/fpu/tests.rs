@@ -61,7 +61,8 @@ fn real_mode_environments_hold_linear_addresses() {
     // SDM 1, figures 8-10 and 8-12.
     let mut f = with(&[ONE]);
     f.note(0x5d8, 0xf123, 0x4567);
-    f.note_data(0x9abc, 0xdef0);
+    f.note_segment(0x9abc);
+    f.note_offset(0xdef0);
     let image = f.fnstenv(Layout::Real16);
     let word = |n: usize| u16::from_le_bytes([image[2 * n], image[2 * n + 1]]);
     assert_eq!([word(3), word(4), word(5), word(6)], [0x5797, 0xf5d8, 0x8ab0, 0xa000]);

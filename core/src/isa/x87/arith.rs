@@ -1,65 +1,55 @@
 //! FADD to FDIVR with registers, floating-point and integer memory operands; the instructions on
 //! ST(0) and ST(1) alone.
 
-use super::{enter, note, note_memory, opcode, sti};
-use crate::cpu::fpu::{Arith, Operand};
-use crate::cpu::{Cpu, Done, Stop};
-use crate::decode::insn::{Insn, opnd};
-use crate::isa::operand::linear;
-use crate::size::Size;
-
-/// The floating-point or ST(i) source operand.
-#[inline(always)]
-pub(super) fn real(cpu: &mut Cpu, i: &Insn) -> Result<Operand, Stop> {
-    if i.a != opnd::MEM {
-        note(cpu, i);
-        return Ok(Operand::St(sti(i)));
-    }
-    let at = linear(cpu, i, i.size2, false)?;
-    let v =
-        if i.size2 == 4 { Operand::F32(cpu.read(at, Size::B4)? as u32) } else { Operand::F64(cpu.read(at, Size::B8)?) };
-    note_memory(cpu, i);
-    Ok(v)
-}
-
-/// The integer memory operand.
-#[inline(always)]
-pub(super) fn integer(cpu: &mut Cpu, i: &Insn) -> Result<Operand, Stop> {
-    let at = linear(cpu, i, i.size2, false)?;
-    let v = if i.size2 == 2 {
-        Operand::I16(cpu.read(at, Size::B2)? as i16)
-    } else {
-        Operand::I32(cpu.read(at, Size::B4)? as i32)
-    };
-    note_memory(cpu, i);
-    Ok(v)
-}
+use super::{enter, integer, opcode, real};
+use crate::cpu::fpu::{Arith, Fpu};
+use crate::cpu::{Cpu, Done};
+use crate::decode::insn::Insn;
+use crate::emit::{Emit, Number, Unit87};
+use crate::isa::operand::Form;
 
 /// ST(0) op= memory or ST(i); ST(i) op= ST(0) with the opcodes DC and (popping) DE.
 #[inline(always)]
-fn arith(cpu: &mut Cpu, i: &Insn, op: Arith) -> Done {
-    enter(cpu)?;
-    let src = real(cpu, i)?;
-    match (src, opcode(i) >> 8) {
-        (Operand::St(n), 4) => cpu.fpu.arith_to(op, n, false),
-        (Operand::St(n), 6) => cpu.fpu.arith_to(op, n, true),
-        _ => cpu.fpu.arith(op, src),
-    }
+fn arith<E: Emit>(e: &mut E, i: &Insn, op: Arith) -> Result<(), E::Stop> {
+    e.x87()?;
+    let (src, at) = real(e, i)?;
+    e.x87_note(i, at);
+    e.x87_do(match (src, opcode(i) >> 8) {
+        (Number::St(n), 4) => Unit87::Arith(op, n, Number::St(0), false),
+        (Number::St(n), 6) => Unit87::Arith(op, n, Number::St(0), true),
+        _ => Unit87::Arith(op, 0, src, false),
+    });
+    Ok(())
+}
+
+/// ST(0) op= integer.
+#[inline(always)]
+fn arith_integer<E: Emit>(e: &mut E, i: &Insn, op: Arith) -> Result<(), E::Stop> {
+    e.x87()?;
+    let (src, at) = integer(e, i)?;
+    e.x87_note(i, Some(at));
+    e.x87_do(Unit87::Arith(op, 0, src, false));
+    Ok(())
+}
+
+/// An instruction on the stack alone.
+#[inline(always)]
+pub(super) fn on_the_stack<E: Emit>(e: &mut E, i: &Insn, what: Unit87<E::Val>) -> Result<(), E::Stop> {
+    e.x87()?;
+    e.x87_note(i, None);
+    e.x87_do(what);
     Ok(())
 }
 
 macro_rules! arithmetic {
     ($($f:ident $int:ident $op:ident $name:literal;)*) => { $(
         #[doc = concat!($name, " and ", $name, "P.")]
-        pub fn $f(cpu: &mut Cpu, i: &Insn) -> Done {
-            arith(cpu, i, Arith::$op)
+        pub fn $f<E: Emit, F: Form>(e: &mut E, f: F) -> Result<(), E::Stop> {
+            arith(e, &f, Arith::$op)
         }
         #[doc = concat!($name, " with an integer in memory.")]
-        pub fn $int(cpu: &mut Cpu, i: &Insn) -> Done {
-            enter(cpu)?;
-            let src = integer(cpu, i)?;
-            cpu.fpu.arith(Arith::$op, src);
-            Ok(())
+        pub fn $int<E: Emit, F: Form>(e: &mut E, f: F) -> Result<(), E::Stop> {
+            arith_integer(e, &f, Arith::$op)
         }
     )* };
 }
@@ -72,22 +62,32 @@ arithmetic! {
     fdivr fidivr DivR "FDIVR";
 }
 
-macro_rules! on_the_stack {
+macro_rules! simple {
+    ($($f:ident $name:literal $what:ident;)*) => { $(
+        #[doc = concat!($name, ".")]
+        pub fn $f<E: Emit, F: Form>(e: &mut E, f: F) -> Result<(), E::Stop> {
+            on_the_stack(e, &f, Unit87::$what)
+        }
+    )* };
+}
+simple! {
+    fchs "FCHS" Negate;
+    fabs "FABS" Absolute;
+    fsqrt "FSQRT" Root;
+}
+
+macro_rules! plain_ones {
     ($($f:ident $name:literal $call:expr;)*) => { $(
         #[doc = concat!($name, ".")]
         pub fn $f(cpu: &mut Cpu, i: &Insn) -> Done {
             enter(cpu)?;
-            note(cpu, i);
+            cpu.x87_note(i, None);
             $call(&mut cpu.fpu);
             Ok(())
         }
     )* };
 }
-use crate::cpu::fpu::Fpu;
-on_the_stack! {
-    fchs "FCHS" Fpu::fchs;
-    fabs "FABS" Fpu::fabs;
-    fsqrt "FSQRT" Fpu::fsqrt;
+plain_ones! {
     frndint "FRNDINT" Fpu::frndint;
     fscale "FSCALE" Fpu::fscale;
     fxtract "FXTRACT" Fpu::fxtract;

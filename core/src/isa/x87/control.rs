@@ -1,10 +1,11 @@
 //! Control and status words, environments and states, stack pointer and tags, FWAIT, EMMS.
 
 use super::area::Area;
-use super::{after_clearing, before_clearing, enter, enter_no_wait, note, pending_error, sti};
+use super::{after_clearing, before_clearing, enter, enter_no_wait, pending_error, sti};
 use crate::cpu::fpu::Layout;
 use crate::cpu::{Cpu, Done, Vector, cr0, fault};
 use crate::decode::insn::{Insn, opnd};
+use crate::emit::Emit;
 use crate::isa::operand::{linear, set_reg};
 use crate::size::Size;
 
@@ -29,7 +30,7 @@ pub fn emms(cpu: &mut Cpu, _: &Insn) -> Done {
 /// FNOP.
 pub fn fnop(cpu: &mut Cpu, i: &Insn) -> Done {
     enter(cpu)?;
-    note(cpu, i);
+    cpu.x87_note(i, None);
     Ok(())
 }
 
@@ -41,28 +42,28 @@ pub fn old_nop(cpu: &mut Cpu, _: &Insn) -> Done {
 /// FINCSTP.
 pub fn fincstp(cpu: &mut Cpu, i: &Insn) -> Done {
     enter(cpu)?;
-    note(cpu, i);
+    cpu.x87_note(i, None);
     cpu.fpu.fincstp();
     Ok(())
 }
 /// FDECSTP.
 pub fn fdecstp(cpu: &mut Cpu, i: &Insn) -> Done {
     enter(cpu)?;
-    note(cpu, i);
+    cpu.x87_note(i, None);
     cpu.fpu.fdecstp();
     Ok(())
 }
 /// FFREE.
 pub fn ffree(cpu: &mut Cpu, i: &Insn) -> Done {
     enter(cpu)?;
-    note(cpu, i);
+    cpu.x87_note(i, None);
     cpu.fpu.ffree(sti(i));
     Ok(())
 }
 /// FFREEP.
 pub fn ffreep(cpu: &mut Cpu, i: &Insn) -> Done {
     enter(cpu)?;
-    note(cpu, i);
+    cpu.x87_note(i, None);
     cpu.fpu.ffreep(sti(i));
     Ok(())
 }

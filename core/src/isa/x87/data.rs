@@ -1,13 +1,14 @@
 //! Loads and stores: FLD, FILD, FBLD, FST(P), FIST(P), FISTTP, FBSTP, FXCH, constants.
 
-use super::{enter, note, note_memory, sti};
+use super::arith::on_the_stack;
+use super::{enter, integer, integer_size, note_memory, operand, real, sti};
 use crate::cpu::fpu::{Fpu, Store};
 use crate::cpu::{Cpu, Done, Stop};
 use crate::decode::insn::{Insn, opnd};
-use crate::emit::Linear;
+use crate::emit::{Emit, Linear, Number, Unit87};
 use crate::float::F80;
 use crate::float::x87::Constant;
-use crate::isa::operand::linear;
+use crate::isa::operand::{Form, linear};
 use crate::size::Size;
 
 /// Reads ten bytes, as eight and two: faults of the eight come before the end of the segment (so the host).
@@ -38,40 +39,30 @@ fn upper(cpu: &Cpu, at: Linear<u64>) -> Linear<u64> {
 }
 
 /// FLD.
-pub fn fld(cpu: &mut Cpu, i: &Insn) -> Done {
+pub fn fld<E: Emit, F: Form>(e: &mut E, f: F) -> Result<(), E::Stop> {
+    if f.a == opnd::MEM && f.size2 == 10 {
+        return e.x87_plain(&f, fld80);
+    }
+    e.x87()?;
+    let (v, at) = real(e, &f)?;
+    e.x87_note(&f, at);
+    e.x87_do(Unit87::Load(v));
+    Ok(())
+}
+fn fld80(cpu: &mut Cpu, i: &Insn) -> Done {
     enter(cpu)?;
-    if i.a != opnd::MEM {
-        note(cpu, i);
-        cpu.fpu.fld_st(sti(i));
-        return Ok(());
-    }
-    if i.size2 == 10 {
-        let bytes = read80(cpu, i)?;
-        note_memory(cpu, i);
-        cpu.fpu.fld_f80(F80::from_bytes(bytes));
-        return Ok(());
-    }
-    let at = linear(cpu, i, i.size2, false)?;
-    if i.size2 == 4 {
-        let v = cpu.read(at, Size::B4)?;
-        note_memory(cpu, i);
-        cpu.fpu.fld_f32(v as u32);
-    } else {
-        let v = cpu.read(at, Size::B8)?;
-        note_memory(cpu, i);
-        cpu.fpu.fld_f64(v);
-    }
+    let bytes = read80(cpu, i)?;
+    note_memory(cpu, i);
+    cpu.fpu.fld_f80(F80::from_bytes(bytes));
     Ok(())
 }
 
 /// FILD.
-pub fn fild(cpu: &mut Cpu, i: &Insn) -> Done {
-    enter(cpu)?;
-    let size = integer_size(i);
-    let at = linear(cpu, i, i.size2, false)?;
-    let v = size.sx(cpu.read(at, size)?);
-    note_memory(cpu, i);
-    cpu.fpu.fild(v as i64);
+pub fn fild<E: Emit, F: Form>(e: &mut E, f: F) -> Result<(), E::Stop> {
+    e.x87()?;
+    let (v, at) = integer(e, &f)?;
+    e.x87_note(&f, Some(at));
+    e.x87_do(Unit87::Load(v));
     Ok(())
 }
 
@@ -84,20 +75,16 @@ pub fn fbld(cpu: &mut Cpu, i: &Insn) -> Done {
     Ok(())
 }
 
-/// The width of an integer in memory.
-#[inline(always)]
-fn integer_size(i: &Insn) -> Size {
-    match i.size2 {
-        2 => Size::B2,
-        4 => Size::B4,
-        _ => Size::B8,
-    }
-}
-
 /// Ends a store: memory, then the unit. An unmasked exception that keeps the value from memory
 /// does not hide a fault of the address.
 #[inline(always)]
-fn finish<T: Copy>(cpu: &mut Cpu, i: &Insn, at: Linear<u64>, size: Size, s: Store<T>, bits: impl Fn(T) -> u64) -> Done {
+pub(crate) fn finish<T: Copy>(
+    cpu: &mut Cpu,
+    at: Linear<u64>,
+    size: Size,
+    s: Store<T>,
+    bits: impl Fn(T) -> u64,
+) -> Done {
     match s.value {
         Some(v) => cpu.write(at, size, bits(v))?,
         None => {
@@ -105,7 +92,6 @@ fn finish<T: Copy>(cpu: &mut Cpu, i: &Insn, at: Linear<u64>, size: Size, s: Stor
             cpu.probe_write(at, size.bytes())?;
         }
     }
-    note_memory(cpu, i);
     cpu.fpu.commit(s);
     Ok(())
 }
@@ -125,33 +111,31 @@ fn finish80<T: Copy>(cpu: &mut Cpu, i: &Insn, s: Store<T>, bytes: impl Fn(T) -> 
 }
 
 #[inline(always)]
-fn store(cpu: &mut Cpu, i: &Insn, pop: bool) -> Done {
-    enter(cpu)?;
+fn store<E: Emit>(e: &mut E, i: &Insn, pop: bool) -> Result<(), E::Stop> {
     if i.a != opnd::MEM {
-        note(cpu, i);
-        cpu.fpu.fst_st(sti(i), pop);
-        return Ok(());
+        return on_the_stack(e, i, Unit87::Copy(sti(i), pop));
     }
     if i.size2 == 10 {
-        let s = cpu.fpu.fstp_f80();
-        return finish80(cpu, i, s, F80::to_bytes);
+        return e.x87_plain(i, fstp80);
     }
-    let at = linear(cpu, i, i.size2, true)?;
-    if i.size2 == 4 {
-        let s = cpu.fpu.fst_f32(pop);
-        finish(cpu, i, at, Size::B4, s, u64::from)
-    } else {
-        let s = cpu.fpu.fst_f64(pop);
-        finish(cpu, i, at, Size::B8, s, |v| v)
-    }
+    e.x87()?;
+    let (at, offset) = operand(e, i, true)?;
+    e.x87_store(at, i.size2 == 4, pop)?;
+    e.x87_note(i, Some(offset));
+    Ok(())
+}
+fn fstp80(cpu: &mut Cpu, i: &Insn) -> Done {
+    enter(cpu)?;
+    let s = cpu.fpu.fstp_f80();
+    finish80(cpu, i, s, F80::to_bytes)
 }
 /// FST.
-pub fn fst(cpu: &mut Cpu, i: &Insn) -> Done {
-    store(cpu, i, false)
+pub fn fst<E: Emit, F: Form>(e: &mut E, f: F) -> Result<(), E::Stop> {
+    store(e, &f, false)
 }
 /// FSTP.
-pub fn fstp(cpu: &mut Cpu, i: &Insn) -> Done {
-    store(cpu, i, true)
+pub fn fstp<E: Emit, F: Form>(e: &mut E, f: F) -> Result<(), E::Stop> {
+    store(e, &f, true)
 }
 
 /// D9 D8+i, undocumented: FSTP ST(i) without the check. From an empty register it only pops.
@@ -160,7 +144,7 @@ pub fn fstpnce(cpu: &mut Cpu, i: &Insn) -> Done {
         return store(cpu, i, true);
     }
     enter(cpu)?;
-    note(cpu, i);
+    cpu.x87_note(i, None);
     cpu.fpu.fincstp();
     Ok(())
 }
@@ -171,7 +155,9 @@ fn store_integer(cpu: &mut Cpu, i: &Insn, value: fn(&Fpu, Size) -> Store<i64>) -
     let size = integer_size(i);
     let at = linear(cpu, i, i.size2, true)?;
     let s = value(&cpu.fpu, size);
-    finish(cpu, i, at, size, s, |v| size.zx(v as u64))
+    finish(cpu, at, size, s, |v| size.zx(v as u64))?;
+    note_memory(cpu, i);
+    Ok(())
 }
 /// FIST.
 pub fn fist(cpu: &mut Cpu, i: &Insn) -> Done {
@@ -202,25 +188,27 @@ pub fn fbstp(cpu: &mut Cpu, i: &Insn) -> Done {
 }
 
 /// FXCH.
-pub fn fxch(cpu: &mut Cpu, i: &Insn) -> Done {
-    enter(cpu)?;
-    note(cpu, i);
-    cpu.fpu.fxch(sti(i));
-    Ok(())
+pub fn fxch<E: Emit, F: Form>(e: &mut E, f: F) -> Result<(), E::Stop> {
+    on_the_stack(e, &f, Unit87::Exchange(sti(&f)))
 }
 
 /// FLD1, FLDL2T, FLDL2E, FLDPI, FLDLG2, FLDLN2, FLDZ: D9 E8 to D9 EE.
-pub fn fld_constant(cpu: &mut Cpu, i: &Insn) -> Done {
-    enter(cpu)?;
-    note(cpu, i);
-    match sti(i) {
-        0 => cpu.fpu.fld1(),
-        1 => cpu.fpu.fld_constant(Constant::Log2Ten),
-        2 => cpu.fpu.fld_constant(Constant::Log2E),
-        3 => cpu.fpu.fld_constant(Constant::Pi),
-        4 => cpu.fpu.fld_constant(Constant::Log10Two),
-        5 => cpu.fpu.fld_constant(Constant::LnTwo),
-        _ => cpu.fpu.fldz(),
+pub fn fld_constant<E: Emit, F: Form>(e: &mut E, f: F) -> Result<(), E::Stop> {
+    match sti(&f) {
+        0 => on_the_stack(e, &f, Unit87::Load(Number::One)),
+        6 => on_the_stack(e, &f, Unit87::Load(Number::Zero)),
+        _ => e.x87_plain(&f, load_constant),
     }
+}
+fn load_constant(cpu: &mut Cpu, i: &Insn) -> Done {
+    enter(cpu)?;
+    cpu.x87_note(i, None);
+    cpu.fpu.fld_constant(match sti(i) {
+        1 => Constant::Log2Ten,
+        2 => Constant::Log2E,
+        3 => Constant::Pi,
+        4 => Constant::Log10Two,
+        _ => Constant::LnTwo,
+    });
     Ok(())
 }

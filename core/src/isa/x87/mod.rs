@@ -13,13 +13,15 @@ pub mod compare;
 pub mod control;
 pub mod data;
 
-use super::operand::wrapped_offset;
+use super::operand::{linear, wrapped_offset};
 use crate::cpu::{Cpu, Done, Stop, Vector, cr0, event, fault, reg};
-use crate::decode::insn::{Insn, slot};
+use crate::decode::insn::{Ea, Insn, opnd};
+use crate::emit::{Emit, Linear, Number};
+use crate::size::Size;
 
 /// The 11 opcode bits of an x87 instruction: three of the first byte, then ModRM.
 #[inline(always)]
-fn opcode(i: &Insn) -> u16 {
+pub(crate) fn opcode(i: &Insn) -> u16 {
     i.imm as u16
 }
 
@@ -31,7 +33,7 @@ fn sti(i: &Insn) -> u8 {
 
 /// Before a waiting instruction: #NM, then pending errors.
 #[inline(always)]
-pub(super) fn enter(cpu: &mut Cpu) -> Done {
+pub(crate) fn enter(cpu: &mut Cpu) -> Done {
     if cpu.cr0 & (cr0::EM | cr0::TS) != 0 || cpu.fpu.pending() {
         return refuse(cpu);
     }
@@ -94,18 +96,73 @@ pub(super) fn after_clearing(cpu: &mut Cpu) {
 
 /// Notes opcode and address of the instruction (SDM 1, 8.1.8). Prefixes belong to it.
 #[inline(always)]
-fn note(cpu: &mut Cpu, i: &Insn) {
-    let start = cpu.regs[slot::BLOCK as usize].wrapping_add(u64::from(i.off));
+pub(crate) fn note(cpu: &mut Cpu, i: &Insn, start: u64) {
     let ip = cpu.rip_mask(start);
     let cs = cpu.seg[reg::CS as usize].sel;
     cpu.fpu.note(opcode(i), cs, ip);
 }
 
-/// Notes the memory operand too: an offset in its segment.
+/// Notes the segment of the memory operand.
+#[inline(always)]
+pub(crate) fn note_segment(cpu: &mut Cpu, i: &Insn) {
+    let seg = cpu.seg[usize::from(i.seg & 7)].sel;
+    cpu.fpu.note_segment(seg);
+}
+
+/// Notes the memory operand: an offset in its segment.
+#[inline(always)]
+pub(crate) fn note_data(cpu: &mut Cpu, i: &Insn, at: u64) {
+    note_segment(cpu, i);
+    cpu.fpu.note_offset(at);
+}
+
+/// [`Emit::x87_note`] with the memory operand.
 #[inline(always)]
 fn note_memory(cpu: &mut Cpu, i: &Insn) {
-    note(cpu, i);
     let at = wrapped_offset(cpu, i);
-    let seg = cpu.seg[usize::from(i.seg & 7)].sel;
-    cpu.fpu.note_data(seg, at);
+    cpu.x87_note(i, Some(at));
+}
+
+/// A number or its place, with its offset for FDP.
+type With<E, T, U> = Result<(T, U), <E as Emit>::Stop>;
+
+/// Where the memory operand is, and its offset in the segment.
+#[inline(always)]
+fn operand<E: Emit>(e: &mut E, i: &Insn, write: bool) -> With<E, Linear<E::Val>, E::Val> {
+    let at = linear(e, i, i.size2, write)?;
+    let offset = match i.ea {
+        Ea::Flat32 | Ea::Flat64 => at.at,
+        _ => wrapped_offset(e, i),
+    };
+    Ok((at, offset))
+}
+
+/// The integer in memory, and where it is.
+#[inline(always)]
+fn integer<E: Emit>(e: &mut E, i: &Insn) -> With<E, Number<E::Val>, E::Val> {
+    let size = integer_size(i);
+    let (at, offset) = operand(e, i, false)?;
+    let v = e.load(at, size)?;
+    Ok((Number::Integer(e.sx(size, v)), offset))
+}
+
+/// The width of an integer in memory.
+#[inline(always)]
+fn integer_size(i: &Insn) -> Size {
+    match i.size2 {
+        2 => Size::B2,
+        4 => Size::B4,
+        _ => Size::B8,
+    }
+}
+
+/// The floating-point number in memory, or ST(i).
+#[inline(always)]
+fn real<E: Emit>(e: &mut E, i: &Insn) -> With<E, Number<E::Val>, Option<E::Val>> {
+    if i.a != opnd::MEM {
+        return Ok((Number::St(sti(i)), None));
+    }
+    let (at, offset) = operand(e, i, false)?;
+    let v = if i.size2 == 4 { Number::Single(e.load(at, Size::B4)?) } else { Number::Double(e.load(at, Size::B8)?) };
+    Ok((v, Some(offset)))
 }

@@ -3,10 +3,12 @@
 use super::{Builder, Flags, Jump, Leave, Op, Step};
 use crate::cpu::{Cpu, Done, Vector, reg};
 use crate::decode::insn::{Insn, slot};
-use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Mode, Slot, Un, Unit};
+use crate::emit::{Bin, Emit, FloatConversion, FloatOp, Floats, Linear, Mode, Slot, Un, Unit, Unit87};
 use crate::flags::{self, FlagOp};
+use crate::isa::Handler;
 use crate::jit::ir::{Node, VECTOR, Val};
 use crate::jit::locals::XMM;
+use crate::jit::x87::Part87;
 use crate::size::Size;
 use crate::vector::{V128, VecImm, VecOp, VecShift};
 
@@ -263,7 +265,7 @@ impl Emit for Builder<'_> {
             self.is_zero(d)
         };
         self.leave_if(bad);
-        Ok(self.values.push(Node::Quotient(signed, lo, d), 64))
+        Ok(self.values.quotient(signed, lo, d))
     }
 
     // What has no short form, and MMX registers, are the interpreter's.
@@ -321,6 +323,11 @@ impl Emit for Builder<'_> {
     }
     #[inline(never)]
     fn vpair(&mut self, lo: Val, hi: Val) -> Val {
+        if let (Some(0), Node::Local(local)) = (self.values.constant(hi), self.values.node(lo)) {
+            if let Some(v) = self.loaded_low(lo, local) {
+                return v;
+            }
+        }
         self.values.pair(lo, hi)
     }
     #[inline(never)]
@@ -388,5 +395,36 @@ impl Emit for Builder<'_> {
         let fast = self.fast();
         let r = self.values.float_to_int(of, fast, b, truncate, size);
         Ok(self.guarded(r))
+    }
+
+    #[inline(never)]
+    fn x87(&mut self) -> Result<(), Leave> {
+        self.x87_begin();
+        Ok(())
+    }
+    #[inline(never)]
+    fn x87_note(&mut self, _: &Insn, at: Option<Val>) {
+        self.noted = Some(at.is_some());
+        if let Some(v) = at {
+            self.guarded.push(Step::Put { of: Part87::Data, index: None, v });
+        }
+    }
+    #[inline(never)]
+    fn x87_do(&mut self, what: Unit87<Val>) {
+        self.x87_what(what);
+    }
+    #[inline(never)]
+    fn x87_store(&mut self, at: Linear<Val>, single: bool, pop: bool) -> Result<(), Leave> {
+        self.x87_store_number(at, single, pop);
+        Ok(())
+    }
+    #[inline(never)]
+    fn x87_relation(&mut self, i: u8, _: bool, pop: bool) -> Val {
+        self.x87_flags(i, pop)
+    }
+    #[inline(never)]
+    fn x87_plain(&mut self, _: &Insn, _: Handler) -> Result<(), Leave> {
+        (self.unit, self.failed) = (true, true);
+        Ok(())
     }
 }

@@ -399,6 +399,12 @@ impl<'a> Check<'a> {
                 let v = self.id(Value::Wrap(a));
                 self.push(v);
             }
+            O::I64ExtendI32U => {
+                let a = self.pop();
+                // The same number.
+                let v = if self.most(a) <= u32::MAX.into() { a } else { self.unknown() };
+                self.push(v);
+            }
             O::I32Eqz => {
                 let a = self.pop();
                 let v = self.id(Value::IsZero(a));
@@ -415,6 +421,8 @@ impl<'a> Check<'a> {
             O::I64Load16U { memarg } => self.load(memarg.offset, 2, false)?,
             O::I64Load32U { memarg } | O::I32Load { memarg } => self.load(memarg.offset, 4, false)?,
             O::I64Load { memarg } => self.load(memarg.offset, 8, false)?,
+            O::V128Load32Zero { memarg } => self.load(memarg.offset, 4, true)?,
+            O::V128Load64Zero { memarg } => self.load(memarg.offset, 8, true)?,
             O::V128Load { memarg } => self.load(memarg.offset, 16, true)?,
             O::I32Store8 { memarg } | O::I64Store8 { memarg } => self.store(memarg.offset, 1)?,
             O::I32Store16 { memarg } => self.store(memarg.offset, 2)?,

@@ -13,6 +13,7 @@ mod flow;
 mod values;
 
 use flow::Check;
+use tabvisor_core::cpu::fpu::place as fpu;
 use tabvisor_core::cpu::{reg, tlb};
 use tabvisor_core::decode::cache::{JUMPS, Jump, MAX_INSNS};
 use tabvisor_core::decode::insn::{Insn, slot};
@@ -46,6 +47,13 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
         (l.jump_context, 8, false),
         (l.flag_op, 1, true),
         (l.compiled_region, 4, true),
+        (l.fpu(fpu::REGS), 128, true),
+        (l.fpu(fpu::CW), 2, false),
+        (l.fpu(fpu::SW), 2, true),
+        (l.fpu(fpu::VALID), 1, true),
+        (l.fpu(fpu::FOP), 6, true),
+        (l.fpu(fpu::FIP), 8, true),
+        (l.fpu(fpu::FDP), 8, true),
     ];
     rows.extend([l.rip, l.flag_a, l.flag_b, l.flag_r, l.left, l.compiled_base, l.hops].map(|at| (at, 8, true)));
     rows.push((l.floor, 8, false));
