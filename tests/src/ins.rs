@@ -13,7 +13,8 @@
 //!
 //! After `=>`: the same; also `fault=gp(0)`, `fault=ud`, `fault=pf(6)` and `rip=`. Without `fault=` the code must
 //! run to its end. General registers, RSP included, and XMM registers that are not named must keep their
-//! value; unnamed flags, x87 state and memory are not looked at. `known_failure` anywhere turns the verdict round.
+//! value; unnamed flags, x87 state and memory are not looked at. `known_failure` anywhere turns the verdict round; `not_intel`
+//! says that Intel's processors do something else, which we do not do yet.
 //!
 //! Lines starting with `#` and empty lines are skipped. See [`Mode`] for the world each mode provides.
 
@@ -109,6 +110,8 @@ pub struct Case {
     pub reference: String,
     /// The case fails today and that is known.
     pub known_failure: bool,
+    /// Processors of Intel do something else.
+    pub not_intel: bool,
 }
 
 /// What a runner reports.
@@ -255,12 +258,17 @@ impl Case {
             fault: None,
             reference,
             known_failure: false,
+            not_intel: false,
         };
         let mut cpl = None;
         for (words, is_after) in [(before, false), (after, true)] {
             for word in words.split_whitespace() {
                 if word == "known_failure" {
                     c.known_failure = true;
+                    continue;
+                }
+                if word == "not_intel" {
+                    c.not_intel = true;
                     continue;
                 }
                 let (key, value) = word.split_once('=').with_context(|| format!("{word} is not name=value"))?;

@@ -2,8 +2,9 @@
 
 use crate::ins::{Case, Ending, Fault, Mode, Runner};
 use crate::oracle::compare::{GPR, SEG};
+use crate::oracle::host::vendor;
 use crate::oracle::state as orc;
-use crate::oracle::state::{DATA_BASE, DATA_SIZE, Fx, Out, Patch, Subject, Test};
+use crate::oracle::state::{DATA_BASE, DATA_SIZE, Fx, Out, Patch, Subject, Test, Vendor};
 use crate::oracle::values;
 use anyhow::{Context, Result, ensure};
 
@@ -59,6 +60,7 @@ fn window(t: &Test, o: &Out) -> Result<Vec<u8>> {
 impl<S: Subject> Runner for User<S> {
     fn can(&self, c: &Case) -> bool {
         c.cpl == 3
+            && !(c.not_intel && vendor() == Vendor::Intel)
             && matches!(c.mode, Mode::Long64 | Mode::Compat | Mode::Prot32)
             && !c.before.values.keys().any(|k| k.starts_with("cr") || k.starts_with("dr"))
     }

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod corpus;
 pub mod encoding;
 pub mod generator;
+mod intel;
 pub mod masks;
 pub mod operands;
 pub mod outcome;
