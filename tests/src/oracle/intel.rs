@@ -73,7 +73,7 @@ pub(super) const INTEL: &[Difference] = &[
         when: |c| {
             let several = matches!(
                 c.ins.mnemonic(),
-                M::Call | M::Enter | M::Maskmovdqu | M::Bound | M::Popa | M::Popaw | M::Popad | M::Pusha | M::Pushad
+                M::Call | M::Enter | M::Maskmovdqu | M::Bound | M::Popa | M::Popad | M::Pusha | M::Pushad
             );
             c.ins.mnemonic() == M::Retf || several && faults(c)
         },
