@@ -90,24 +90,24 @@ impl<W: Copy> Normal<W> {
     /// From an f32.
     #[inline(always)]
     pub fn of_f32<A: Words<Word = W>>(w: &mut A, bits: W) -> Self {
-        let exp = w.with(Shr, bits, 23);
-        let exp = w.with(And, exp, 0xff);
-        let normal = within(w, exp, 1, 0xff - 1);
-        w.check(normal);
-        let sign = w.with(Shr, bits, 16);
-        let sig = w.with(Shl, bits, 40);
-        Self { sign: w.with(And, sign, SIGN), exp: w.with(Bin::Add, exp, FROM_F32), sig: w.with(Or, sig, INTEGER_BIT) }
+        Self::of_format(w, bits, 23, 0xff, FROM_F32)
     }
     /// From an f64.
     #[inline(always)]
     pub fn of_f64<A: Words<Word = W>>(w: &mut A, bits: W) -> Self {
-        let exp = w.with(Shr, bits, 52);
-        let exp = w.with(And, exp, 0x7ff);
-        let normal = within(w, exp, 1, 0x7ff - 1);
+        Self::of_format(w, bits, 52, 0x7ff, FROM_F64)
+    }
+    /// From a format with so many bits of fraction, whose exponents are below `special`, and `bias` less than here.
+    #[inline(always)]
+    fn of_format<A: Words<Word = W>>(w: &mut A, bits: W, fraction: u64, special: u64, bias: u64) -> Self {
+        let exp = w.with(Shr, bits, fraction);
+        let exp = w.with(And, exp, special);
+        let normal = within(w, exp, 1, special - 1);
         w.check(normal);
-        let sign = w.with(Shr, bits, 48);
-        let sig = w.with(Shl, bits, 11);
-        Self { sign: w.with(And, sign, SIGN), exp: w.with(Bin::Add, exp, FROM_F64), sig: w.with(Or, sig, INTEGER_BIT) }
+        // The sign is above the exponent, and here it is bit 15.
+        let sign = w.with(Shr, bits, fraction + u64::from(special.count_ones()) - 15);
+        let sig = w.with(Shl, bits, 63 - fraction);
+        Self { sign: w.with(And, sign, SIGN), exp: w.with(Bin::Add, exp, bias), sig: w.with(Or, sig, INTEGER_BIT) }
     }
     /// From a signed integer other than 0.
     #[inline(always)]

@@ -174,6 +174,12 @@ impl Graph {
     }
 }
 
+/// The guest-physical page of the code so far from the beginning of a region's page, if the TLB knows it.
+fn fetched(cpu: &Cpu, start: Start, bits32: bool, at: i64) -> Option<u64> {
+    let linear = (start.la & !(PAGE_SIZE - 1)).wrapping_add(at as u64);
+    cpu.known_fetch_page(start.cpl, if bits32 { linear & 0xffff_ffff } else { linear })
+}
+
 /// The guest-physical address of a place in a page.
 fn place(page: u64, at: i64) -> u64 {
     page << PAGE_SHIFT | at as u64 & (PAGE_SIZE - 1)
@@ -192,9 +198,7 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Optio
     // The guest-physical page that is so many pages behind the region's, if there may be one more.
     let mut physical = |page: i64| {
         pages.iter().find(|p| p.0 == page).map(|p| p.1).or_else(|| {
-            let linear = base.wrapping_add((page << PAGE_SHIFT) as u64);
-            let linear = if bits32 { linear & 0xffff_ffff } else { linear };
-            let physical = cpu.known_fetch_page(start.cpl, linear).filter(|_| pages.len() < MAX_PAGES)?;
+            let physical = fetched(cpu, start, bits32, page << PAGE_SHIFT).filter(|_| pages.len() < MAX_PAGES)?;
             pages.push((page, physical));
             Some(physical)
         })
@@ -258,18 +262,13 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Optio
 /// What [`Graph::links`] holds. An instruction that lies in two pages is no link: one comparison is not enough for it.
 fn links(cpu: &Cpu, code: &CodeCache, graph: &Graph, start: Start) -> Vec<Link> {
     let bits32 = !graph.long;
-    let base = start.la & !(PAGE_SIZE - 1);
     let mut links: Vec<Link> = Vec::new();
     for block in &graph.blocks {
         for at in block.target(bits32).into_iter().chain(block.falls_through().then_some(block.at + block.bytes)) {
             if graph.find(at).is_some() || links.iter().any(|link| link.at == at) {
                 continue;
             }
-            let linear = base.wrapping_add(at as u64);
-            let Some(physical) = cpu.known_fetch_page(start.cpl, if bits32 { linear & 0xffff_ffff } else { linear })
-            else {
-                continue;
-            };
+            let Some(physical) = fetched(cpu, start, bits32, at) else { continue };
             let known = code.find(cache::key(place(physical, at), start.mode));
             links.extend(known.filter(|b| b.second_page().is_none()).map(|b| Link { at, head: b.head, physical }));
         }

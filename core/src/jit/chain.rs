@@ -1,7 +1,8 @@
 //! From one region to the next: whoever leaves for a RIP looks into the jump cache itself, and goes straight on if the
-//! block there is compiled. If that block was known when the region was compiled, its head record is asked right away. As in [`CodeCache::jump`], what it finds counts if the TLB still leads to the same page and
-//! the block still exists (a dead block's head record says that it is not compiled). What is not in the cache is looked
-//! up by `helpers::follow`.
+//! block there is compiled. If that block was known when the region was compiled, its head record is asked right away.
+//! As in [`CodeCache::jump`], what it finds counts if the TLB still leads to the same page and the block still exists
+//! (a dead block's head record says that it is not compiled). What is not in the cache is looked up by
+//! `helpers::follow`.
 
 use super::layout::Layout;
 use super::locals::{ENTRY_AT, EXIT, HOST, LEFT, LINK};

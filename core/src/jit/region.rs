@@ -634,17 +634,12 @@ impl Function<'_> {
     /// Calls the interpreter's function for a repeated string instruction, the last of its block, which reads and writes
     /// no more than this.
     fn string(&mut self, block: &Block, k: usize, read: Part, written: Part) -> (Flags, bool) {
-        self.spills = true;
         let layout = self.layout;
         let exit = self.exit(block, block.at + i64::from(block.insns[k].off), 1);
-        store_state(&mut self.body.out(), self.locals, layout, read);
-        self.store_address(layout.gpr(slot::BLOCK), block.at);
-        self.store_address(layout.rip, block.at + block.bytes);
-        let mut out = self.body.out();
         // What it costs depends on its bytes.
-        store_left(&mut out, layout);
-        let insn = layout.insn(block.head as usize + 1 + k);
-        out.i32_const(layout.cpu as i32).i32_const(insn as i32).call(import::PLAIN).local_set(ENTRY_AT);
+        self.call_handler(block, k, read, true);
+        let mut out = self.body.out();
+        out.local_set(ENTRY_AT);
         load_left(&mut out, layout);
         load_state(&mut out, self.locals, layout, written);
         out.local_get(ENTRY_AT);
@@ -657,10 +652,25 @@ impl Function<'_> {
         (Flags::Told, true)
     }
 
+    /// Puts what an instruction reads into memory, with what is `left` of the budget if it may ask for that, and calls
+    /// its handler. What that returns is left on the stack.
+    fn call_handler(&mut self, block: &Block, k: usize, read: Part, left: bool) {
+        self.spills = true;
+        let layout = self.layout;
+        store_state(&mut self.body.out(), self.locals, layout, read);
+        self.store_address(layout.gpr(slot::BLOCK), block.at);
+        self.store_address(layout.rip, block.at + block.bytes);
+        let mut out = self.body.out();
+        if left {
+            store_left(&mut out, layout);
+        }
+        let insn = layout.insn(block.head as usize + 1 + k);
+        out.i32_const(layout.cpu as i32).i32_const(insn as i32).call(import::PLAIN);
+    }
+
     /// Calls the interpreter's function for an instruction, which reads and writes no more than this. Returns whether
     /// it went elsewhere. `note`: what the x87 unit has not noted before it.
     fn plain(&mut self, block: &Block, k: usize, read: Part, written: Part, note: Note) -> bool {
-        self.spills = true;
         self.windows.called(written.registers);
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
@@ -668,21 +678,14 @@ impl Function<'_> {
         let exit_before = number(&mut self.exits, here(block, block.at + i64::from(i.off), rest, note));
         let exit_after =
             if ends { NOWHERE } else { self.exit(block, block.at + i64::from(i.off) + i64::from(i.len), rest - 1) };
-        let layout = self.layout;
-        store_state(&mut self.body.out(), self.locals, layout, read);
-        self.store_address(layout.gpr(slot::BLOCK), block.at);
-        self.store_address(layout.rip, block.at + block.bytes);
+        // One that ends its block may read the clock.
+        self.call_handler(block, k, read, ends);
         let mut out = self.body.out();
-        if ends {
-            // It may read the clock.
-            store_left(&mut out, layout);
-        }
-        let insn = layout.insn(block.head as usize + 1 + k);
-        out.i32_const(layout.cpu as i32).i32_const(insn as i32).call(import::PLAIN).local_tee(ENTRY_AT);
+        out.local_tee(ENTRY_AT);
         // Out of the region, or behind the code there that stores the state.
         let label = self.labels.len() as u32 + u32::from(ends);
         if !ends {
-            load_state(&mut out, self.locals, layout, written);
+            load_state(&mut out, self.locals, self.layout, written);
         }
         self.body.if_rarely(BlockType::Empty);
         let mut out = self.body.out();
