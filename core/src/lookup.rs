@@ -43,11 +43,6 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<Bl
     if !cpu.ram.contains(pa, 1) || cpu.ram.flags(pa >> PAGE_SHIFT) & page::DEVICE != 0 {
         return None;
     }
-    if code.full() {
-        // Whoever called may hold block numbers: the run loop empties the cache.
-        cpu.events |= event::FLUSH_CODE;
-        return None;
-    }
     let room = (PAGE_SIZE - (pa & (PAGE_SIZE - 1))) as usize;
     let mut bytes = [0u8; MAX_BLOCK * MAX_LEN];
     let n = room.min(bytes.len());
@@ -89,14 +84,20 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<Bl
         return None;
     }
     know_flags(&mut insns[..count]);
+    let last = &insns[count - 1];
+    let linkable = cpu.mode & key::FLAT != 0 && (!ends(last) || direct(last));
+    let block = code.add(cache::key(pa, cpu.mode), &insns[..count], at as u16, second, linkable);
+    if block.is_none() {
+        // Whoever called may hold block numbers: the run loop empties the cache.
+        cpu.events |= event::FLUSH_CODE;
+        return None;
+    }
     cpu.stats.blocks += 1;
     mark(cpu, pa, at.min(room));
     if let Some(p) = second {
         mark(cpu, p << PAGE_SHIFT, at - room);
     }
-    let last = &insns[count - 1];
-    let linkable = cpu.mode & key::FLAT != 0 && (!ends(last) || direct(last));
-    Some(code.add(cache::key(pa, cpu.mode), &insns[..count], at as u16, second, linkable))
+    block
 }
 
 /// Does a decoded instruction end its block?

@@ -286,7 +286,7 @@ fn tie(cpu: &Cpu, code: &mut CodeCache, leave: usize, head: u32) {
     let side = cpu.rip == cpu.rip_mask(entry.wrapping_add(record.block_bytes()));
     let same_page = cpu.rip >> PAGE_SHIFT == entry >> PAGE_SHIFT;
     let within = (cpu.rip & (PAGE_SIZE - 1)) + code.extent(head).1 <= PAGE_SIZE;
-    code.tie(leave, side, if same_page && within { head } else { link::NEVER });
+    code.tie(leave as u32, side, if same_page && within { head } else { link::NEVER });
 }
 
 /// Runs what the budget covers of the block with this head record, and stops there.

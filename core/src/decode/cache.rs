@@ -2,6 +2,8 @@
 //! mode, so that they survive every change of page tables. A block lies in one page; only the
 //! single instruction that crosses into the next page makes a block of two.
 
+use super::arena::Arena;
+pub use super::arena::{MAX_BLOCK, MAX_INSNS};
 use super::cursor::Sealed;
 use super::insn::{Insn, link};
 use crate::cpu::Cpu;
@@ -10,11 +12,8 @@ use crate::mem::PAGE_SHIFT;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-/// Most instructions in a block.
-pub const MAX_BLOCK: usize = 48;
-/// Decoded instructions and records kept; beyond that, or beyond [`MAX_BLOCKS`], everything is dropped (32 bytes each).
-pub const MAX_INSNS: usize = 512 * 1024;
-/// Blocks kept; guests' blocks have more than this many instructions in the mean.
+/// Blocks kept; guests' blocks have more than this many instructions in the mean. Beyond that, or beyond [`MAX_INSNS`],
+/// everything is dropped.
 const MAX_BLOCKS: usize = MAX_INSNS / 4;
 /// Buckets of the hash table.
 const BUCKETS: usize = 1 << 15;
@@ -43,6 +42,10 @@ impl Block {
     pub fn second_page(&self) -> Option<u64> {
         self.second.checked_sub(1).map(u64::from)
     }
+    /// All guest-physical pages that it lies in.
+    fn pages(&self) -> impl Iterator<Item = u32> + use<> {
+        core::iter::once((self.key >> (8 + PAGE_SHIFT)) as u32).chain(self.second.checked_sub(1))
+    }
 }
 
 /// Guest-physical address and mode in one number.
@@ -69,10 +72,11 @@ pub const JUMPS: usize = 4096;
 
 /// All decoded code.
 pub struct CodeCache {
-    /// Instructions of all blocks, with their records; a leave record is the last.
-    insns: Vec<Insn>,
+    arena: Arena,
     /// The blocks; dead ones have key `u64::MAX`.
     blocks: Vec<Block>,
+    /// The numbers of dead ones.
+    free: Vec<u32>,
     heads: Vec<u32>,
     jumps: Vec<Jump>,
     pages: BTreeMap<u32, Vec<u32>>,
@@ -80,14 +84,10 @@ pub struct CodeCache {
 
 impl Default for CodeCache {
     fn default() -> Self {
-        // All at once: lists that double copy themselves again and again, and each time leave a hole in a
-        // WebAssembly heap, which never shrinks. What is not used yet is not touched, so it costs addresses only.
-        let mut insns = Vec::with_capacity(MAX_INSNS);
-        // Place 0 is no block's.
-        insns.push(Insn::leave(0, link::UNKNOWN));
         Self {
-            insns,
+            arena: Arena::default(),
             blocks: Vec::with_capacity(MAX_BLOCKS),
+            free: Vec::new(),
             heads: alloc::vec![0; BUCKETS],
             jumps: alloc::vec![NO_JUMP; JUMPS],
             pages: BTreeMap::new(),
@@ -117,7 +117,7 @@ impl CodeCache {
         if j.key != key || cpu.known_fetch_page(cpu.cpl, cpu.code_address()) != Some(u64::from(j.page)) {
             return None;
         }
-        self.insns.get(j.head as usize).is_some_and(|head| !head.is_dead()).then_some(j.head)
+        self.lives(j.head).then_some(j.head)
     }
     /// Remembers that a jump led to the block with this head record, at a guest-physical address.
     #[inline(always)]
@@ -127,9 +127,13 @@ impl CodeCache {
     /// Where jumps in one context ([`CodeCache::jump_context`]) have led lately: linear addresses, and the guest-physical
     /// pages they were in, whose blocks still exist.
     pub fn jumps_in(&self, context: u64) -> impl Iterator<Item = (u64, u64)> {
-        let alive = |j: &&Jump| self.insns.get(j.head as usize).is_some_and(|head| !head.is_dead());
-        let all = self.jumps.iter().filter(alive).map(move |j| (j.key ^ context, u64::from(j.page)));
+        let all = self.jumps.iter().filter(|j| self.lives(j.head)).map(move |j| (j.key ^ context, u64::from(j.page)));
         all.filter(|&(la, _)| canonical(la))
+    }
+    /// Does the block with this head record exist?
+    #[inline(always)]
+    fn lives(&self, head: u32) -> bool {
+        self.arena.get(head).is_some_and(|head| !head.is_dead())
     }
     #[inline(always)]
     fn slot(key: u64) -> usize {
@@ -139,11 +143,11 @@ impl CodeCache {
     /// All instructions and records.
     #[inline]
     pub fn insns(&self) -> Sealed<'_> {
-        Sealed::new(&self.insns).expect("blocks are added whole, with their leave records")
+        self.arena.insns()
     }
     /// Where the arena lies, which never moves.
     pub fn arena(&self) -> *const Insn {
-        self.insns.as_ptr()
+        self.arena.start()
     }
     /// Where the jump cache lies, which never moves.
     pub fn jumps(&self) -> *const Jump {
@@ -153,44 +157,50 @@ impl CodeCache {
     pub fn compiled(&self, head: u32) -> bool {
         self.compiled_as(head).is_some()
     }
+    /// Generated code looks at this head record from now on.
+    pub fn watch(&mut self, head: u32) {
+        if let Some(record) = self.arena.get_mut(head) {
+            record.watch();
+        }
+    }
     /// The function, and its entry, in which the block with this head record is compiled.
     pub fn compiled_as(&self, head: u32) -> Option<(u32, u32)> {
-        self.insns.get(head as usize).and_then(Insn::compiled)
+        self.arena.get(head).and_then(Insn::compiled)
     }
     /// See [`CodeCache::compiled_as`].
     pub fn set_compiled(&mut self, head: u32, to: Option<(u32, u32)>) {
-        if let Some(record) = self.insns.get_mut(head as usize) {
+        if let Some(record) = self.arena.get_mut(head) {
             record.set_compiled(to);
         }
     }
     /// The block with this head record was seen.
     pub fn count_sample(&mut self, head: u32) {
-        if let Some(record) = self.insns.get_mut(head as usize) {
+        if let Some(record) = self.arena.get_mut(head) {
             record.count_sample();
         }
     }
     /// How often the block with this head record was seen.
     pub fn samples(&self, head: u32) -> u16 {
-        self.insns.get(head as usize).map_or(0, Insn::block_samples)
+        self.arena.get(head).map_or(0, Insn::block_samples)
     }
     /// An access of the block with this head record was not in the page of one before it; how often that has been so.
     pub fn count_apart(&mut self, head: u32) -> u8 {
-        if let Some(record) = self.insns.get_mut(head as usize) {
+        if let Some(record) = self.arena.get_mut(head) {
             record.count_apart();
         }
         self.apart(head)
     }
     /// See [`CodeCache::count_apart`].
     pub fn apart(&self, head: u32) -> u8 {
-        self.insns.get(head as usize).map_or(0, Insn::block_apart)
+        self.arena.get(head).map_or(0, Insn::block_apart)
     }
     /// Instructions and bytes of the block with this head record.
     pub fn extent(&self, head: u32) -> (u64, u64) {
-        self.insns.get(head as usize).map_or((0, 0), |head| (head.block_count(), head.block_bytes()))
+        self.arena.get(head).map_or((0, 0), |head| (head.block_count(), head.block_bytes()))
     }
     /// Lets a leave record know where `side` leads.
-    pub fn tie(&mut self, leave: usize, side: bool, to: u32) {
-        if let Some(record) = self.insns.get_mut(leave) {
+    pub fn tie(&mut self, leave: u32, side: bool, to: u32) {
+        if let Some(record) = self.arena.get_mut(leave) {
             if record.link(side) == link::UNKNOWN {
                 record.set_link(side, to);
             }
@@ -211,33 +221,34 @@ impl CodeCache {
         None
     }
 
-    /// Is there no room for another block?
-    pub fn full(&self) -> bool {
-        self.insns.len() + MAX_BLOCK + 2 > MAX_INSNS || self.blocks.len() == MAX_BLOCKS
-    }
-
-    /// Adds a block. `linkable`: it ends with a direct branch or nowhere special, in flat code.
-    pub fn add(&mut self, key: u64, insns: &[Insn], bytes: u16, second: Option<u64>, linkable: bool) -> Block {
-        let head = self.insns.len() as u32;
-        let leave = head + 1 + insns.len() as u32;
-        let linkable = linkable && second.is_none();
-        self.insns.push(Insn::head(insns.len(), bytes));
-        self.insns.extend_from_slice(insns);
-        self.insns.push(Insn::leave(bytes, if linkable { link::UNKNOWN } else { link::NEVER }));
-        let n = self.blocks.len() as u32;
+    /// Adds a block. `linkable`: it ends with a direct branch or nowhere special, in flat code. `None`: there is no room.
+    pub fn add(&mut self, key: u64, insns: &[Insn], bytes: u16, second: Option<u64>, linkable: bool) -> Option<Block> {
+        if self.free.is_empty() && self.blocks.len() == MAX_BLOCKS {
+            return None;
+        }
+        let links = if linkable && second.is_none() { link::UNKNOWN } else { link::NEVER };
+        let (head, leave) = self.arena.add(Insn::head(insns.len(), bytes), insns, Insn::leave(bytes, links))?;
         let bucket = &mut self.heads[bucket(key)];
         let second = second.map_or(0, |p| p as u32 + 1);
         let block = Block { key, head, leave, second, next: *bucket };
-        self.blocks.push(block);
+        let n = match self.free.pop() {
+            Some(n) => {
+                self.blocks[n as usize] = block;
+                n
+            }
+            None => {
+                self.blocks.push(block);
+                self.blocks.len() as u32 - 1
+            }
+        };
         *bucket = n + 1;
-        self.pages.entry((key >> (8 + PAGE_SHIFT)) as u32).or_default().push(n);
-        if second != 0 {
-            self.pages.entry(second - 1).or_default().push(n);
+        for page in block.pages() {
+            self.pages.entry(page).or_default().push(n);
         }
-        block
+        Some(block)
     }
 
-    /// Forgets all blocks of a page.
+    /// Forgets all blocks of a page. Nobody runs any of them.
     pub fn drop_page(&mut self, page: u32) {
         for n in self.pages.remove(&page).unwrap_or_default() {
             self.unlink(n);
@@ -245,36 +256,44 @@ impl CodeCache {
     }
 
     fn unlink(&mut self, n: u32) {
-        let key = self.blocks[n as usize].key;
-        if key == u64::MAX {
-            return;
-        }
-        let next = self.blocks[n as usize].next;
-        let b = bucket(key);
+        let block = self.blocks[n as usize];
+        let b = bucket(block.key);
         if self.heads[b] == n + 1 {
-            self.heads[b] = next;
+            self.heads[b] = block.next;
         } else {
             let mut at = self.heads[b];
             while at != 0 {
-                let block = &mut self.blocks[at as usize - 1];
-                if block.next == n + 1 {
-                    block.next = next;
+                let before = &mut self.blocks[at as usize - 1];
+                at = before.next;
+                if at == n + 1 {
+                    before.next = block.next;
                     break;
                 }
-                at = block.next;
             }
         }
-        let block = &mut self.blocks[n as usize];
-        block.key = u64::MAX;
-        self.insns[block.leave as usize] = Insn::leave(0, link::NEVER);
-        self.insns[block.head as usize].kill();
+        for page in block.pages() {
+            if let Some(others) = self.pages.get_mut(&page) {
+                others.retain(|&other| other != n);
+            }
+        }
+        self.blocks[n as usize].key = u64::MAX;
+        self.free.push(n);
+        if self.arena.kill(block.head, block.leave) {
+            for k in 0..JUMPS {
+                if !self.lives(self.jumps[k].head) {
+                    self.jumps[k] = NO_JUMP;
+                }
+            }
+            self.arena.reclaim();
+        }
     }
 
     /// Forgets everything; returns the pages that had code.
     pub fn clear(&mut self) -> Vec<u32> {
         let pages = core::mem::take(&mut self.pages).into_keys().collect();
-        self.insns.truncate(1);
+        self.arena.clear();
         self.blocks.clear();
+        self.free.clear();
         self.heads.fill(0);
         self.jumps.fill(NO_JUMP);
         pages

@@ -192,6 +192,14 @@ impl Insn {
     pub fn count_apart(&mut self) {
         self.sub = self.sub.saturating_add(1);
     }
+    /// From now on generated code looks at this head record, whatever becomes of its block.
+    pub fn watch(&mut self) {
+        self.len = 1;
+    }
+    /// Does it?
+    pub fn is_watched(&self) -> bool {
+        self.len != 0
+    }
     /// The block this is the head of is gone: nobody begins it any more.
     pub fn kill(&mut self) {
         self.imm = DEAD;

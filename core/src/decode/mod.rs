@@ -1,5 +1,6 @@
 //! From bytes to [`Insn`]: iced-x86 decodes, this file translates operands.
 
+pub mod arena;
 pub mod cache;
 pub mod cursor;
 pub mod insn;

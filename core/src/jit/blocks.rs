@@ -249,9 +249,7 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Optio
         }
         blocks.push(block);
     }
-    if blocks.first()?.head != start.head {
-        return None;
-    }
+    blocks.first()?;
     pages.retain(|&(page, _)| page == 0 || blocks.iter().any(|b| b.page() == page || b.last_page() == page));
     let mut graph = Graph { blocks, next: Vec::new(), pages, links: Vec::new(), long: !bits32, fills };
     graph.next = graph.edges();

@@ -115,8 +115,13 @@ pub struct Start {
     pub mode: u8,
     /// The privilege it was seen with.
     pub cpl: u8,
-    /// Its head record.
-    pub head: u32,
+}
+
+impl Start {
+    /// The head record of the block, if there is one.
+    fn head(&self, code: &CodeCache) -> Option<u32> {
+        code.find(cache::key(self.pa, self.mode)).map(|b| b.head)
+    }
 }
 
 /// A region that is to be compiled.
@@ -218,7 +223,7 @@ impl Jit {
     /// RIP.
     pub fn sample(&mut self, cpu: &Cpu, code: &mut CodeCache, pa: u64, head: u32) {
         self.until_sample = self.interval();
-        let last = Start { la: cpu.code_address(), pa, mode: cpu.mode, cpl: cpu.cpl, head };
+        let last = Start { la: cpu.code_address(), pa, mode: cpu.mode, cpl: cpu.cpl };
         let samples = self.samples.entry(pa >> PAGE_SHIFT).or_insert(Samples { seen: 0, hot: self.hot, last });
         samples.seen += 1;
         samples.last = last;
@@ -248,13 +253,15 @@ impl Jit {
         let mut made = Vec::new();
         let mut functions = Vec::new();
         for Wanted { start, again } in wanted {
-            let old = again.and_then(|n| self.regions.get(n)).filter(|r| r.start.head == start.head);
+            let old = again
+                .and_then(|n| self.regions.get(n))
+                .filter(|r| (r.start.pa, r.start.mode) == (start.pa, start.mode));
             let misses = old.map(|r| r.misses);
             if let (Some(_), Some(n)) = (misses, again) {
                 self.regions.remove(n, &mut self.host, code);
             }
             let misses = misses.unwrap_or(0);
-            if code.compiled(start.head) {
+            if start.head(code).is_none_or(|head| code.compiled(head)) {
                 continue;
             }
             let n = self.regions.next();
@@ -273,6 +280,7 @@ impl Jit {
                     heads.push(head);
                 }
             }
+            graph.links.iter().for_each(|link| code.watch(link.head));
             functions.push((function, region.function));
             let Region { pages, exits, .. } = region;
             self.regions.add(Installed { start, function, bytes, pages, heads, exits, misses });
@@ -345,8 +353,8 @@ impl Jit {
     pub fn module_at(&self, cpu: &Cpu, code: &CodeCache, la: u64, pa: u64) -> Option<Vec<u8>> {
         let (page, mode) = (pa & !(PAGE_SIZE - 1), cpu.mode);
         let block = |at| code.find(cache::key(at, mode)).filter(|b| at + code.extent(b.head).1 > pa);
-        let (at, head) = (page..=pa).rev().find_map(|at| Some((at, block(at)?.head)))?;
-        let start = Start { la: la - (pa - at), pa: at, mode, cpl: cpu.cpl, head };
+        let at = (page..=pa).rev().find(|&at| block(at).is_some())?;
+        let start = Start { la: la - (pa - at), pa: at, mode, cpl: cpu.cpl };
         let region = region::compile(&blocks::discover(cpu, code, start, false)?, &self.layout, 0, 0);
         Some(module::module(&[(0, region.function)]))
     }
