@@ -88,8 +88,8 @@ fn translate(cpu: &mut Cpu, code: &mut CodeCache, la: u64, pa: u64) -> Option<Bl
     let linkable = cpu.mode & key::FLAT != 0 && (!ends(last) || direct(last));
     let block = code.add(cache::key(pa, cpu.mode), &insns[..count], at as u16, second, linkable);
     if block.is_none() {
-        // Whoever called may hold block numbers: the run loop empties the cache.
-        cpu.events |= event::FLUSH_CODE;
+        // Whoever called may hold block numbers: the run loop makes room.
+        cpu.events |= event::CODE_FULL;
         return None;
     }
     cpu.stats.blocks += 1;

@@ -43,6 +43,9 @@ pub struct Vcpu {
 
 /// Instructions run before the loop function is left, so that the host may swap in optimized code.
 const STRETCH: u64 = 100_000;
+/// Decoded code that was seen within so many samples is kept, if there is room for all of that.
+const LATELY: u64 = 1 << 15;
+
 impl Vcpu {
     /// A CPU in its reset state.
     pub fn new(ram: &GuestRam, model: Model) -> Self {
@@ -103,6 +106,27 @@ fn drop_all(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>) {
     }
 }
 
+/// Drops compiled code if there is too much of it; else decoded code that is not compiled and was not seen running lately,
+/// then what is not compiled, then everything, until there is room.
+fn make_room(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>) {
+    if let Some(jit) = jit.as_deref_mut().filter(|jit| jit.full()) {
+        return jit.drop_code(code);
+    }
+    for lately in [LATELY, 0] {
+        for p in code.pages() {
+            if !jit.as_ref().is_some_and(|jit| jit.uses(p, lately)) {
+                code.drop_page(p);
+                unmark(cpu, p);
+            }
+        }
+        code.reclaim();
+        if !code.is_crowded() {
+            return;
+        }
+    }
+    drop_all(cpu, code, jit);
+}
+
 /// A page has no decoded code any more.
 fn unmark(cpu: &mut Cpu, p: u32) {
     if let Some(g) = cpu.code_granules.get_mut(p as usize) {
@@ -151,6 +175,10 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>) -> Opt
     if cpu.events & event::FLUSH_CODE != 0 {
         cpu.events &= !event::FLUSH_CODE;
         drop_all(cpu, code, jit.as_deref_mut());
+    }
+    if cpu.events & event::CODE_FULL != 0 {
+        cpu.events &= !event::CODE_FULL;
+        make_room(cpu, code, jit.as_deref_mut());
     }
     if cpu.events & event::STALE_CODE != 0 || cpu.ram.has_dirty_code() {
         cpu.events &= !event::STALE_CODE;
@@ -257,7 +285,7 @@ fn short(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>, head: u32) 
             if let Ok(pa) = cpu.fetch_page(cpu.code_address()) {
                 jit.sample(cpu, code, pa, head);
                 if jit.full() {
-                    cpu.events |= event::FLUSH_CODE;
+                    cpu.events |= event::CODE_FULL;
                 }
             }
             // With no time between samples nothing else is interpreted.

@@ -6,6 +6,7 @@ mod wasm;
 use guest::{CODE, DATA, Guest};
 use iced_x86::code_asm::*;
 use tabvisor_core::jit::Stats;
+use tabvisor_core::vcpu::CpuExit;
 
 #[global_allocator]
 static GLOBAL: wasm::Global = wasm::Global::new();
@@ -720,4 +721,41 @@ fn what_was_decoded_makes_no_difference_to_counts() {
         (g.go_on(), g.vcpu.retired(), g.vcpu.cpu.regs[..16].to_vec())
     });
     assert_eq!(ends[0], ends[1]);
+}
+
+#[test]
+fn more_code_than_there_is_room_for() {
+    // A hot loop, then three times more code than is kept decoded, then the loop again.
+    const FAR: u64 = 0x20_0000;
+    const FAR_LEN: usize = 0x30_0000;
+    let mut a = CodeAssembler::new(32).unwrap();
+    let [mut all, mut hot] = [(); 2].map(|()| a.create_label());
+    a.mov(esi, 2u32).unwrap();
+    a.set_label(&mut all).unwrap();
+    a.mov(ecx, 2_000_000u32).unwrap();
+    a.set_label(&mut hot).unwrap();
+    a.lea(ebx, dword_ptr(ebx + ecx)).unwrap();
+    a.dec(ecx).unwrap();
+    a.jne(hot).unwrap();
+    a.call(FAR).unwrap();
+    a.dec(esi).unwrap();
+    a.jne(all).unwrap();
+    let code = a.assemble(CODE).unwrap();
+    let ends = [false, true].map(|jit| {
+        let mut g = Guest::protected();
+        if jit {
+            g.vcpu.set_code_host(Box::new(wasm::Wasmi::new()));
+        }
+        // INC EAX, and RET.
+        g.ram.write(FAR, &[0x40; FAR_LEN]);
+        g.ram.write(FAR + FAR_LEN as u64, &[0xc3]);
+        g.load(&code);
+        assert_eq!(g.run_for(100_000_000), CpuExit::Halt);
+        let stats = g.vcpu.jit().map(|jit| jit.stats);
+        (g.vcpu.retired(), g.vcpu.cpu.regs[..16].to_vec(), stats)
+    });
+    assert_eq!(ends[0].1[0], 2 * FAR_LEN as u64);
+    assert_eq!((ends[0].0, &ends[0].1), (ends[1].0, &ends[1].1));
+    let stats = ends[1].2.unwrap();
+    assert!(stats.regions == 1 && stats.retired > 8_000_000, "the loop stays compiled: {stats:?}");
 }

@@ -175,6 +175,8 @@ pub mod event {
     pub const SHUTDOWN: u32 = 16;
     /// Everything decoded is stale (a change of what memory is).
     pub const FLUSH_CODE: u32 = 32;
+    /// There is no room for more decoded or compiled code.
+    pub const CODE_FULL: u32 = 64;
 }
 
 /// A descriptor-table register.

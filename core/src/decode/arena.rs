@@ -1,30 +1,39 @@
 //! Where decoded instructions lie: an array that never moves, as generated code has addresses in it.
 //!
-//! Code that is rewritten again and again leaves places behind, which are used again: else the array would be full soon,
-//! and everything dropped for the sake of one page. A place is free only when nobody can mean the block that was there.
+//! Each page of guest code takes chunks of it, and gives them back as a whole. Code that is rewritten again and again, or
+//! is not run any more, would fill the array otherwise. A chunk is used again only when nobody can mean what was there.
 
 use super::cursor::Sealed;
-use super::insn::{Insn, link};
+use super::insn::{HEAD, Insn, link};
 use alloc::vec::Vec;
 
 /// Decoded instructions and records kept (32 bytes each).
-pub const MAX_INSNS: usize = 512 * 1024;
+pub const MAX_INSNS: usize = 1024 * 1024;
 /// Most instructions in a block.
 pub const MAX_BLOCK: usize = 48;
-/// Records of the longest block, and of the shortest.
-const LONGEST: usize = MAX_BLOCK + 2;
-const SHORTEST: usize = 3;
-/// Places given up until they are made free, as that takes a look at all that may lead to them.
-const MANY: usize = 1024;
+/// Records in a chunk: more than the longest block has.
+const CHUNK: usize = 64;
+const _: () = assert!(MAX_BLOCK + 2 <= CHUNK && MAX_INSNS.is_multiple_of(CHUNK));
+/// Chunks given back until they are free, as that takes a look at all that may lead there.
+const MANY: usize = 64;
 
 /// All of them.
 pub struct Arena {
     /// Instructions of all blocks, with their records; a leave record is the last.
     insns: Vec<Insn>,
-    /// Where there is room for so many records.
-    free: [Vec<u32>; LONGEST + 1],
-    /// Head and leave records of dead blocks that somebody may still mean.
-    dead: Vec<(u32, u32)>,
+    /// Chunks to be used again: where they begin.
+    free: Vec<u32>,
+    /// Chunks of blocks that somebody may still mean.
+    dead: Vec<u32>,
+}
+
+/// What a page has of it.
+#[derive(Default)]
+pub struct Room {
+    /// Where its chunks begin; the last has room.
+    chunks: Vec<u32>,
+    /// Records used in the last.
+    used: usize,
 }
 
 impl Default for Arena {
@@ -33,8 +42,8 @@ impl Default for Arena {
         // WebAssembly heap, which never shrinks. What is not used yet is not touched, so it costs addresses only.
         let mut insns = Vec::with_capacity(MAX_INSNS);
         // Place 0 is no block's.
-        insns.push(Insn::leave(0, link::UNKNOWN));
-        Self { insns, free: core::array::from_fn(|_| Vec::new()), dead: Vec::new() }
+        insns.resize(CHUNK, Insn::leave(0, link::UNKNOWN));
+        Self { insns, free: Vec::new(), dead: Vec::new() }
     }
 }
 
@@ -42,7 +51,7 @@ impl Arena {
     /// All instructions and records.
     #[inline]
     pub fn insns(&self) -> Sealed<'_> {
-        Sealed::new(&self.insns).expect("blocks are added whole, with their leave records")
+        Sealed::new(&self.insns).expect("a chunk begins as leave records, and blocks end with one")
     }
     /// Where the array begins.
     pub fn start(&self) -> *const Insn {
@@ -59,57 +68,60 @@ impl Arena {
     }
 
     /// Adds a block with these records around it. Returns the places of both; `None`: there is no room.
-    pub fn add(&mut self, head: Insn, insns: &[Insn], leave: Insn) -> Option<(u32, u32)> {
+    pub fn add(&mut self, room: &mut Room, head: Insn, insns: &[Insn], leave: Insn) -> Option<(u32, u32)> {
         let records = insns.len() + 2;
-        let at = self.place(records)? as usize;
-        if at == self.insns.len() {
-            self.insns.push(head);
-            self.insns.extend_from_slice(insns);
-            self.insns.push(leave);
-        } else {
-            let place = self.insns.get_mut(at..at + records)?;
-            let (first, rest) = place.split_first_mut()?;
-            let (last, middle) = rest.split_last_mut()?;
-            (*first, *last) = (head, leave);
-            middle.copy_from_slice(insns);
+        if room.chunks.is_empty() || room.used + records > CHUNK {
+            room.chunks.push(self.chunk()?);
+            room.used = 0;
         }
+        let at = *room.chunks.last()? as usize + room.used;
+        let (first, rest) = self.insns.get_mut(at..at + records)?.split_first_mut()?;
+        let (last, middle) = rest.split_last_mut()?;
+        (*first, *last) = (head, leave);
+        middle.copy_from_slice(insns);
+        room.used += records;
         Some((at as u32, (at + records - 1) as u32))
     }
 
-    /// Room for so many records: where as many were, or at the end, or a part of where more were.
-    fn place(&mut self, records: usize) -> Option<u32> {
-        if let Some(at) = self.free.get_mut(records)?.pop() {
-            return Some(at);
-        }
-        if self.insns.len() + records <= MAX_INSNS {
-            return Some(self.insns.len() as u32);
-        }
-        let more = (records + SHORTEST..=LONGEST).find(|&n| !self.free[n].is_empty())?;
-        let at = self.free[more].pop()?;
-        self.free[more - records].push(at + records as u32);
-        Some(at)
+    fn chunk(&mut self) -> Option<u32> {
+        let end = self.insns.len();
+        self.free.pop().or_else(|| {
+            (end < MAX_INSNS).then(|| {
+                self.insns.resize(end + CHUNK, Insn::leave(0, link::NEVER));
+                end as u32
+            })
+        })
     }
 
-    /// The block with these records is gone. Returns whether it is time to [`Arena::reclaim`].
-    pub fn kill(&mut self, head: u32, leave: u32) -> bool {
+    /// The block with these records is gone.
+    pub fn kill(&mut self, head: u32, leave: u32) {
         self.insns[leave as usize] = Insn::leave(0, link::NEVER);
         self.insns[head as usize].kill();
-        self.dead.push((head, leave));
+    }
+    /// The blocks that were here are gone. Returns whether it is time to [`Arena::reclaim`].
+    pub fn give_back(&mut self, room: Room) -> bool {
+        self.dead.extend(room.chunks);
         self.dead.len() >= MANY
     }
-    /// Makes the places of dead blocks free, but not those that generated code looks at. Nobody else knows them any more.
+    /// Makes the chunks of dead blocks free, but not those that generated code looks at. Nobody else knows them any more.
     pub fn reclaim(&mut self) {
-        for (head, leave) in self.dead.drain(..) {
-            if !self.insns[head as usize].is_watched() {
-                self.free[(leave - head + 1) as usize].push(head);
+        for at in self.dead.drain(..) {
+            let chunk = &mut self.insns[at as usize..at as usize + CHUNK];
+            if !chunk.iter().any(|i| i.op == HEAD && i.is_watched()) {
+                chunk.fill(Insn::leave(0, link::NEVER));
+                self.free.push(at);
             }
         }
+    }
+    /// Is so much in use that there will soon be no room again?
+    pub fn is_crowded(&self) -> bool {
+        self.insns.len() - (self.free.len() + self.dead.len()) * CHUNK > MAX_INSNS / 4 * 3
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.insns.truncate(1);
-        self.free.iter_mut().for_each(Vec::clear);
+        self.insns.truncate(CHUNK);
+        self.free.clear();
         self.dead.clear();
     }
 }
@@ -119,46 +131,46 @@ mod tests {
     use super::*;
     use crate::decode::insn::NOTHING;
 
-    fn add(arena: &mut Arena, n: usize) -> Option<(u32, u32)> {
-        arena.add(Insn::head(n, 1), &[NOTHING; MAX_BLOCK][..n], Insn::leave(1, link::UNKNOWN))
+    fn add(arena: &mut Arena, room: &mut Room, n: usize) -> Option<(u32, u32)> {
+        arena.add(room, Insn::head(n, 1), &[NOTHING; MAX_BLOCK][..n], Insn::leave(1, link::UNKNOWN))
     }
 
     #[test]
-    fn places_are_used_again_when_nobody_means_them() {
+    fn chunks_are_used_again_when_nobody_means_them() {
         let mut arena = Arena::default();
-        let (head, leave) = add(&mut arena, 5).unwrap();
-        let watched = add(&mut arena, 5).unwrap();
-        arena.get_mut(watched.0).unwrap().watch();
-        assert_eq!((head, leave, watched.0), (1, 7, 8));
-        arena.kill(head, leave);
-        arena.kill(watched.0, watched.1);
-        // Somebody may still look there.
-        assert_eq!(add(&mut arena, 5), Some((15, 21)));
-        arena.reclaim();
-        assert_eq!(add(&mut arena, 5), Some((1, 7)));
-        assert!(!arena.get(1).unwrap().is_dead() && arena.get(watched.0).unwrap().is_dead());
-        assert_eq!(add(&mut arena, 5), Some((22, 28)));
-    }
-
-    #[test]
-    fn a_full_arena_divides_longer_places() {
-        let mut arena = Arena::default();
-        let mut all = Vec::new();
-        while let Some(block) = add(&mut arena, MAX_BLOCK) {
-            all.push(block);
-        }
-        while add(&mut arena, 1).is_some() {}
-        for &(head, leave) in all.iter().take(2) {
+        let mut room = Room::default();
+        assert_eq!(add(&mut arena, &mut room, 5), Some((64, 70)));
+        assert_eq!(add(&mut arena, &mut room, 48), Some((71, 120)));
+        assert_eq!(add(&mut arena, &mut room, 6), Some((128, 135)));
+        arena.get_mut(128).unwrap().watch();
+        for (head, leave) in [(64, 70), (71, 120), (128, 135)] {
             arena.kill(head, leave);
         }
+        assert!(!arena.give_back(room));
+        // Somebody may still look there.
+        assert!(arena.get(64).unwrap().is_dead());
+        let mut other = Room::default();
+        assert_eq!(add(&mut arena, &mut other, 30), Some((192, 223)));
         arena.reclaim();
-        // 50 records: 20, 20, and 10 are left.
-        let (a, _) = add(&mut arena, 18).unwrap();
-        let (b, _) = add(&mut arena, 18).unwrap();
-        let (c, _) = add(&mut arena, 8).unwrap();
-        assert_eq!((b, c), (a + 20, a + 40));
-        assert!(add(&mut arena, MAX_BLOCK).is_some());
-        assert_eq!(add(&mut arena, 1), None);
+        assert_eq!(add(&mut arena, &mut other, 40), Some((64, 105)));
+        assert_eq!(add(&mut arena, &mut other, 40), Some((256, 297)));
+        assert!(!arena.get(64).unwrap().is_dead() && arena.get(128).unwrap().is_dead());
+        arena.insns();
+    }
+
+    #[test]
+    fn a_full_arena_says_so() {
+        let mut arena = Arena::default();
+        let mut rooms: Vec<Room> = (0..2).map(|_| Room::default()).collect();
+        while add(&mut arena, &mut rooms[0], MAX_BLOCK).is_some() {
+            add(&mut arena, &mut rooms[1], MAX_BLOCK);
+        }
+        assert!(arena.is_crowded());
+        assert!(arena.give_back(rooms.swap_remove(0)));
+        assert_eq!(add(&mut arena, &mut rooms[0], MAX_BLOCK), None);
+        arena.reclaim();
+        assert!(!arena.is_crowded());
+        assert!(add(&mut arena, &mut rooms[0], MAX_BLOCK).is_some());
         arena.insns();
     }
 }

@@ -2,7 +2,7 @@
 //! mode, so that they survive every change of page tables. A block lies in one page; only the
 //! single instruction that crosses into the next page makes a block of two.
 
-use super::arena::Arena;
+use super::arena::{Arena, Room};
 pub use super::arena::{MAX_BLOCK, MAX_INSNS};
 use super::cursor::Sealed;
 use super::insn::{Insn, link};
@@ -13,7 +13,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// Blocks kept; guests' blocks have more than this many instructions in the mean. Beyond that, or beyond [`MAX_INSNS`],
-/// everything is dropped.
+/// what is not in use is dropped.
 const MAX_BLOCKS: usize = MAX_INSNS / 4;
 /// Buckets of the hash table.
 const BUCKETS: usize = 1 << 15;
@@ -44,7 +44,8 @@ impl Block {
     }
     /// All guest-physical pages that it lies in.
     fn pages(&self) -> impl Iterator<Item = u32> + use<> {
-        core::iter::once((self.key >> (8 + PAGE_SHIFT)) as u32).chain(self.second.checked_sub(1))
+        let first = (self.key >> (8 + PAGE_SHIFT)) as u32;
+        core::iter::once(first).chain(self.second.checked_sub(1).filter(move |&second| second != first))
     }
 }
 
@@ -79,7 +80,14 @@ pub struct CodeCache {
     free: Vec<u32>,
     heads: Vec<u32>,
     jumps: Vec<Jump>,
-    pages: BTreeMap<u32, Vec<u32>>,
+    pages: BTreeMap<u32, Page>,
+}
+
+/// What a page of code has: its blocks, and where they lie.
+#[derive(Default)]
+struct Page {
+    blocks: Vec<u32>,
+    room: Room,
 }
 
 impl Default for CodeCache {
@@ -227,7 +235,8 @@ impl CodeCache {
             return None;
         }
         let links = if linkable && second.is_none() { link::UNKNOWN } else { link::NEVER };
-        let (head, leave) = self.arena.add(Insn::head(insns.len(), bytes), insns, Insn::leave(bytes, links))?;
+        let room = &mut self.pages.entry((key >> (8 + PAGE_SHIFT)) as u32).or_default().room;
+        let (head, leave) = self.arena.add(room, Insn::head(insns.len(), bytes), insns, Insn::leave(bytes, links))?;
         let bucket = &mut self.heads[bucket(key)];
         let second = second.map_or(0, |p| p as u32 + 1);
         let block = Block { key, head, leave, second, next: *bucket };
@@ -243,15 +252,28 @@ impl CodeCache {
         };
         *bucket = n + 1;
         for page in block.pages() {
-            self.pages.entry(page).or_default().push(n);
+            self.pages.entry(page).or_default().blocks.push(n);
         }
         Some(block)
     }
 
+    /// Pages with blocks.
+    pub fn pages(&self) -> Vec<u32> {
+        self.pages.keys().copied().collect()
+    }
+    /// Is so much in use that there will soon be no room again?
+    pub fn is_crowded(&self) -> bool {
+        self.arena.is_crowded() || self.blocks.len() - self.free.len() > MAX_BLOCKS / 4 * 3
+    }
+
     /// Forgets all blocks of a page. Nobody runs any of them.
     pub fn drop_page(&mut self, page: u32) {
-        for n in self.pages.remove(&page).unwrap_or_default() {
+        let Page { blocks, room } = self.pages.remove(&page).unwrap_or_default();
+        for n in blocks {
             self.unlink(n);
+        }
+        if self.arena.give_back(room) {
+            self.reclaim();
         }
     }
 
@@ -273,19 +295,22 @@ impl CodeCache {
         }
         for page in block.pages() {
             if let Some(others) = self.pages.get_mut(&page) {
-                others.retain(|&other| other != n);
+                others.blocks.retain(|&other| other != n);
             }
         }
         self.blocks[n as usize].key = u64::MAX;
         self.free.push(n);
-        if self.arena.kill(block.head, block.leave) {
-            for k in 0..JUMPS {
-                if !self.lives(self.jumps[k].head) {
-                    self.jumps[k] = NO_JUMP;
-                }
+        self.arena.kill(block.head, block.leave);
+    }
+
+    /// Lets what dead blocks have left be used again.
+    pub fn reclaim(&mut self) {
+        for k in 0..JUMPS {
+            if !self.lives(self.jumps[k].head) {
+                self.jumps[k] = NO_JUMP;
             }
-            self.arena.reclaim();
         }
+        self.arena.reclaim();
     }
 
     /// Forgets everything; returns the pages that had code.

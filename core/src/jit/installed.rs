@@ -56,6 +56,10 @@ impl Regions {
     pub fn get(&mut self, n: u32) -> Option<&mut Installed> {
         self.all.get_mut(n as usize)?.as_mut()
     }
+    /// Are there any that were made from a page?
+    pub fn made_from(&self, page: u64) -> bool {
+        self.by_page.get(&page).is_some_and(|regions| !regions.is_empty())
+    }
     /// Removes those that were made from a page. Returns whether there were any.
     pub fn drop_page(&mut self, page: u64, host: &mut Box<dyn CodeHost>, code: &mut CodeCache) -> bool {
         let lost = self.by_page.remove(&page).unwrap_or_default();
@@ -79,7 +83,13 @@ impl Regions {
         self.bytes -= region.bytes;
         self.free.push(n);
     }
-    /// Removes all of them; their blocks are gone.
+    /// No block is compiled any more.
+    pub fn forget(&self, code: &mut CodeCache) {
+        for &head in self.all.iter().flatten().flat_map(|region| &region.heads) {
+            code.set_compiled(head, None);
+        }
+    }
+    /// Removes all of them; no block is compiled any more.
     pub fn clear(&mut self, host: &mut Box<dyn CodeHost>) {
         for region in self.all.drain(..).flatten() {
             host.remove(region.function);

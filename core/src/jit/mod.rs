@@ -101,6 +101,8 @@ const STRETCH: u64 = 1 << 20;
 struct Samples {
     seen: u16,
     hot: u16,
+    /// How many samples had been taken then.
+    when: u64,
     last: Start,
 }
 
@@ -180,6 +182,8 @@ pub struct Jit {
     hot: u16,
     /// Instructions the interpreter may run until a sample is taken of where it is.
     pub(crate) until_sample: u64,
+    /// Samples taken.
+    taken: u64,
     /// Regions to be compiled in one module.
     waiting: Vec<Wanted>,
     /// Samples taken since the first of them came.
@@ -201,6 +205,7 @@ impl Jit {
             samples: BTreeMap::new(),
             hot,
             until_sample: 0,
+            taken: 0,
             waiting: Vec::new(),
             waited: 0,
             stats: Stats::default(),
@@ -223,10 +228,11 @@ impl Jit {
     /// RIP.
     pub fn sample(&mut self, cpu: &Cpu, code: &mut CodeCache, pa: u64, head: u32) {
         self.until_sample = self.interval();
+        self.taken += 1;
         let last = Start { la: cpu.code_address(), pa, mode: cpu.mode, cpl: cpu.cpl };
-        let samples = self.samples.entry(pa >> PAGE_SHIFT).or_insert(Samples { seen: 0, hot: self.hot, last });
-        samples.seen += 1;
-        samples.last = last;
+        let samples = self.samples.entry(pa >> PAGE_SHIFT).or_insert(Samples { seen: 0, hot: self.hot, when: 0, last });
+        samples.seen = samples.seen.saturating_add(1);
+        (samples.last, samples.when) = (last, self.taken);
         code.count_sample(head);
         if samples.seen >= samples.hot && !code.compiled(head) {
             samples.seen = 0;
@@ -371,6 +377,19 @@ impl Jit {
         if let Some(samples) = self.samples.get_mut(&page).filter(|_| lost) {
             samples.hot = samples.hot.saturating_mul(2).min(COLD);
         }
+    }
+
+    /// Has this page of decoded code been compiled, or was it seen within so many samples?
+    pub fn uses(&self, page: u32, lately: u64) -> bool {
+        let page = u64::from(page);
+        self.regions.made_from(page) || self.samples.get(&page).is_some_and(|s| self.taken - s.when < lately)
+    }
+
+    /// Drops all compiled code.
+    pub fn drop_code(&mut self, code: &mut CodeCache) {
+        self.regions.forget(code);
+        self.regions.clear(&mut self.host);
+        self.waiting.clear();
     }
 
     /// All blocks are gone.
