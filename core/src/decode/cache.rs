@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 /// Blocks kept; guests' blocks have more than this many instructions in the mean. Beyond that, or beyond [`MAX_INSNS`],
 /// what is not in use is dropped.
 const MAX_BLOCKS: usize = MAX_INSNS / 4;
-/// Buckets of the hash table.
-const BUCKETS: usize = 1 << 15;
+/// Buckets of the hash table: 2 to this.
+const BUCKET_BITS: u32 = 17;
 
 /// A run of instructions.
 ///
@@ -96,7 +96,7 @@ impl Default for CodeCache {
             arena: Arena::default(),
             blocks: Vec::with_capacity(MAX_BLOCKS),
             free: Vec::new(),
-            heads: alloc::vec![0; BUCKETS],
+            heads: alloc::vec![0; 1 << BUCKET_BITS],
             jumps: alloc::vec![NO_JUMP; JUMPS],
             pages: BTreeMap::new(),
         }
@@ -105,7 +105,7 @@ impl Default for CodeCache {
 
 #[inline(always)]
 fn bucket(key: u64) -> usize {
-    (key ^ key >> 17).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> (usize::BITS - 15)
+    (key ^ key >> 17).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> (usize::BITS - BUCKET_BITS)
 }
 
 /// A key that no jump has: not canonical, no such mode.
