@@ -311,6 +311,9 @@ enum Then {
 fn tie(cpu: &Cpu, code: &mut CodeCache, leave: usize, head: u32) {
     let entry = cpu.regs[slot::BLOCK as usize];
     let Some(record) = code.insns().get(leave) else { return };
+    if code.insns().get(leave - 1).is_some_and(Insn::jumps_anywhere) {
+        return code.set_target(head);
+    }
     let side = cpu.rip == cpu.rip_mask(entry.wrapping_add(record.block_bytes()));
     let same_page = cpu.rip >> PAGE_SHIFT == entry >> PAGE_SHIFT;
     let within = (cpu.rip & (PAGE_SIZE - 1)) + code.extent(head).1 <= PAGE_SIZE;

@@ -672,6 +672,30 @@ fn code_that_changes_itself() {
 }
 
 #[test]
+fn a_switch_that_leads_elsewhere_later() {
+    let stats = run("a switch", true, |a| {
+        let [mut again, mut one, mut other, mut on] = [(); 4].map(|()| a.create_label());
+        a.mov(ecx, 100_000u32).unwrap();
+        a.lea(rsi, ptr(one)).unwrap();
+        a.lea(rdi, ptr(other)).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.mov(rdx, rsi).unwrap();
+        a.cmp(ecx, 80_000u32).unwrap();
+        a.cmovb(rdx, rdi).unwrap();
+        a.jmp(rdx).unwrap();
+        a.set_label(&mut one).unwrap();
+        a.inc(ebx).unwrap();
+        a.jmp(on).unwrap();
+        a.set_label(&mut other).unwrap();
+        a.add(ebx, 3).unwrap();
+        a.set_label(&mut on).unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(again).unwrap();
+    });
+    assert!(stats.hops + stats.entered < 1000, "the second place is in the region, too: {stats:?}");
+}
+
+#[test]
 fn a_bit_of_an_image_of_the_flags() {
     // A condition that makes the flags an image, and behind it an instruction that changes CF alone.
     for long in [true, false] {

@@ -319,6 +319,9 @@ pub struct Cpu {
     pub(crate) compiled_base: u64,
     /// Times that compiled regions went on to others by themselves.
     pub(crate) hops: u64,
+    /// The number, plus one, of a compiled region that a switch led out of, and where to.
+    pub(crate) strayed_from: u32,
+    pub(crate) strayed_to: u64,
     /// What an instruction raised that compiled code called.
     pub(crate) compiled_fault: Option<Fault>,
     /// The board, while a run lasts.
@@ -419,6 +422,8 @@ impl Cpu {
             compiled_region: 0,
             compiled_base: 0,
             hops: 0,
+            strayed_from: 0,
+            strayed_to: 0,
             compiled_fault: None,
             board: BoardSlot::default(),
             stats: Stats::default(),

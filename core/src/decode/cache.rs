@@ -7,7 +7,6 @@ pub use super::arena::{MAX_BLOCK, MAX_INSNS};
 use super::cursor::Sealed;
 use super::insn::{Insn, link};
 use crate::cpu::Cpu;
-use crate::cpu::memory::canonical;
 use crate::mem::PAGE_SHIFT;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -132,11 +131,19 @@ impl CodeCache {
     pub fn set_jump(&mut self, key: u64, pa: u64, head: u32) {
         self.jumps[Self::slot(key)] = Jump { key, page: (pa >> PAGE_SHIFT) as u32, head };
     }
-    /// Where jumps in one context ([`CodeCache::jump_context`]) have led lately: linear addresses, and the guest-physical
-    /// pages they were in, whose blocks still exist.
-    pub fn jumps_in(&self, context: u64) -> impl Iterator<Item = (u64, u64)> {
-        let all = self.jumps.iter().filter(|j| self.lives(j.head)).map(move |j| (j.key ^ context, u64::from(j.page)));
-        all.filter(|&(la, _)| canonical(la))
+    /// Blocks of a guest-physical page in one mode that jumps have led to which may lead anywhere: where they begin.
+    pub fn targets_in(&self, page: u64, mode: u8) -> impl Iterator<Item = u64> {
+        let all = self.pages.get(&(page as u32)).into_iter().flat_map(|page| &page.blocks);
+        all.map(|&n| &self.blocks[n as usize]).filter_map(move |b| {
+            let here = b.key >> (8 + PAGE_SHIFT) == page && b.key as u8 == mode;
+            (here && self.arena.get(b.head).is_some_and(Insn::is_target)).then_some(b.key >> 8)
+        })
+    }
+    /// A jump that may lead anywhere has led to the block with this head record.
+    pub fn set_target(&mut self, head: u32) {
+        if let Some(record) = self.arena.get_mut(head) {
+            record.set_target();
+        }
     }
     /// Does the block with this head record exist?
     #[inline(always)]

@@ -1,7 +1,8 @@
 //! The pre-decoded instruction: what the interpreter runs and the JIT compiles.
 //! 32 bytes, no pointers, position independent: `off` counts from the start of the block.
 
-use crate::isa::hot::LEAVE;
+use crate::isa::Op;
+use crate::isa::hot::{self, LEAVE};
 use crate::size::Size;
 
 /// An operand of an instruction, in one byte: a register with its class, memory or immediate.
@@ -140,6 +141,19 @@ pub mod link {
     pub const NEVER: u32 = u32::MAX;
 }
 
+impl Insn {
+    /// Is it a jump that may lead anywhere?
+    pub fn jumps_anywhere(&self) -> bool {
+        hot::op(self.op) == Some(Op::Jmp) && self.a != opnd::IMM
+    }
+}
+
+/// Bits of a head record's `len`.
+mod mark {
+    pub const WATCHED: u8 = 1;
+    pub const TARGET: u8 = 2;
+}
+
 /// A block lies in the arena as a head record, its instructions, and a leave record. Records
 /// have the shape of instructions, so that the interpreter walks over one array.
 impl Insn {
@@ -194,11 +208,19 @@ impl Insn {
     }
     /// From now on generated code looks at this head record, whatever becomes of its block.
     pub fn watch(&mut self) {
-        self.len = 1;
+        self.len |= mark::WATCHED;
     }
     /// Does it?
     pub fn is_watched(&self) -> bool {
-        self.len != 0
+        self.len & mark::WATCHED != 0
+    }
+    /// A jump that may lead anywhere has led to the block this is the head of.
+    pub fn set_target(&mut self) {
+        self.len |= mark::TARGET;
+    }
+    /// Has one?
+    pub fn is_target(&self) -> bool {
+        self.len & mark::TARGET != 0
     }
     /// The block this is the head of is gone: nobody begins it any more.
     pub fn kill(&mut self) {

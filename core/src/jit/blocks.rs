@@ -18,7 +18,7 @@ const MAX_INSNS: usize = 300;
 const MAX_PAGES: usize = 6;
 /// Most places that a switch leads to within the region, and how far away.
 const MAX_TARGETS: usize = 32;
-const SWITCH: u64 = PAGE_SIZE;
+pub const SWITCH: u64 = PAGE_SIZE;
 /// Most places that a return is compared with.
 const MAX_RETURNS: usize = 6;
 
@@ -68,7 +68,7 @@ impl Block {
     }
     /// Does it end with a jump that may lead anywhere?
     pub fn switches(&self) -> bool {
-        self.insns.last().is_some_and(|i| hot::op(i.op) == Some(isa::Op::Jmp) && i.a != opnd::IMM)
+        self.insns.last().is_some_and(Insn::jumps_anywhere)
     }
     /// Does it end with an instruction that is called, and behind which there may be something to look at?
     pub fn pauses(&self) -> bool {
@@ -185,6 +185,11 @@ fn place(page: u64, at: i64) -> u64 {
     page << PAGE_SHIFT | at as u64 & (PAGE_SIZE - 1)
 }
 
+/// The place of a guest-physical address in a page that is so many behind the region's.
+fn in_page(page: i64, pa: u64) -> i64 {
+    page << PAGE_SHIFT | (pa & (PAGE_SIZE - 1)) as i64
+}
+
 /// The blocks that can be reached from the first, as far as they are decoded: in its page, and in the pages its calls
 /// and jumps lead to, if they are where the TLB says now.
 pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Option<Graph> {
@@ -232,12 +237,13 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Optio
             next.push((at + bytes as i64, block.calls() || block.pauses()));
         }
         if block.switches() {
-            let near = |la: u64| (la as i64).wrapping_sub((base as i64).wrapping_add(at)).unsigned_abs() < SWITCH;
-            // Not what a program that has been here before has led to.
-            let here = |&(la, page): &(u64, u64)| near(la) && cpu.known_fetch_page(start.cpl, la) == Some(page);
-            let known = code.jumps_in(CodeCache::jump_context(mode, start.cpl)).filter(here);
-            let mut targets: Vec<i64> = known.map(|(la, _)| la.wrapping_sub(base) as i64).collect();
-            targets.sort_unstable_by_key(|to| (to - at).abs());
+            let page = at >> PAGE_SHIFT;
+            let mut targets: Vec<i64> = (page - 1..=page + 1)
+                .filter_map(|page| Some((page, fetched(cpu, start, bits32, page << PAGE_SHIFT)?)))
+                .flat_map(|(page, physical)| code.targets_in(physical, mode).map(move |pa| in_page(page, pa)))
+                .filter(|to| to.abs_diff(at) < SWITCH)
+                .collect();
+            targets.sort_unstable_by_key(|to| to.abs_diff(at));
             targets.truncate(MAX_TARGETS);
             next.extend(targets.iter().map(|&to| (to, true)));
             block.targets = targets;

@@ -23,6 +23,8 @@ pub struct Installed {
     pub exits: Vec<Exit>,
     /// How often it was left where it may be entered by no one.
     pub misses: u32,
+    /// How often it was seen that a switch led to a block that is not in it.
+    pub strayed: u32,
 }
 
 /// All of them.

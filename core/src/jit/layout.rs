@@ -34,6 +34,8 @@ pub struct Layout {
     pub compiled_region: u32,
     pub compiled_base: u32,
     pub hops: u32,
+    pub strayed_from: u32,
+    pub strayed_to: u32,
     /// The code cache itself.
     pub code: u32,
     /// The jump cache.
@@ -82,6 +84,8 @@ impl Layout {
             compiled_region: field(offset_of!(Cpu, compiled_region)),
             compiled_base: field(offset_of!(Cpu, compiled_base)),
             hops: field(offset_of!(Cpu, hops)),
+            strayed_from: field(offset_of!(Cpu, strayed_from)),
+            strayed_to: field(offset_of!(Cpu, strayed_to)),
             code: core::ptr::from_ref(code).addr() as u32,
             jumps: code.jumps().addr() as u32,
             tlb_read: table(tlb.read.as_ptr()),

@@ -94,6 +94,8 @@ const MISSES: u32 = 1 << 13;
 /// Times a region is left because an access of a block is not in the page of one before, until it is compiled again
 /// with each access of that block looked up by itself.
 const APART: u8 = 64;
+/// When a switch of a region was seen to lead out of it, to near places, so many times, it is compiled again with those.
+const STRAYED: [u32; 4] = [8, 32, 128, 512];
 /// Instructions after which a region is left although nothing has happened, so that the host may swap in better code.
 const STRETCH: u64 = 1 << 20;
 
@@ -262,11 +264,11 @@ impl Jit {
             let old = again
                 .and_then(|n| self.regions.get(n))
                 .filter(|r| (r.start.pa, r.start.mode) == (start.pa, start.mode));
-            let misses = old.map(|r| r.misses);
-            if let (Some(_), Some(n)) = (misses, again) {
+            let counts = old.map(|r| (r.misses, r.strayed));
+            if let (Some(_), Some(n)) = (counts, again) {
                 self.regions.remove(n, &mut self.host, code);
             }
-            let misses = misses.unwrap_or(0);
+            let (misses, strayed) = counts.unwrap_or_default();
             if start.head(code).is_none_or(|head| code.compiled(head)) {
                 continue;
             }
@@ -289,7 +291,7 @@ impl Jit {
             graph.links.iter().for_each(|link| code.watch(link.head));
             functions.push((function, region.function));
             let Region { pages, exits, .. } = region;
-            self.regions.add(Installed { start, function, bytes, pages, heads, exits, misses });
+            self.regions.add(Installed { start, function, bytes, pages, heads, exits, misses, strayed });
             made.push(n);
         }
         if functions.is_empty() {
@@ -311,7 +313,8 @@ impl Jit {
         let before = cpu.left;
         self.stats.entered += 1;
         let exit = self.host.call(cpu, code, function, entry) as usize;
-        let (mut within, mut wanted) = (None, None);
+        let mut within = None;
+        let mut wanted = self.strayed(cpu, code);
         let region = self.regions.get(cpu.compiled_region);
         let exit = region.as_ref().and_then(|region| region.exits.get(exit.wrapping_sub(1))).copied();
         if let (Some(exit), Some(region)) = (exit, region) {
@@ -325,7 +328,9 @@ impl Jit {
                     region.misses += 1;
                     region.misses == MISSES
                 };
-                wanted = again.then_some(Wanted { start: region.start, again: Some(cpu.compiled_region) });
+                if again {
+                    wanted = Some(Wanted { start: region.start, again: Some(cpu.compiled_region) });
+                }
                 if cpu.events == 0 && cpu.compiled_fault.is_none() {
                     within = Some(exit);
                 }
@@ -352,6 +357,25 @@ impl Jit {
             None if cpu.left < before => Ran::Some,
             None => Ran::Nothing,
         }
+    }
+
+    /// Looks where a switch has led out of a region. It may be one that should be compiled again.
+    fn strayed(&mut self, cpu: &mut Cpu, code: &mut CodeCache) -> Option<Wanted> {
+        let n = core::mem::take(&mut cpu.strayed_from).checked_sub(1)?;
+        let region = self.regions.get(n)?;
+        let Start { la, mode, cpl, .. } = region.start;
+        let to = cpu.strayed_to;
+        if to.abs_diff(la) >= blocks::SWITCH {
+            return None;
+        }
+        let page = cpu.known_fetch_page(cpl, to)?;
+        let head = code.find(cache::key(page << PAGE_SHIFT | to & (PAGE_SIZE - 1), mode))?.head;
+        if code.compiled_as(head).is_some_and(|(function, _)| function == region.function) {
+            return None;
+        }
+        code.set_target(head);
+        region.strayed += 1;
+        STRAYED.contains(&region.strayed).then_some(Wanted { start: region.start, again: Some(n) })
     }
 
     /// The module of a region that begins with the block around this address, as it would be compiled now; for people.

@@ -94,6 +94,7 @@ pub fn compile(graph: &Graph, layout: &Layout, number: u32, function: u32) -> Re
         let mut f = Function {
             graph,
             layout,
+            number,
             function,
             long: graph.long,
             body: Code::default(),
@@ -156,7 +157,8 @@ enum Label {
 struct Function<'a> {
     graph: &'a Graph,
     layout: &'a Layout,
-    /// Its place in the table.
+    /// Its number, and its place in the table.
+    number: u32,
     function: u32,
     long: bool,
     body: Code,
@@ -404,6 +406,11 @@ impl Function<'_> {
             out.i32_const((1 << PAGE_OF_ENTRY) - 1).i32_and().local_tee(STATE).br_table(table, 0);
             out.end();
         }
+        // It may be compiled again, with this place as well.
+        let (number, layout) = (self.number as i32, self.layout);
+        let mut out = self.out();
+        out.i32_const(0).i32_const(number + 1).i32_store(at(layout.strayed_from));
+        out.i32_const(0).i32_const(0).i64_load(at(layout.rip)).i64_store(at(layout.strayed_to));
         self.leave(0);
     }
 

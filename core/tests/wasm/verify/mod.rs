@@ -47,6 +47,7 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
         (l.jump_context, 8, false),
         (l.flag_op, 1, true),
         (l.compiled_region, 4, true),
+        (l.strayed_from, 4, true),
         (l.fpu(fpu::REGS), 128, true),
         (l.fpu(fpu::CW), 2, false),
         (l.fpu(fpu::SW), 2, true),
@@ -55,7 +56,9 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
         (l.fpu(fpu::FIP), 8, true),
         (l.fpu(fpu::FDP), 8, true),
     ];
-    rows.extend([l.rip, l.flag_a, l.flag_b, l.flag_r, l.left, l.compiled_base, l.hops].map(|at| (at, 8, true)));
+    rows.extend(
+        [l.rip, l.flag_a, l.flag_b, l.flag_r, l.left, l.compiled_base, l.hops, l.strayed_to].map(|at| (at, 8, true)),
+    );
     rows.push((l.floor, 8, false));
     rows.extend((0..6).flat_map(|s| [(l.segment_base(s), 8, s >= reg::FS), (l.segment_limit(s), 8, false)]));
     rows.into_iter().map(|(at, len, write)| (at.into(), len, write)).collect()
