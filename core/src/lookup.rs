@@ -18,6 +18,10 @@ pub fn lookup(cpu: &mut Cpu, code: &mut CodeCache) -> Result<Option<u32>, Stop> 
     }
     let la = cpu.code_address();
     let pa = cpu.fetch_page(la)?;
+    // The TLB may not have known it.
+    if let Some(head) = code.jump_in(cpu.jump_key(), pa >> PAGE_SHIFT) {
+        return Ok(Some(head));
+    }
     let found = code.find(cache::key(pa, cpu.mode)).or_else(|| translate(cpu, code, la, pa));
     let Some(b) = found else { return Ok(None) };
     if let Some(second) = b.second_page() {

@@ -119,12 +119,13 @@ impl CodeCache {
     /// The head record of the block at CS:RIP, if a jump there is known.
     #[inline(always)]
     pub fn jump(&self, cpu: &Cpu) -> Option<u32> {
-        let key = cpu.jump_key();
+        self.jump_in(cpu.jump_key(), cpu.known_fetch_page(cpu.cpl, cpu.code_address())?)
+    }
+    /// The same, if the guest-physical page that CS:RIP is in is known.
+    #[inline(always)]
+    pub fn jump_in(&self, key: u64, page: u64) -> Option<u32> {
         let j = &self.jumps[Self::slot(key)];
-        if j.key != key || cpu.known_fetch_page(cpu.cpl, cpu.code_address()) != Some(u64::from(j.page)) {
-            return None;
-        }
-        self.lives(j.head).then_some(j.head)
+        (j.key == key && u64::from(j.page) == page && self.lives(j.head)).then_some(j.head)
     }
     /// Remembers that a jump led to the block with this head record, at a guest-physical address.
     #[inline(always)]
