@@ -3,7 +3,7 @@
 mod guest;
 mod wasm;
 
-use guest::{CODE, DATA, Guest};
+use guest::{CODE, DATA, Guest, TABLES};
 use iced_x86::code_asm::*;
 use tabvisor_core::jit::Stats;
 use tabvisor_core::vcpu::CpuExit;
@@ -693,6 +693,32 @@ fn a_switch_that_leads_elsewhere_later() {
         a.jne(again).unwrap();
     });
     assert!(stats.hops + stats.entered < 1000, "the second place is in the region, too: {stats:?}");
+}
+
+#[test]
+fn a_switch_to_the_same_code_in_another_page() {
+    const OTHER: u64 = 0x12_1000;
+    let stats = run("a switch", true, |a| {
+        let [mut again, mut one, mut on] = [(); 3].map(|()| a.create_label());
+        a.mov(qword_ptr(TABLES[3] + 8 * (OTHER >> 12)), CODE as i32 | 3).unwrap();
+        a.mov(ecx, 60_000u32).unwrap();
+        a.lea(rsi, ptr(one)).unwrap();
+        a.lea(rdi, ptr(on)).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.mov(rdx, rsi).unwrap();
+        a.lea(rax, ptr(rsi + (OTHER - CODE) as i32)).unwrap();
+        a.test(cl, 7).unwrap();
+        a.cmove(rdx, rax).unwrap();
+        a.jmp(rdx).unwrap();
+        a.set_label(&mut one).unwrap();
+        a.lea(rax, ptr(one)).unwrap();
+        a.add(rbx, rax).unwrap();
+        a.jmp(rdi).unwrap();
+        a.set_label(&mut on).unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(again).unwrap();
+    });
+    assert!(stats.regions > 0, "{stats:?}");
 }
 
 #[test]

@@ -19,8 +19,9 @@ pub fn around(locals: &Locals, layout: &Layout, Around { number, pages, targets 
     load_state(&mut out, locals, layout, Part::ALL);
     out.i32_const(0).i32_const(0).i64_load(at(layout.rip)).i64_const(!(PAGE_SIZE as i64 - 1)).i64_and();
     for &(page, distance) in &pages {
-        out.i64_const(distance).i64_const(0);
-        out.local_get(ENTRY).i32_const(PAGE_OF_ENTRY as i32).i32_shr_u().i32_const(page as i32).i32_eq().select();
+        distance_if(&mut out, distance, page, |out| {
+            out.local_get(ENTRY).i32_const(PAGE_OF_ENTRY as i32).i32_shr_u();
+        });
         out.i64_sub();
     }
     // Through memory: compilers repeat what they can compute wherever it is asked for, but not loads.
@@ -51,6 +52,18 @@ pub fn around(locals: &Locals, layout: &Layout, Around { number, pages, targets 
     out.i32_const(0).i32_const(number as i32).i32_store(at(layout.compiled_region));
     out.local_get(EXIT).end();
     code
+}
+
+/// The distance of a page from the region's, if the page that is pushed is that one, else 0.
+pub fn distance_if(
+    out: &mut InstructionSink<'_>,
+    distance: i64,
+    page: u32,
+    push: impl FnOnce(&mut InstructionSink<'_>),
+) {
+    out.i64_const(distance).i64_const(0);
+    push(out);
+    out.i32_const(page as i32).i32_eq().select();
 }
 
 /// Takes what is left of the budget.

@@ -8,10 +8,10 @@ use super::blocks::{Block, Graph};
 use super::build::{Builder, Flags, Raw};
 use super::chain;
 use super::code::Code;
-use super::frame::{Part, around, load_left, load_state, store_left, store_state};
+use super::frame::{Part, around, distance_if, load_left, load_state, store_left, store_state};
 use super::ir::{Node, Val};
 use super::layout::Layout;
-use super::locals::{CONTEXT, ENTRY_AT, EXIT, LEFT, LINK, Locals, STATE, XMM, told};
+use super::locals::{BASE, CONTEXT, ENTRY_AT, EXIT, LEFT, LINK, Locals, STATE, XMM, told};
 use super::lower::Lower;
 use super::module::{self, import};
 use super::shape::{Shape, shape};
@@ -24,7 +24,7 @@ use crate::decode::cache::CodeCache;
 use crate::decode::insn::{COMPILED, Insn, place, slot};
 use crate::emit::Slot;
 use crate::isa::{self, Compile, hot, x87};
-use crate::mem::PAGE_SHIFT;
+use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
@@ -386,11 +386,12 @@ impl Function<'_> {
 
     /// Goes on where the switch at the end of a block leads, which RIP says, if it has led there before.
     fn go_by_cache(&mut self, n: u32) {
-        let targets = &self.graph.next[n as usize];
+        let graph = self.graph;
+        let targets = &graph.next[n as usize];
         if !targets.is_empty() {
             let function = COMPILED | u64::from(self.function) << place::FUNCTION;
             let mask = COMPILED | u64::from(u32::MAX) << place::FUNCTION;
-            let mut table = vec![0; self.graph.blocks.len()];
+            let mut table = vec![0; graph.blocks.len()];
             for &to in targets {
                 // Out of the `if`.
                 table[to as usize] = self.label(to).0 + 1;
@@ -401,6 +402,17 @@ impl Function<'_> {
             let mut out = self.out();
             chain::compiled_at_rip(&mut out, layout, key, |out| _ = out.i64_const(0));
             out.local_tee(key).i64_const(mask as i64).i64_and().i64_const(function as i64).i64_eq();
+            // The code there may also be somewhere else: only if it is this far away is it what was compiled.
+            out.i32_const(0).i64_load(at(layout.rip)).i64_const(!(PAGE_SIZE as i64 - 1)).i64_and();
+            let led_to = |page: i64| targets.iter().any(|&to| graph.blocks[to as usize].page() == page);
+            for (n, page) in (0..).zip(&graph.pages).filter(|p| p.1.0 != 0 && led_to(p.1.0)) {
+                distance_if(&mut out, page.0 << PAGE_SHIFT, n, |out| {
+                    out.local_get(key).i64_const(place::ENTRY + i64::from(PAGE_OF_ENTRY)).i64_shr_u().i32_wrap_i64();
+                    out.i32_const(place::ENTRIES >> PAGE_OF_ENTRY).i32_and();
+                });
+                out.i64_sub();
+            }
+            out.local_get(BASE).i64_eq().i32_and();
             out.if_(BlockType::Empty);
             out.local_get(key).i64_const(place::ENTRY).i64_shr_u().i32_wrap_i64();
             out.i32_const((1 << PAGE_OF_ENTRY) - 1).i32_and().local_tee(STATE).br_table(table, 0);
