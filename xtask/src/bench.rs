@@ -6,6 +6,7 @@
 
 use crate::bench_guest::Guest;
 use crate::bench_report::{self, Run};
+use crate::bench_soak;
 use crate::fix;
 use crate::need::Use;
 use crate::probe::Browser;
@@ -33,6 +34,7 @@ cargo xtask bench [options]
   --reps N                  repetitions of each program in a run (2)
   --timeout S               seconds a run may take (3600)
   --no-build                measure what is built
+  --soak MINUTES            instead: all programs in node, compiled, until then; is the memory flat?
   --page                    instead: page open to first guest instruction, Boot to prompt, cost of an idle guest
   --profile                 instead: which instruction forms run how often, natively";
 
@@ -122,23 +124,27 @@ impl Who {
     }
 }
 
+/// What is measured, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Options {
+pub struct Options {
     only: Vec<String>,
     who: Vec<Who>,
     width: u8,
     rounds: u32,
-    reps: u32,
-    timeout: u64,
+    /// Repetitions of each program in a run.
+    pub reps: u32,
+    /// Seconds that a run may take.
+    pub timeout: u64,
     build: bool,
     profile: bool,
     page: bool,
+    soak: Option<u32>,
 }
 
 fn read(args: &[String]) -> Result<Options> {
     let (mut only, mut quick, mut jit, mut places, mut peers) = (None, false, false, None, None);
     let (mut width, mut rounds, mut reps, mut timeout, mut build, mut profile) = (64, None, None, 3600, true, false);
-    let mut page = false;
+    let (mut page, mut soak) = (false, None);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().map(String::as_str).with_context(|| format!("{arg} wants a value\n\n{HELP}"));
@@ -164,6 +170,7 @@ fn read(args: &[String]) -> Result<Options> {
             "--no-build" => build = false,
             "--profile" => profile = true,
             "--page" => page = true,
+            "--soak" => soak = Some(number(value()?)?),
             "--help" | "-h" => bail!("{HELP}"),
             other => bail!("bench has no option `{other}`\n\n{HELP}"),
         }
@@ -204,7 +211,7 @@ fn read(args: &[String]) -> Result<Options> {
         }
     }
     let rounds = rounds.unwrap_or(if quick { 1 } else { 3 });
-    Ok(Options { only, who, width, rounds, reps: reps.unwrap_or(2), timeout, build, profile, page })
+    Ok(Options { only, who, width, rounds, reps: reps.unwrap_or(2), timeout, build, profile, page, soak })
 }
 
 /// `cargo xtask bench`.
@@ -223,12 +230,15 @@ pub fn command(args: &[String]) -> Result<()> {
             fix::setup(&[Use::Page])?;
             web::build(&project)?;
         }
-        if options.who.contains(&Who::Native) {
+        if options.who.contains(&Who::Native) && options.soak.is_none() {
             build_native(&project, false)?;
         }
     }
     let dir = project.at("tests/out/bench");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    if let Some(minutes) = options.soak {
+        return bench_soak::run(&project, &guest, &options, minutes, &dir);
+    }
     let mut runs = Vec::new();
     let load = load();
     for round in 1..=options.rounds {
@@ -289,7 +299,7 @@ fn cmdline(options: &Options) -> String {
 }
 
 /// The process that measures one machine once.
-fn command_of(project: &Project, guest: &Guest, options: &Options, who: Who, out: &Path) -> Command {
+pub fn command_of(project: &Project, guest: &Guest, options: &Options, who: Who, out: &Path) -> Command {
     let programs = options.only.join(",");
     let ours = |command: &mut Command| {
         command.arg("--kernel").arg(&guest.packed).arg("--initrd").arg(&guest.initrd);
@@ -334,7 +344,7 @@ fn command_of(project: &Project, guest: &Guest, options: &Options, who: Who, out
 }
 
 /// Runs a process with its output in `log`; it is ended if it outlives its own time-out.
-fn run_one(command: &mut Command, log: &Path, timeout: u64) -> Result<()> {
+pub fn run_one(command: &mut Command, log: &Path, timeout: u64) -> Result<()> {
     let file = fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let copy = file.try_clone().context("cannot share the log")?;
     let mut child = command

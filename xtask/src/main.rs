@@ -6,6 +6,7 @@
 mod bench;
 mod bench_guest;
 mod bench_report;
+mod bench_soak;
 mod code;
 mod count;
 mod doctor;
