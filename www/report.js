@@ -28,7 +28,7 @@ export function report({ config, state, problem, stats, consoleText, version }) 
   if (stats?.code) {
     const c = stats.code;
     lines.push(
-      `Compiled: ${c.compiled} instructions, ${c.regions} regions, ${c.moduleBytes} bytes, entered ${c.entered}, hops ${c.hops}, stopped ${c.stopped}, short ${c.short}, faults ${c.faults}`,
+      `Compiled: ${c.compiled} instructions, ${c.regions} regions, ${c.moduleBytes} bytes in ${c.modules} modules, ${c.memoryBytes} bytes of memory, ${c.compileMs.toFixed(0)} ms, entered ${c.entered}, hops ${c.hops}, stopped ${c.stopped}, short ${c.short}, faults ${c.faults}`,
     );
   }
   if (problem) {

@@ -49,6 +49,9 @@ export const VM_STAT = Object.freeze({
   stopped: 8,
   short: 9,
   faults: 10,
+  modules: 11,
+  memoryBytes: 12,
+  compileMs: 13,
 });
 
 /**
@@ -62,12 +65,15 @@ export const VM_STAT = Object.freeze({
  * @property {number} stopped exits in front of an instruction that has to be interpreted
  * @property {number} short exits because a budget was used up
  * @property {number} faults exits with a fault
+ * @property {number} modules compiled
+ * @property {number} memoryBytes of memory for those that are left (`codeMiB` is their limit)
+ * @property {number} compileMs spent compiling them
  */
 
 /** @param {ArrayLike<number>} stats what `Vm.stats` returned @returns {Compiled | null} null: nothing is compiled */
 export function compiledFigures(stats) {
   if (stats.length <= VM_STAT.regions) return null;
-  const { regions, moduleBytes, compiled, entered, hops, stopped, short, faults } = VM_STAT;
+  const { regions, moduleBytes, compiled, entered, hops, stopped, short, faults, modules, memoryBytes, compileMs } = VM_STAT;
   return {
     regions: stats[regions],
     moduleBytes: stats[moduleBytes],
@@ -77,6 +83,9 @@ export function compiledFigures(stats) {
     stopped: stats[stopped],
     short: stats[short],
     faults: stats[faults],
+    modules: stats[modules],
+    memoryBytes: stats[memoryBytes],
+    compileMs: stats[compileMs],
   };
 }
 

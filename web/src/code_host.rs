@@ -1,6 +1,7 @@
 //! The browser's (or node's) own compiler as the host of generated code: a module is compiled at once, and puts
 //! its functions into the table through which this module calls functions by pointer.
 
+use crate::host_ms;
 use js_sys::{Object, Reflect, Uint8Array, WebAssembly};
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::decode::cache::CodeCache;
@@ -21,6 +22,8 @@ pub struct Host {
     imports: Object,
     /// Places of the table that are free again.
     free: Vec<u32>,
+    /// Milliseconds spent compiling.
+    took: f64,
 }
 
 /// The memory's address of a pointer is the pointer.
@@ -76,7 +79,7 @@ impl Host {
         }
         let imports = Object::new();
         Reflect::set(&imports, &"t".into(), &imported).ok()?;
-        Some(Self { limits, table, imports, free: Vec::new() })
+        Some(Self { limits, table, imports, free: Vec::new(), took: 0.0 })
     }
 
     fn instantiate(&mut self, module: &[u8]) -> Result<(), JsValue> {
@@ -101,7 +104,10 @@ impl CodeHost for Host {
     }
 
     fn install(&mut self, module: &[u8]) -> bool {
-        self.instantiate(module).is_ok()
+        let start = host_ms();
+        let done = self.instantiate(module).is_ok();
+        self.took += host_ms() - start;
+        done
     }
 
     fn call(&mut self, _: &mut Cpu, _: &mut CodeCache, function: u32, entry: u32) -> u32 {
@@ -115,5 +121,9 @@ impl CodeHost for Host {
         if self.table.set_raw(function, &JsValue::NULL).is_ok() {
             self.free.push(function);
         }
+    }
+
+    fn took(&self) -> u64 {
+        (self.took * 1e3) as u64
     }
 }

@@ -22,7 +22,7 @@ use wasm_bindgen::prelude::*;
 extern "C" {
     /// The host's clock, in milliseconds since some fixed moment.
     #[wasm_bindgen(js_namespace = performance, js_name = now)]
-    fn host_ms() -> f64;
+    pub(crate) fn host_ms() -> f64;
 }
 
 thread_local! {

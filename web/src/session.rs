@@ -293,14 +293,17 @@ impl<B: Board> Session<B> {
 
     /// Instructions retired, guest time in milliseconds, resets; if hot code is compiled, also regions, bytes of their
     /// modules, instructions retired in them, entries, ways from one to another, and exits: in front of an instruction,
-    /// at the end of a budget, with a fault. The order is that of `VM_STAT` in `www/wasm.js`.
+    /// at the end of a budget, with a fault; modules, bytes of memory for those that are left, milliseconds spent compiling
+    /// them. The order is that of `VM_STAT` in `www/wasm.js`.
     pub fn stats(&mut self) -> Vec<f64> {
         let (retired, now) = self.board.as_ref().map_or((0, VmTime::ZERO), |b| (b.retired(), b.now()));
         let mut stats = vec![retired as f64, now.nanos() as f64 / 1e6, f64::from(self.resets)];
         if let Some(j) = self.board.as_mut().and_then(Board::jit_stats) {
             stats.extend(
-                [j.regions, j.bytes, j.retired, j.entered, j.hops, j.stopped, j.short, j.faults].map(|n| n as f64),
+                [j.regions, j.bytes, j.retired, j.entered, j.hops, j.stopped, j.short, j.faults, j.modules, j.memory]
+                    .map(|n| n as f64),
             );
+            stats.push(j.took as f64 / 1e3);
         }
         stats
     }

@@ -75,6 +75,10 @@ pub trait CodeHost {
     fn call(&mut self, cpu: &mut Cpu, code: &mut CodeCache, function: u32, entry: u32) -> u32;
     /// The place is free again, and what is there not needed any more.
     fn remove(&mut self, function: u32);
+    /// How long modules have taken to compile, in microseconds; for people.
+    fn took(&self) -> u64 {
+        0
+    }
 }
 
 /// Instructions the interpreter runs until a sample is taken of where it is.
@@ -171,6 +175,10 @@ pub struct Stats {
     pub faults: u64,
     /// Instructions run in them.
     pub retired: u64,
+    /// Bytes of memory that the host is taken to need for the code there is now.
+    pub memory: u64,
+    /// Microseconds the host has taken to compile modules.
+    pub took: u64,
 }
 
 /// What is compiled, and what may become so.
@@ -258,6 +266,7 @@ impl Jit {
             s.seen = 0;
             Wanted { start: s.last, again: None }
         }));
+        let module = self.regions.next_module();
         let mut made = Vec::new();
         let mut functions = Vec::new();
         for Wanted { start, again } in wanted {
@@ -291,7 +300,7 @@ impl Jit {
             graph.links.iter().for_each(|link| code.watch(link.head));
             functions.push((function, region.function));
             let Region { pages, exits, .. } = region;
-            self.regions.add(Installed { start, function, bytes, pages, heads, exits, misses, strayed });
+            self.regions.add(Installed { start, function, module, bytes, pages, heads, exits, misses, strayed });
             made.push(n);
         }
         if functions.is_empty() {
@@ -389,9 +398,19 @@ impl Jit {
         Some(module::module(&[(0, region.function)]))
     }
 
-    /// Is there so much code that all of it should be dropped?
+    /// Figures for people.
+    pub fn figures(&self) -> Stats {
+        Stats { memory: self.bytes_made(), took: self.host.took(), ..self.stats }
+    }
+
+    /// Is there so much code that some should be dropped ([`Jit::make_room`])?
     pub fn full(&self) -> bool {
-        self.regions.bytes * EXPANSION > self.host.limits().code_bytes
+        self.bytes_made() > self.host.limits().code_bytes
+    }
+
+    /// Bytes that the host has made of all modules.
+    fn bytes_made(&self) -> u64 {
+        self.regions.bytes * EXPANSION
     }
 
     /// The blocks of a page are gone.
@@ -409,8 +428,15 @@ impl Jit {
         self.regions.made_from(page) || self.samples.get(&page).is_some_and(|s| self.taken - s.when < lately)
     }
 
-    /// Drops all compiled code.
-    pub fn drop_code(&mut self, code: &mut CodeCache) {
+    /// Makes room for compiled code: drops what keeps modules that are mostly dropped already, or everything if that is
+    /// too little.
+    pub fn make_room(&mut self, code: &mut CodeCache) {
+        for n in self.regions.in_thin_modules() {
+            self.regions.remove(n, &mut self.host, code);
+        }
+        if self.bytes_made() <= self.host.limits().code_bytes / 4 * 3 {
+            return;
+        }
         self.regions.forget(code);
         self.regions.clear(&mut self.host);
         self.waiting.clear();

@@ -96,7 +96,7 @@ impl Processor for Vcpu {
         Vcpu::set_code_host(self, host);
     }
     fn jit_stats(&mut self) -> Option<jit::Stats> {
-        self.jit().map(|jit| jit.stats)
+        self.jit().map(|jit| jit.figures())
     }
     fn module_at(&self, la: Option<u64>) -> Option<Vec<u8>> {
         Vcpu::module_at(self, la)

@@ -131,6 +131,8 @@ fn compiled_code_gives_the_same_state() {
     let stats = vm.stats();
     let [regions, bytes, retired] = [stats[3], stats[4], stats[5]];
     assert!(regions > 0.0 && bytes > 0.0 && retired > stats[0] / 2.0, "little was compiled: {stats:?}");
+    let [modules, memory, took] = [stats[11], stats[12], stats[13]];
+    assert!(modules > 0.0 && memory > bytes && took > 0.0, "{stats:?}");
     let found = (1..200).find_map(|n| {
         vm.run_instructions(f64::from(n)).expect("the clock is deterministic");
         vm.serial_input(b"bench\r");
