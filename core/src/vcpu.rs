@@ -110,7 +110,7 @@ fn drop_all(cpu: &mut Cpu, code: &mut CodeCache, jit: Option<&mut Jit>) {
 /// then what is not compiled, then everything, until there is room.
 fn make_room(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>) {
     if let Some(jit) = jit.as_deref_mut().filter(|jit| jit.full()) {
-        return jit.make_room(code);
+        return jit.drop_code(code);
     }
     for lately in [LATELY, 0] {
         for p in code.pages() {

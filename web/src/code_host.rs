@@ -1,16 +1,20 @@
-//! The browser's (or node's) own compiler as the host of generated code: a module is compiled at once, and puts
-//! its functions into the table through which this module calls functions by pointer.
+//! The browser's (or node's) own compiler as the host of generated code: a module is compiled at once, and puts its
+//! functions into a table.
+//!
+//! That table is one of its own, and a new one whenever all code is dropped: some of V8's versions keep every instance that
+//! has imported a table as long as the table lives. This module calls by pointer, that is, through the table of its own
+//! functions, where one function lets it into the other table.
 
 use crate::host_ms;
 use js_sys::{Object, Reflect, Uint8Array, WebAssembly};
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::decode::cache::CodeCache;
 use tabvisor_core::decode::insn::Insn;
-use tabvisor_core::jit::{CodeHost, Limits, helpers};
+use tabvisor_core::jit::{CodeHost, Limits, helpers, module};
 use wasm_bindgen::{JsCast, JsValue};
 
-/// What generated code exports: takes the number of an entry, returns that of an exit.
-type Compiled = extern "C" fn(u32) -> u32;
+/// `enter` of [`module::entrance`]: takes the number of an entry and a place of the table, returns the number of an exit.
+type Enter = extern "C" fn(u32, u32) -> u32;
 
 /// Places added to the table at once: every module that imports it is told.
 const GROWTH: u32 = 256;
@@ -19,7 +23,11 @@ const GROWTH: u32 = 256;
 pub struct Host {
     limits: Limits,
     table: WebAssembly::Table,
+    /// What modules import, and what is in its module "t".
     imports: Object,
+    imported: Object,
+    /// The place of [`Enter`] in this module's own table.
+    enter: u32,
     /// Places of the table that are free again.
     free: Vec<u32>,
     /// Milliseconds spent compiling.
@@ -59,10 +67,17 @@ extern "C" fn time(at: u32) -> u64 {
     helpers::time(cpu(at))
 }
 
+fn new_table() -> Result<WebAssembly::Table, JsValue> {
+    let shape = Object::new();
+    Reflect::set(&shape, &"element".into(), &"anyfunc".into())?;
+    Reflect::set(&shape, &"initial".into(), &0.into())?;
+    WebAssembly::Table::new(&shape)
+}
+
 impl Host {
     /// `None` where code cannot be made at run time.
     pub fn new(limits: Limits) -> Option<Self> {
-        let table: WebAssembly::Table = wasm_bindgen::function_table().dyn_into().ok()?;
+        let own: WebAssembly::Table = wasm_bindgen::function_table().dyn_into().ok()?;
         let functions = [
             ("fill", fill as *const () as usize),
             ("plain", plain as *const () as usize),
@@ -73,13 +88,33 @@ impl Host {
         ];
         let imported = Object::new();
         Reflect::set(&imported, &"memory".into(), &wasm_bindgen::memory()).ok()?;
-        Reflect::set(&imported, &"table".into(), &table).ok()?;
         for (name, place) in functions {
-            Reflect::set(&imported, &name.into(), table.get(place as u32).ok()?.as_ref()).ok()?;
+            Reflect::set(&imported, &name.into(), own.get(place as u32).ok()?.as_ref()).ok()?;
         }
         let imports = Object::new();
         Reflect::set(&imports, &"t".into(), &imported).ok()?;
-        Some(Self { limits, table, imports, free: Vec::new(), took: 0.0 })
+        let enter = own.grow(1).ok()?;
+        let table = new_table().ok()?;
+        let mut host = Self { limits, table, imports, imported, enter, free: Vec::new(), took: 0.0 };
+        host.begin().ok()?;
+        Some(host)
+    }
+
+    /// Begins with an empty table. If that fails, nothing has changed.
+    fn begin(&mut self) -> Result<(), JsValue> {
+        let table = new_table()?;
+        let (imports, imported) = (Object::new(), Object::new());
+        Reflect::set(&imported, &"table".into(), &table)?;
+        Reflect::set(&imports, &"t".into(), &imported)?;
+        let entrance = WebAssembly::Module::new(&Uint8Array::from(&module::entrance()[..]))?;
+        let entrance = WebAssembly::Instance::new(&entrance, &imports)?;
+        let enter = Reflect::get(&entrance.exports(), &"enter".into())?;
+        let own: WebAssembly::Table = wasm_bindgen::function_table().dyn_into()?;
+        Reflect::set(&self.imported, &"table".into(), &table)?;
+        own.set_raw(self.enter, &enter)?;
+        self.table = table;
+        self.free.clear();
+        Ok(())
     }
 
     fn instantiate(&mut self, module: &[u8]) -> Result<(), JsValue> {
@@ -111,16 +146,20 @@ impl CodeHost for Host {
     }
 
     fn call(&mut self, _: &mut Cpu, _: &mut CodeCache, function: u32, entry: u32) -> u32 {
-        // SAFETY: in WebAssembly a function pointer is a place in the table; `install` put a function of this type
-        // there.
-        let f = unsafe { core::mem::transmute::<usize, Compiled>(function as usize) };
-        f(entry)
+        // SAFETY: in WebAssembly a function pointer is a place in the table; `begin` put a function of this type there.
+        let enter = unsafe { core::mem::transmute::<usize, Enter>(self.enter as usize) };
+        enter(entry, function)
     }
 
     fn remove(&mut self, function: u32) {
         if self.table.set_raw(function, &JsValue::NULL).is_ok() {
             self.free.push(function);
         }
+    }
+
+    fn clear(&mut self) {
+        // If that fails, the old table does as well.
+        let _ = self.begin();
     }
 
     fn took(&self) -> u64 {

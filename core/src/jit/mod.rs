@@ -75,6 +75,8 @@ pub trait CodeHost {
     fn call(&mut self, cpu: &mut Cpu, code: &mut CodeCache, function: u32, entry: u32) -> u32;
     /// The place is free again, and what is there not needed any more.
     fn remove(&mut self, function: u32);
+    /// All places are free again.
+    fn clear(&mut self) {}
     /// How long modules have taken to compile, in microseconds; for people.
     fn took(&self) -> u64 {
         0
@@ -266,7 +268,6 @@ impl Jit {
             s.seen = 0;
             Wanted { start: s.last, again: None }
         }));
-        let module = self.regions.next_module();
         let mut made = Vec::new();
         let mut functions = Vec::new();
         for Wanted { start, again } in wanted {
@@ -300,7 +301,7 @@ impl Jit {
             graph.links.iter().for_each(|link| code.watch(link.head));
             functions.push((function, region.function));
             let Region { pages, exits, .. } = region;
-            self.regions.add(Installed { start, function, module, bytes, pages, heads, exits, misses, strayed });
+            self.regions.add(Installed { start, function, bytes, pages, heads, exits, misses, strayed });
             made.push(n);
         }
         if functions.is_empty() {
@@ -403,7 +404,7 @@ impl Jit {
         Stats { memory: self.bytes_made(), took: self.host.took(), ..self.stats }
     }
 
-    /// Is there so much code that some should be dropped ([`Jit::make_room`])?
+    /// Is there so much code that all of it should be dropped ([`Jit::drop_code`])?
     pub fn full(&self) -> bool {
         self.bytes_made() > self.host.limits().code_bytes
     }
@@ -428,15 +429,8 @@ impl Jit {
         self.regions.made_from(page) || self.samples.get(&page).is_some_and(|s| self.taken - s.when < lately)
     }
 
-    /// Makes room for compiled code: drops what keeps modules that are mostly dropped already, or everything if that is
-    /// too little.
-    pub fn make_room(&mut self, code: &mut CodeCache) {
-        for n in self.regions.in_thin_modules() {
-            self.regions.remove(n, &mut self.host, code);
-        }
-        if self.bytes_made() <= self.host.limits().code_bytes / 4 * 3 {
-            return;
-        }
+    /// Drops all compiled code.
+    pub fn drop_code(&mut self, code: &mut CodeCache) {
         self.regions.forget(code);
         self.regions.clear(&mut self.host);
         self.waiting.clear();

@@ -4,8 +4,8 @@ use super::code::Code;
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use wasm_encoder::{
-    BranchHints, CodeSection, ConstExpr, ElementSection, Elements, EntityType, Function, FunctionSection,
-    ImportSection, MemoryType, Module, RefType, TableType, TypeSection, ValType,
+    BranchHints, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection, Function,
+    FunctionSection, ImportSection, MemoryType, Module, RefType, TableType, TypeSection, ValType,
 };
 
 /// The functions every module imports, by number. `helpers.rs` has what they do.
@@ -39,6 +39,28 @@ pub struct Region {
     pub code: Code,
 }
 
+const TABLE: TableType =
+    TableType { element_type: RefType::FUNCREF, table64: false, minimum: 0, maximum: None, shared: false };
+
+/// A module whose function `enter` calls one of the table: it takes the number of an entry and the function's place.
+pub fn entrance() -> Vec<u8> {
+    use ValType::I32;
+    let mut types = TypeSection::new();
+    types.ty().function([I32], [I32]);
+    types.ty().function([I32; 2], [I32]);
+    let mut imports = ImportSection::new();
+    imports.import("t", "table", EntityType::Table(TABLE));
+    let (mut functions, mut exports, mut code) = (FunctionSection::new(), ExportSection::new(), CodeSection::new());
+    functions.function(1);
+    exports.export("enter", ExportKind::Func, 0);
+    let mut function = Function::new([]);
+    function.instructions().local_get(0).local_get(1).call_indirect(0, REGION_TYPE).end();
+    code.function(&function);
+    let mut module = Module::new();
+    module.section(&types).section(&imports).section(&functions).section(&exports).section(&code);
+    module.finish()
+}
+
 /// A module whose functions take the number of an entry and return that of an exit. When it is instantiated they are
 /// put at these places of the table.
 pub fn module(regions: &[(u32, Region)]) -> Vec<u8> {
@@ -55,8 +77,7 @@ pub fn module(regions: &[(u32, Region)]) -> Vec<u8> {
     let mut imports = ImportSection::new();
     let memory = MemoryType { minimum: 1, maximum: None, memory64: false, shared: false, page_size_log2: None };
     imports.import("t", "memory", EntityType::Memory(memory));
-    let table = TableType { element_type: RefType::FUNCREF, table64: false, minimum: 0, maximum: None, shared: false };
-    imports.import("t", "table", EntityType::Table(table));
+    imports.import("t", "table", EntityType::Table(TABLE));
     for (name, ty) in import::NAMES.into_iter().zip([1, 3, 2, 4, 5, 6]) {
         imports.import("t", name, EntityType::Function(ty));
     }
