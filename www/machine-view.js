@@ -275,7 +275,7 @@ export class MachineView {
     setText(figure, `${share(code.compiled, instructions)} in ${count(code.regions)} regions`);
     head.title = figure.title =
       `Share of the instructions that ran as WebAssembly made for them. ${formatBytes(code.moduleBytes)} of it so far, in ${count(code.modules)} modules, compiled in ${duration(code.compileMs)}; ` +
-      `about ${formatBytes(code.memoryBytes)} of memory for what is left. ` +
+      `about ${formatBytes(code.memoryBytes)} of memory is in use for it. ` +
       `Entered ${count(code.entered)} times, from one region to another ${count(code.hops)} times. Left ${count(code.stopped)} times ` +
       `in front of an instruction for the interpreter, ${count(code.short)} times for the time, ${count(code.faults)} times by a fault.`;
   }

@@ -66,7 +66,7 @@ export const VM_STAT = Object.freeze({
  * @property {number} short exits because a budget was used up
  * @property {number} faults exits with a fault
  * @property {number} modules compiled
- * @property {number} memoryBytes of memory for those that are left (`codeMiB` is their limit)
+ * @property {number} memoryBytes of memory for those since they were dropped last (`codeMiB` is the limit)
  * @property {number} compileMs spent compiling them
  */
 

@@ -22,6 +22,8 @@ const GROWTH: u32 = 256;
 /// Compiles with the host of this module.
 pub struct Host {
     limits: Limits,
+    /// This module's own functions, and those of generated code.
+    own: WebAssembly::Table,
     table: WebAssembly::Table,
     /// What modules import, and what is in its module "t".
     imports: Object,
@@ -67,11 +69,22 @@ extern "C" fn time(at: u32) -> u64 {
     helpers::time(cpu(at))
 }
 
-fn new_table() -> Result<WebAssembly::Table, JsValue> {
+/// An empty table, which modules import from now on, and into which the place `enter` leads. If that fails, nothing has
+/// changed.
+fn begin(own: &WebAssembly::Table, enter: u32, imported: &Object) -> Result<WebAssembly::Table, JsValue> {
     let shape = Object::new();
     Reflect::set(&shape, &"element".into(), &"anyfunc".into())?;
     Reflect::set(&shape, &"initial".into(), &0.into())?;
-    WebAssembly::Table::new(&shape)
+    let table = WebAssembly::Table::new(&shape)?;
+    let (imports, t) = (Object::new(), Object::new());
+    Reflect::set(&t, &"table".into(), &table)?;
+    Reflect::set(&imports, &"t".into(), &t)?;
+    let entrance = WebAssembly::Module::new(&Uint8Array::from(&module::entrance()[..]))?;
+    let entrance = WebAssembly::Instance::new(&entrance, &imports)?;
+    let into = Reflect::get(&entrance.exports(), &"enter".into())?;
+    Reflect::set(imported, &"table".into(), &table)?;
+    own.set_raw(enter, &into)?;
+    Ok(table)
 }
 
 impl Host {
@@ -94,27 +107,8 @@ impl Host {
         let imports = Object::new();
         Reflect::set(&imports, &"t".into(), &imported).ok()?;
         let enter = own.grow(1).ok()?;
-        let table = new_table().ok()?;
-        let mut host = Self { limits, table, imports, imported, enter, free: Vec::new(), took: 0.0 };
-        host.begin().ok()?;
-        Some(host)
-    }
-
-    /// Begins with an empty table. If that fails, nothing has changed.
-    fn begin(&mut self) -> Result<(), JsValue> {
-        let table = new_table()?;
-        let (imports, imported) = (Object::new(), Object::new());
-        Reflect::set(&imported, &"table".into(), &table)?;
-        Reflect::set(&imports, &"t".into(), &imported)?;
-        let entrance = WebAssembly::Module::new(&Uint8Array::from(&module::entrance()[..]))?;
-        let entrance = WebAssembly::Instance::new(&entrance, &imports)?;
-        let enter = Reflect::get(&entrance.exports(), &"enter".into())?;
-        let own: WebAssembly::Table = wasm_bindgen::function_table().dyn_into()?;
-        Reflect::set(&self.imported, &"table".into(), &table)?;
-        own.set_raw(self.enter, &enter)?;
-        self.table = table;
-        self.free.clear();
-        Ok(())
+        let table = begin(&own, enter, &imported).ok()?;
+        Some(Self { limits, own, table, imports, imported, enter, free: Vec::new(), took: 0.0 })
     }
 
     fn instantiate(&mut self, module: &[u8]) -> Result<(), JsValue> {
@@ -158,8 +152,15 @@ impl CodeHost for Host {
     }
 
     fn clear(&mut self) {
+        // Nothing was put into it, as when a machine begins.
+        if self.table.length() == 0 {
+            return;
+        }
         // If that fails, the old table does as well.
-        let _ = self.begin();
+        if let Ok(table) = begin(&self.own, self.enter, &self.imported) {
+            self.table = table;
+            self.free.clear();
+        }
     }
 
     fn took(&self) -> u64 {

@@ -293,8 +293,8 @@ impl<B: Board> Session<B> {
 
     /// Instructions retired, guest time in milliseconds, resets; if hot code is compiled, also regions, bytes of their
     /// modules, instructions retired in them, entries, ways from one to another, and exits: in front of an instruction,
-    /// at the end of a budget, with a fault; modules, bytes of memory for those that are left, milliseconds spent compiling
-    /// them. The order is that of `VM_STAT` in `www/wasm.js`.
+    /// at the end of a budget, with a fault; modules, bytes of memory for those since they were dropped last, milliseconds spent
+    /// compiling them. The order is that of `VM_STAT` in `www/wasm.js`.
     pub fn stats(&mut self) -> Vec<f64> {
         let (retired, now) = self.board.as_ref().map_or((0, VmTime::ZERO), |b| (b.retired(), b.now()));
         let mut stats = vec![retired as f64, now.nanos() as f64 / 1e6, f64::from(self.resets)];

@@ -41,9 +41,13 @@ impl Block {
     pub fn second_page(&self) -> Option<u64> {
         self.second.checked_sub(1).map(u64::from)
     }
+    /// The guest-physical page that it begins in.
+    fn page(&self) -> u32 {
+        page_of(self.key)
+    }
     /// All guest-physical pages that it lies in.
     fn pages(&self) -> impl Iterator<Item = u32> + use<> {
-        let first = (self.key >> (8 + PAGE_SHIFT)) as u32;
+        let first = self.page();
         core::iter::once(first).chain(self.second.checked_sub(1).filter(move |&second| second != first))
     }
 }
@@ -52,6 +56,11 @@ impl Block {
 #[inline(always)]
 pub fn key(pa: u64, mode: u8) -> u64 {
     pa << 8 | u64::from(mode)
+}
+
+/// The guest-physical page of a [`key`].
+fn page_of(key: u64) -> u32 {
+    (key >> (8 + PAGE_SHIFT)) as u32
 }
 
 /// Where a jump to a linear address led the last time; so it does again if the address still means the same page and the
@@ -136,7 +145,7 @@ impl CodeCache {
     pub fn targets_in(&self, page: u64, mode: u8) -> impl Iterator<Item = u64> {
         let all = self.pages.get(&(page as u32)).into_iter().flat_map(|page| &page.blocks);
         all.map(|&n| &self.blocks[n as usize]).filter_map(move |b| {
-            let here = b.key >> (8 + PAGE_SHIFT) == page && b.key as u8 == mode;
+            let here = u64::from(b.page()) == page && b.key as u8 == mode;
             (here && self.arena.get(b.head).is_some_and(Insn::is_target)).then_some(b.key >> 8)
         })
     }
@@ -243,7 +252,7 @@ impl CodeCache {
             return None;
         }
         let links = if linkable && second.is_none() { link::UNKNOWN } else { link::NEVER };
-        let room = &mut self.pages.entry((key >> (8 + PAGE_SHIFT)) as u32).or_default().room;
+        let room = &mut self.pages.entry(page_of(key)).or_default().room;
         let (head, leave) = self.arena.add(room, Insn::head(insns.len(), bytes), insns, Insn::leave(bytes, links))?;
         let bucket = &mut self.heads[bucket(key)];
         let second = second.map_or(0, |p| p as u32 + 1);

@@ -177,7 +177,7 @@ pub struct Stats {
     pub faults: u64,
     /// Instructions run in them.
     pub retired: u64,
-    /// Bytes of memory that the host is taken to need for the code there is now.
+    /// Bytes of memory that the host is taken to need for all code since it was dropped last.
     pub memory: u64,
     /// Microseconds the host has taken to compile modules.
     pub took: u64,
