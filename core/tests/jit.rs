@@ -175,6 +175,41 @@ fn accesses_near_each_other_also_across_pages() {
 }
 
 #[test]
+fn accesses_near_one_before_a_branch() {
+    // What the TLB is asked for before it covers both ways.
+    for long in [true, false] {
+        same("near", long, |a| {
+            let [mut again, mut second, mut third, mut join] = [(); 4].map(|()| a.create_label());
+            a.mov(ecx, 30_000u32).unwrap();
+            a.set_label(&mut again).unwrap();
+            a.imul_3(ebx, ecx, 77).unwrap();
+            a.and(ebx, 0x1fff).unwrap();
+            a.add(ebx, DATA as u32 + 0x1000).unwrap();
+            let at = |distance: i32| if long { dword_ptr(rbx + distance) } else { dword_ptr(ebx + distance) };
+            a.add(eax, at(0)).unwrap();
+            a.test(cl, 4).unwrap();
+            a.je(second).unwrap();
+            a.add(edx, at(-40)).unwrap();
+            a.test(cl, 8).unwrap();
+            a.je(third).unwrap();
+            a.add(edx, at(60)).unwrap();
+            a.add(at(64), ecx).unwrap();
+            a.jmp(join).unwrap();
+            a.set_label(&mut second).unwrap();
+            a.xor(edx, at(200)).unwrap();
+            a.mov(at(8), edx).unwrap();
+            a.jmp(join).unwrap();
+            a.set_label(&mut third).unwrap();
+            a.xor(edx, at(-120)).unwrap();
+            a.mov(at(-20), edx).unwrap();
+            a.set_label(&mut join).unwrap();
+            a.dec(ecx).unwrap();
+            a.jne(again).unwrap();
+        });
+    }
+}
+
+#[test]
 fn calls_and_returns() {
     for long in [true, false] {
         same("fib", long, |a| {

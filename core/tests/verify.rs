@@ -105,51 +105,41 @@ fn an_access_is_good_only_if_it_is_checked() {
     }
 }
 
-/// A byte is loaded at LA; then what `near` does with ENTRY, the host's address of it, and WITHIN, its place in its page.
-fn near(l: &Layout, near: impl FnOnce(&mut InstructionSink<'_>)) -> Result<(), String> {
+/// So many bytes, from so far from LA on, are known to be in one page; then what `near` does with ENTRY, the host's address
+/// of LA.
+fn near(l: &Layout, (from, to): (i64, i64), near: impl FnOnce(&mut InstructionSink<'_>)) -> Result<(), String> {
     says(l, |out| {
         begin(out, l);
         out.block(BlockType::Empty);
         out.local_get(LA).i64_const(8).i64_shr_u().i32_wrap_i64().i32_const(0xfff0).i32_and().local_set(ENTRY);
-        out.local_get(LA).local_get(ENTRY).i64_load(at(l.tlb_read)).i64_sub();
-        out.i64_const(4095).i64_gt_u().br_if(0);
+        out.local_get(LA).i64_const(from).i64_add().local_get(ENTRY).i64_load(at(l.tlb_read)).i64_sub();
+        out.i64_const(4096 - (to - from)).i64_gt_u().br_if(0);
         out.local_get(LA).i32_wrap_i64().local_get(ENTRY).i32_load(at(l.tlb_read + 8)).i32_add().local_set(ENTRY);
-        out.local_get(LA).i32_wrap_i64().i32_const(0xfff).i32_and().local_set(WITHIN);
-        out.local_get(ENTRY).i32_load8_u(at(0)).drop();
         near(out);
         out.end();
     })
 }
-const WITHIN: u32 = 5;
 
 #[test]
 fn an_access_near_another_is_good_if_it_is_in_its_page() {
     let l = &layout();
-    let ask = |out: &mut InstructionSink<'_>, distance: i32, bytes: i32| {
-        out.local_get(WITHIN).i32_const(distance).i32_add().i32_const(4096 - bytes).i32_gt_u().br_if(0);
-    };
     let load = |out: &mut InstructionSink<'_>, offset: u32| _ = out.local_get(ENTRY).i64_load(at(offset)).drop();
     let behind = |out: &mut InstructionSink<'_>, distance: i32| {
         out.local_get(ENTRY).i32_const(distance).i32_add().i64_load(at(0)).drop();
     };
-    assert_eq!(near(l, |out| (ask(out, 16, 8), load(out, 16)).1), Ok(()));
-    assert_eq!(near(l, |out| (ask(out, -16, 8), behind(out, -16)).1), Ok(()));
-    assert_eq!(near(l, |out| (ask(out, -16, 8), ask(out, 16, 8), load(out, 4)).2), Ok(()), "in between");
-    assert!(near(l, |out| load(out, 16)).is_err(), "not asked");
-    assert!(near(l, |out| (ask(out, 16, 4), load(out, 16)).1).is_err(), "too few bytes");
-    assert!(near(l, |out| (ask(out, 16, 8), load(out, 17)).1).is_err(), "further away");
-    assert!(near(l, |out| (ask(out, -16, 8), behind(out, -17)).1).is_err(), "further away");
+    assert_eq!(near(l, (-16, 24), |out| (load(out, 0), load(out, 16)).1), Ok(()));
+    assert_eq!(near(l, (-16, 24), |out| (behind(out, -16), behind(out, 16)).1), Ok(()));
+    assert!(near(l, (0, 8), |out| load(out, 16)).is_err(), "not asked");
+    assert!(near(l, (0, 20), |out| load(out, 16)).is_err(), "too few bytes");
+    assert!(near(l, (-16, 24), |out| load(out, 17)).is_err(), "further away");
+    assert!(near(l, (-16, 24), |out| behind(out, -17)).is_err(), "further away");
+    assert!(near(l, (8, 16), |out| load(out, 0)).is_err(), "in front of what was asked");
     assert!(
-        near(l, |out| {
-            ask(out, 16, 8);
-            out.local_get(ENTRY).i64_const(0).i64_store(at(16));
-        })
-        .is_err(),
+        near(l, (0, 24), |out| _ = out.local_get(ENTRY).i64_const(0).i64_store(at(16))).is_err(),
         "a store where only loads were allowed"
     );
     assert!(
-        near(l, |out| {
-            ask(out, 16, 8);
+        near(l, (0, 24), |out| {
             out.i32_const(l.cpu as i32).i32_const(l.insn(0) as i32).call(import::PLAIN).drop();
             load(out, 16);
         })

@@ -70,10 +70,11 @@ pub struct Tlb {
     large: Option<Vec<u64>>,
 }
 
-/// What slot `i` holds while it has no translation: the tag of a page that is looked up in other slots only, so that
+/// What slot `i` holds while it has no translation: the tag of a page that is looked up in other slots only, and is not
+/// next to one that is looked up here (compiled code asks for what lies in front of an address as well), so that
 /// no address matches, canonical or not (a hit skips that check).
 const fn empty(i: usize) -> Entry {
-    Entry { tag: ((i & 1) as u64 ^ 1) << PAGE_SHIFT, add: 0 }
+    Entry { tag: ((i & 2) as u64 ^ 2) << PAGE_SHIFT, add: 0 }
 }
 
 impl Default for Tlb {

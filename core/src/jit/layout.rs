@@ -98,6 +98,10 @@ impl Layout {
             insns: code.arena().addr() as u32,
         }
     }
+    /// The TLB's table for loads, or for stores.
+    pub fn tlb(&self, write: bool) -> u32 {
+        if write { self.tlb_write } else { self.tlb_read }
+    }
     /// A register slot.
     pub fn gpr(&self, r: u8) -> u32 {
         self.regs + 8 * u32::from(r)

@@ -165,15 +165,19 @@ impl Locals {
         self.taken.push(local);
         local
     }
-    /// One of this type, until [`Locals::end_block`].
+    /// One of this type, until [`Locals::let_go`].
     pub fn hold(&mut self, ty: ValType) -> u32 {
         let local = self.take(ty);
         self.taken.pop();
         self.held.push(local);
         local
     }
+    /// How many are held.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
     /// What was held is free again.
-    pub fn end_block(&mut self) {
+    pub fn let_go(&mut self) {
         self.free.append(&mut self.held);
     }
     /// What was taken is free again.

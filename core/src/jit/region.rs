@@ -88,6 +88,10 @@ pub fn compile(graph: &Graph, layout: &Layout, number: u32, function: u32) -> Re
     let shapes = shape(next, &entries);
     let insns: usize = blocks.iter().map(|b| b.insns.len()).sum();
     let mut locals = Locals::default();
+    let mut before = vec![Vec::new(); blocks.len()];
+    for (from, to) in (0..).zip(&graph.next) {
+        to.iter().for_each(|&to| before[to as usize].push(from));
+    }
     // Instructions that are called spill what is written anywhere: the second time it is known what that is.
     loop {
         let known = locals.sets();
@@ -105,6 +109,8 @@ pub fn compile(graph: &Graph, layout: &Layout, number: u32, function: u32) -> Re
             total: insns as i64,
             simd: false,
             windows: Windows::new(graph.long),
+            ends: vec![None; blocks.len()],
+            before: &before,
             x87: Known::default(),
             called: 0,
             spills: false,
@@ -171,8 +177,11 @@ struct Function<'a> {
     total: i64,
     /// Is it known in this block that vector instructions may be used? Only its end can change that.
     simd: bool,
-    /// The pages that this block has been to.
+    /// The pages that this block has been to, and those that blocks which are written already had been to at their ends.
     windows: Windows,
+    ends: Vec<Option<Windows>>,
+    /// Which blocks lead to each.
+    before: &'a [Vec<u32>],
     /// What is known of the x87 unit in this block.
     x87: Known,
     /// Instructions that are called.
@@ -235,7 +244,7 @@ impl Function<'_> {
 
     /// The way out to an exit.
     fn way(&self, exit: i32) -> Way {
-        Way { exit, apart: None, label: self.labels.len() as u32, fills: self.graph.fills }
+        Way { exit, apart: None, label: self.labels.len() as u32, fills: self.graph.fills, sure: true }
     }
 
     /// Leaves for an exit.
@@ -251,14 +260,28 @@ impl Function<'_> {
         if self.graph.blocks[block as usize].entry {
             return Flags::Told;
         }
-        for (from, _) in self.graph.next.iter().enumerate().filter(|(_, to)| to.contains(&block)) {
-            match (self.flags[from], same) {
+        for &from in &self.before[block as usize] {
+            match (self.flags[from as usize], same) {
                 (Some(f), None) => same = Some(f),
                 (Some(f), Some(other)) if f == other => {}
                 _ => return Flags::Told,
             }
         }
         same.unwrap_or(Flags::Told)
+    }
+
+    /// What is known of pages at the beginning of a block.
+    fn windows_before(&mut self, block: u32) -> Windows {
+        if self.locals.held() > HELD {
+            self.locals.let_go();
+            self.ends.fill(None);
+        }
+        match self.before[block as usize][..] {
+            // Entries are entered with any registers.
+            [from] if !self.graph.blocks[block as usize].entry => self.ends[from as usize].as_ref(),
+            _ => None,
+        }
+        .map_or_else(|| Windows::new(self.long), Windows::inherited)
     }
 
     fn block(&mut self, n: u32) {
@@ -284,13 +307,13 @@ impl Function<'_> {
         self.out().local_get(LEFT).i64_const(count as i64).i64_sub().local_set(LEFT);
         let mut flags = self.flags_before(n);
         self.simd = false;
-        self.windows = Windows::new(self.long);
-        self.locals.end_block();
+        self.windows = self.windows_before(n);
         for k in 0..count {
             let (after, ended) = self.insn(n, k, flags);
             flags = after;
             if k + 1 == count {
                 self.flags[n as usize] = Some(flags);
+                self.ends[n as usize] = Some(self.windows.clone());
             }
             if ended {
                 return;
@@ -517,6 +540,7 @@ impl Function<'_> {
             apart: (!block.apart).then_some(apart),
             label: self.labels.len() as u32,
             fills: self.graph.fills,
+            sure: true,
         };
         let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout);
         steps::write(&mut lower, self.layout, &steps, way, &mut self.windows);
@@ -657,6 +681,7 @@ impl Function<'_> {
         let exit = self.exit(block, block.at + i64::from(block.insns[k].off), 1);
         // What it costs depends on its bytes.
         self.call_handler(block, k, read, true);
+        self.windows.called(written.registers);
         let mut out = self.body.out();
         out.local_set(ENTRY_AT);
         load_left(&mut out, layout);
@@ -752,6 +777,9 @@ impl Function<'_> {
         self.out().end();
     }
 }
+
+/// Locals that hold host addresses of pages until it is forgotten which.
+const HELD: usize = 24;
 
 /// What a region returns when RIP is stored, and nothing may be run before the run loop has looked at the events.
 pub const NOWHERE: i32 = -1;

@@ -9,7 +9,7 @@ use super::layout::Layout;
 use super::locals::{BASE, CONTEXT, ENTRY_AT, EXIT, HOST, LEFT};
 use super::lower::Lower;
 use super::module::import;
-use super::windows::{Near, Windows};
+use super::windows::Windows;
 use crate::cpu::reg;
 use crate::cpu::segment::Segment;
 use crate::cpu::tlb::{CTX_SHIFT, Entry};
@@ -28,6 +28,8 @@ pub struct Way {
     pub label: u32,
     /// See [`super::blocks::Graph::fills`].
     pub fills: bool,
+    /// Is what is done here done whenever the instruction is run?
+    pub sure: bool,
 }
 
 /// A place in memory.
@@ -59,6 +61,7 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
     // Where the values stood when each `If` began, and what was known of pages.
     let mut marks = alloc::vec::Vec::new();
     let mut modified = 0;
+    let sure = way.sure;
     for step in steps {
         match *step {
             Step::Load { to, at, size } => {
@@ -176,6 +179,7 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
                 lower.push_if(c);
                 lower.out().if_(BlockType::Empty);
                 way.label += 1;
+                way.sure = false;
                 marks.push((lower.enter(), windows.clone()));
             }
             Step::End => {
@@ -184,6 +188,7 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
                 if let Some((mark, known)) = marks.pop() {
                     lower.leave(mark);
                     windows.rejoin(known);
+                    way.sure = sure && marks.is_empty();
                 }
             }
             Step::Leave => leave(&mut lower.out(), way),
@@ -275,28 +280,32 @@ fn access(
 ) -> u32 {
     let apart = way.apart.filter(|_| !way.fills);
     let sum = apart.and_then(|exit| Some((lower.sum(windows, la)?, exit)));
-    let near = sum.and_then(|(sum, exit)| Some((windows.near(sum, bytes as i64, write)?, exit)));
-    if let Some((Near { window, distance, known }, exit)) = near {
-        let distance = distance as i32;
-        if !known {
-            let mut out = lower.out();
-            out.local_get(window.within).i32_const(distance).i32_add();
-            out.i32_const(PAGE_SIZE as i32 - bytes as i32).i32_gt_u();
-            leave_if(lower.code, Way { exit, ..way });
+    let near = |(sum, _)| windows.near(lower.code, sum, bytes as i64, write, way.sure);
+    if let Some(near) = sum.and_then(near) {
+        if let Some((question, range, write)) = near.ask {
+            lower.code.ask(question, range, write, layout);
         }
         let mut out = lower.out();
-        out.local_get(window.host);
-        return u32::try_from(distance).unwrap_or_else(|_| {
-            out.i32_const(distance).i32_add();
+        out.local_get(near.host);
+        return u32::try_from(near.distance).unwrap_or_else(|_| {
+            out.i32_const(near.distance).i32_add();
             0
         });
     }
     let la = local(lower, la);
-    let table = if write { layout.tlb_write } else { layout.tlb_read };
+    tlb_index(lower.out().local_get(la));
+    lower.out().local_get(CONTEXT).i32_or().local_set(ENTRY_AT);
+    if let Some((sum, exit)) = sum {
+        let question = lower.code.question(la, ENTRY_AT, [exit, way.exit], way.label);
+        lower.code.ask(question, (0, bytes as i64), write, layout);
+        let host = lower.locals.hold(ValType::I32);
+        lower.out().local_tee(host);
+        windows.open(sum, question, host);
+        return 0;
+    }
+    let table = layout.tlb(write);
     let how = helpers::how(bytes, write);
     let mut out = lower.out();
-    tlb_index(out.local_get(la));
-    out.local_get(CONTEXT).i32_or().local_set(ENTRY_AT);
     out.local_get(la).local_get(ENTRY_AT).i64_load(at(table)).i64_sub();
     out.i64_const(PAGE_SIZE as i64 - bytes as i64).i64_gt_u();
     if way.fills {
@@ -312,13 +321,6 @@ fn access(
     out.local_get(la).i32_wrap_i64().local_get(ENTRY_AT).i32_load(at(table + 8)).i32_add();
     if way.fills {
         out.end();
-    }
-    if let Some((sum, _)) = sum {
-        let (within, host) = (lower.locals.hold(ValType::I32), lower.locals.hold(ValType::I32));
-        let mut out = lower.out();
-        out.local_set(host).local_get(la).i32_wrap_i64().i32_const(PAGE_SIZE as i32 - 1).i32_and().local_set(within);
-        out.local_get(host);
-        windows.open(sum, bytes as i64, write, within, host);
     }
     0
 }

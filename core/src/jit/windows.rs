@@ -1,14 +1,17 @@
-//! What is known within a block of accesses to the same page: an access that differs by a constant from one that the TLB
-//! has served needs no entry of its own, only to lie in the same page; between two such accesses, not even that.
+//! What is known of accesses to the same page: an access that differs by a constant from one that the TLB has served needs
+//! no entry of its own. When the TLB is asked for the first of them, it is asked for all: each that comes later widens what
+//! is asked for there, and is served itself without a look. So the pushes of a function's beginning, or the fields of an
+//! object, are one access. Nothing is lost by asking too early: the region is left in front of the first access then, and
+//! the interpreter goes on.
 //!
 //! For this, addresses are written as a sum of registers as they were, and a constant. A register is followed while
-//! constants are added to it, so the pushes of a function's beginning are one run of accesses. Whatever is called may
-//! change the TLB, and ends everything that is known.
+//! constants are added to it. Whatever is called may change the TLB, and ends everything that is known. What is known at
+//! the end of a block is known in those that only it leads to.
 
+use super::code::Code;
 use super::ir::{Node, Val, Values};
 use super::locals::{Locals, XMM};
 use crate::emit::Bin;
-use crate::mem::PAGE_SIZE;
 use alloc::vec::Vec;
 
 /// The parts of a sum that are no constants, in order; 0: none.
@@ -21,18 +24,20 @@ pub struct Sum {
     plus: i64,
 }
 
+/// Bytes that are asked for at once. The more, the more often they lie in two pages, and the interpreter has to go on.
+const SPAN: i64 = 1024;
+
 /// A page that an access has been to.
 #[derive(Clone, Copy, Debug)]
-pub struct Window {
+struct Window {
     /// Where.
     first: Sum,
-    /// May it be stored to?
-    write: bool,
-    /// What of the page is known to be one, from `first` on.
-    known: (i64, i64),
-    /// i32 locals: where `first` is within its page, and its host address.
-    pub within: u32,
-    pub host: u32,
+    /// In this block?
+    here: bool,
+    /// The number of the question to the TLB. Others may ask for more there meanwhile.
+    question: usize,
+    /// i32 local: the host address of `first`.
+    host: u32,
 }
 
 /// What is known at a place in a block.
@@ -53,14 +58,14 @@ pub struct Windows {
 const RIP: u32 = u32::MAX;
 const SEGMENT: u32 = u32::MAX - 8;
 
-/// How an access in a [`Window`] is made.
+/// How an access in a page that is known is made.
 pub struct Near {
-    /// The window.
-    pub window: Window,
-    /// How far it is from the window's first access.
-    pub distance: i64,
-    /// Is it known to lie in the same page?
-    pub known: bool,
+    /// i32 local: the host address of the page's first access.
+    pub host: u32,
+    /// How far it is from that.
+    pub distance: i32,
+    /// What has to be asked for there, if that has changed: the question, from where to where, and whether for stores.
+    pub ask: Option<(usize, (i64, i64), bool)>,
 }
 
 impl Windows {
@@ -68,6 +73,13 @@ impl Windows {
     pub fn new(long: bool) -> Self {
         let registers = core::array::from_fn(|r| (1 + r as u32, 0));
         Self { long, registers, next: 1 + u32::from(XMM), open: Vec::new(), closed: 0 }
+    }
+
+    /// At the beginning of a block to which only the one leads at whose end this is known.
+    pub fn inherited(&self) -> Self {
+        let mut windows = self.clone();
+        windows.open.iter_mut().for_each(|w| w.here = false);
+        windows
     }
 
     /// Something was called that may have changed the TLB, a segment's base, and these registers.
@@ -157,25 +169,24 @@ impl Windows {
         Some(())
     }
 
-    /// An access of `bytes` in a page that is known.
-    pub fn near(&mut self, at: Sum, bytes: i64, write: bool) -> Option<Near> {
-        let long = self.long;
-        self.open.iter_mut().rev().find_map(|w| {
+    /// An access of `bytes` in a page that is known. `sure`: it is made whenever its instruction is run.
+    pub fn near(&self, code: &Code, at: Sum, bytes: i64, write: bool, sure: bool) -> Option<Near> {
+        self.open.iter().rev().filter(|w| w.first.parts == at.parts).find_map(|w| {
             let distance = at.plus.wrapping_sub(w.first.plus);
-            let distance = if long { distance } else { distance as i32 as i64 };
-            let far = distance.unsigned_abs() > PAGE_SIZE - bytes as u64;
-            if w.first.parts != at.parts || write && !w.write || far {
+            let distance = if self.long { i32::try_from(distance).ok()? } else { distance as i32 };
+            let (asked, stores) = code.asked(w.question);
+            let range = (asked.0.min(distance.into()), asked.1.max(i64::from(distance) + bytes));
+            let (wider, store) = (range != asked, write && !stores);
+            if range.1 - range.0 > SPAN || (wider || store) && !sure || store && !w.here {
                 return None;
             }
-            let (from, to) = w.known;
-            let known = from <= distance && distance + bytes <= to;
-            w.known = (from.min(distance), to.max(distance + bytes));
-            Some(Near { window: *w, distance, known })
+            let ask = (wider || store).then_some((w.question, range, stores || write));
+            Some(Near { host: w.host, distance, ask })
         })
     }
 
-    /// The TLB has served an access; the locals are as in [`Window`].
-    pub fn open(&mut self, first: Sum, bytes: i64, write: bool, within: u32, host: u32) {
-        self.open.push(Window { first, write, known: (0, bytes), within, host });
+    /// The TLB is asked for an access; `host` is as in [`Window`].
+    pub fn open(&mut self, first: Sum, question: usize, host: u32) {
+        self.open.push(Window { first, here: true, question, host });
     }
 }

@@ -70,9 +70,9 @@ impl<'a> Check<'a> {
         for n in 0..a.stack.len().min(b.stack.len()) {
             let hosts = (self.host(a.stack[n], &a), self.host(b.stack[n], &b));
             a.stack[n] = match hosts {
-                (Some((n, v)), Some((m, w))) if same_tlb => {
+                (Some((from, to, v)), Some((begin, end, w))) if same_tlb => {
                     let number = self.number();
-                    self.id(Value::Host(n.min(m), v && w, a.tlb, number, None))
+                    self.id(Value::Host(from.max(begin), to.min(end), v && w, a.tlb, number))
                 }
                 _ => self.either(a.stack[n], b.stack[n]),
             };
@@ -206,11 +206,11 @@ impl<'a> Check<'a> {
         let (b, a) = (self.pop(), self.pop());
         let id = self.id(Value::Bin(op, bits, a, b));
         // A host's address stays one whatever is stored meanwhile.
-        let host = self.now.as_ref().and_then(|s| self.host(id, s).map(|(bytes, write)| (bytes, write, s.tlb)));
+        let host = self.now.as_ref().and_then(|s| self.host(id, s).map(|at| (at, s.tlb)));
         let id = match host {
-            Some((bytes, write, tlb)) => {
-                let (number, la) = (self.number(), self.linear(id));
-                self.id(Value::Host(bytes, write, tlb, number, la))
+            Some(((from, to, write), tlb)) => {
+                let number = self.number();
+                self.id(Value::Host(from, to, write, tlb, number))
             }
             None => id,
         };

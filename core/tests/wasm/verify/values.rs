@@ -41,8 +41,9 @@ pub enum Value {
     Context(u32),
     /// What `fill` returned: `how`, state of the TLB, number.
     Fill(u64, u32, u32),
-    /// An address of so many bytes, for stores, too; state of the TLB, number, and the linear address it is of.
-    Host(u64, bool, u32, u32, Option<Id>),
+    /// The host's address of what lies in a page from so many bytes behind it to so many, for stores, too; state of the TLB,
+    /// number.
+    Host(i64, i64, bool, u32, u32),
 }
 
 /// What holds at a place.
@@ -146,13 +147,13 @@ impl Check<'_> {
         }
     }
 
-    /// Bytes at the host's address that this is, and whether they may be written.
-    pub(super) fn host(&self, id: Id, s: &State) -> Option<(u64, bool)> {
+    /// If it is a host's address: from where behind it to where may be accessed, and whether for stores.
+    pub(super) fn host(&self, id: Id, s: &State) -> Option<(i64, i64, bool)> {
         match self.values[id] {
-            Value::Host(bytes, write, tlb, ..) if tlb == s.tlb => Some((bytes, write)),
+            Value::Host(from, to, write, tlb, _) if tlb == s.tlb => Some((from, to, write)),
             Value::Fill(how, tlb, _) if tlb == s.tlb => {
                 let zero = self.known.get(&Value::IsZero(id))?;
-                s.facts.contains(&(*zero, false)).then_some((how & 0xff, how >> 8 != 0))
+                s.facts.contains(&(*zero, false)).then_some((0, (how & 0xff) as i64, how >> 8 != 0))
             }
             Value::Bin(Bin::Add, 32, low, add) => {
                 let Value::Wrap(la) = self.values[low] else { return None };
@@ -164,78 +165,45 @@ impl Check<'_> {
                 if !is_entry || !write && table != u64::from(self.layout.tlb_read) || memory != s.memory {
                     return None;
                 }
-                let tag = self.known.get(&Value::Load(entry, table, 8, memory))?;
-                let distance = *self.known.get(&Value::Bin(Bin::Sub, 64, la, *tag))?;
-                s.facts.iter().find_map(|&(fact, holds)| match self.values[fact] {
-                    Value::Bin(Bin::GtU, 64, a, most) if a == distance && !holds => {
-                        Some((PAGE.checked_sub(self.constant(most)?)?, write))
-                    }
-                    _ => None,
-                })
+                let tag = *self.known.get(&Value::Load(entry, table, 8, memory))?;
+                // `la + from - tag <= 4096 - n`.
+                let asked = |fact: Id| {
+                    let Value::Bin(Bin::GtU, 64, distance, most) = self.values[fact] else { return None };
+                    let Value::Bin(Bin::Sub, 64, begin, of) = self.values[distance] else { return None };
+                    let from = match self.values[begin] {
+                        _ if begin == la => 0,
+                        Value::Bin(Bin::Add, 64, of, from) if of == la => self.constant(from)? as i64,
+                        _ => return None,
+                    };
+                    let bytes = PAGE.checked_sub(self.constant(most)?)?;
+                    (of == tag).then_some((from, from + bytes as i64, write))
+                };
+                s.facts.iter().filter(|(_, holds)| !holds).find_map(|&(fact, _)| asked(fact))
             }
             _ => None,
         }
     }
 
-    /// The linear address that `host` is about.
-    pub(super) fn linear(&self, id: Id) -> Option<Id> {
-        match self.values[id] {
-            Value::Bin(Bin::Add, 32, low, _) => match self.values[low] {
-                Value::Wrap(la) => Some(la),
-                _ => None,
-            },
-            Value::Host(.., la) => la,
-            _ => None,
-        }
-    }
-
-    /// What lies in the page of a host's address, from it on: from where to where, and whether it may be written. That
-    /// far away something was found to be at `(la & 4095) + distance <= 4096 - n`.
-    fn page(&self, id: Id, s: &State) -> Option<(i64, i64, bool)> {
-        let (bytes, write) = self.host(id, s)?;
-        let la = self.linear(id)?;
-        let within = |fact: Id| {
-            let Value::Bin(Bin::GtU, 32, sum, most) = self.values[fact] else { return None };
-            let Value::Bin(Bin::Add, 32, within, distance) = self.values[sum] else { return None };
-            let Value::Bin(Bin::And, 32, low, mask) = self.values[within] else { return None };
-            let of_la = self.values[low] == Value::Wrap(la) && self.constant(mask) == Some(PAGE - 1);
+    /// The same of an address that a number was added to.
+    fn near(&self, at: Id, s: &State) -> Option<(i64, i64, bool)> {
+        self.host(at, s).or_else(|| {
+            let Value::Bin(Bin::Add, 32, host, distance) = self.values[at] else { return None };
+            let (from, to, write) = self.host(host, s)?;
             let distance = i64::from(self.constant(distance)? as u32 as i32);
-            let bytes = PAGE.checked_sub(self.constant(most)?).filter(|_| of_la)?;
-            Some((distance, distance + bytes as i64))
-        };
-        let known = s.facts.iter().filter(|(_, holds)| !holds).filter_map(|&(fact, _)| within(fact));
-        let all = known.fold((0, bytes as i64), |(from, to), (a, b)| (from.min(a), to.max(b)));
-        Some((all.0, all.1, write))
-    }
-
-    /// The page that an address lies in, and how far it is from the one that is known.
-    fn near(&self, at: Id, s: &State) -> Option<(i64, i64, bool, i64)> {
-        if let Some((from, to, write)) = self.page(at, s) {
-            return Some((from, to, write, 0));
-        }
-        let Value::Bin(Bin::Add, 32, host, distance) = self.values[at] else { return None };
-        let (from, to, write) = self.page(host, s)?;
-        Some((from, to, write, i64::from(self.constant(distance)? as u32 as i32)))
+            Some((from - distance, to - distance, write))
+        })
     }
 
     /// An access of `bytes` at `at + offset`.
     pub(super) fn access(&self, at: Id, offset: u64, bytes: u64, write: bool) -> Result<(), String> {
         let Some(s) = &self.now else { return Ok(()) };
-        if let Some((from, to, writable, distance)) = self.near(at, s) {
-            let at = distance + offset as i64;
+        if let Some((from, to, writable)) = self.near(at, s) {
+            let at = offset as i64;
             let good = from <= at && at + bytes as i64 <= to && (writable || !write);
             return if good {
                 Ok(())
             } else {
                 Err(format!("{bytes} bytes at {at}, write {write}: checked for {from} to {to}, {writable}"))
-            };
-        }
-        if let (Some((n, writable)), 0) = (self.host(at, s), offset) {
-            let good = bytes <= n && (writable || !write);
-            return if good {
-                Ok(())
-            } else {
-                Err(format!("{bytes} bytes, write {write}: checked for {n}, {writable}"))
             };
         }
         let end = self.most(at).checked_add(offset).and_then(|v| v.checked_add(bytes));
