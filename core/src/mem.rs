@@ -182,8 +182,8 @@ impl Host {
             }
         }
     }
-    /// Copies `n` elements of `size` bytes that lie within one page each from `src`, one after the other, lowest address
-    /// first.
+    /// Copies `n` elements of `size` bytes from `src`, one after the other, lowest address first. On either side they lie
+    /// within one page, or pages that lie side by side.
     pub(crate) fn copy_from(self, src: Self, size: Size, n: usize) {
         let bytes = n * size as usize;
         // An order would show where the destination lies a little above the source.

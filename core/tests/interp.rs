@@ -2,7 +2,7 @@
 
 mod guest;
 
-use guest::{CODE, DATA, Guest, STACK};
+use guest::{CODE, DATA, Guest, STACK, TABLES};
 use iced_x86::code_asm::*;
 use tabvisor_core::vcpu::CpuExit;
 
@@ -97,6 +97,57 @@ fn rep_movs_and_stos_fill_memory() {
     assert_eq!(g.run_for(10_000_000), CpuExit::Halt);
     assert_eq!(g.ram.read_le::<4>(DATA + 399_996), 0x1234_5678u32.to_le_bytes());
     assert_eq!(g.ram.read_le::<5>(DATA + 0x13_0000), [0x12, 0x78, 0x56, 0x34, 0]);
+}
+
+#[test]
+fn rep_movs_over_pages_some_of_which_lie_side_by_side() {
+    // Eight pages behind each other are these.
+    const PAGES: u64 = 0x18_0000;
+    const FRAMES: [u64; 8] = [0x300, 0x301, 0x302, 0x310, 0x305, 0x304, 0x306, 0x307];
+    // Elements, from where to where: also up to the end of a page, over itself a little above, and pages above.
+    for (size, from, to, count) in [
+        (1usize, 0x123, 0x4010, 0x3456),
+        (4, 0, 0x4000, 0x1000),
+        (4, 0x1ffe, 0x5001, 0x800),
+        (8, 0x800, 0x5800, 0x400),
+        (1, 0x10, 0x17, 0x2800),
+        (4, 0x10, 0x1010, 0x1400),
+        (1, 0x3001, 0x10, 0x2fff),
+        (8, 0x1008, 0x1000, 0x700),
+    ] {
+        let code = program(|a| {
+            a.mov(rsi, PAGES + from).unwrap();
+            a.mov(rdi, PAGES + to).unwrap();
+            a.mov(ecx, count as u32).unwrap();
+            // Every page is known from the beginning.
+            for page in 0..FRAMES.len() as u64 {
+                a.mov(rax, PAGES + (page << 12)).unwrap();
+                a.add(byte_ptr(rax), 0).unwrap();
+            }
+            match size {
+                1 => a.rep().movsb(),
+                4 => a.rep().movsd(),
+                _ => a.rep().movsq(),
+            }
+            .unwrap();
+        });
+        let mut g = guest(&code);
+        let mut bytes: Vec<u8> = (0..0x8000u32).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 23) as u8).collect();
+        for (page, (frame, bytes)) in FRAMES.into_iter().zip(bytes.chunks(0x1000)).enumerate() {
+            g.put(TABLES[3] + 8 * ((PAGES >> 12) + page as u64), frame << 12 | 3);
+            g.ram.write(frame << 12, bytes);
+        }
+        assert_eq!(g.run_for(10_000_000), CpuExit::Halt);
+        for k in (0..count * size).step_by(size) {
+            bytes.copy_within(from as usize + k..from as usize + k + size, to as usize + k);
+        }
+        for (page, (frame, want)) in FRAMES.into_iter().zip(bytes.chunks(0x1000)).enumerate() {
+            let mut have = [0; 0x1000];
+            g.ram.read(frame << 12, &mut have);
+            let at = have.iter().zip(want).position(|(a, b)| a != b);
+            assert_eq!(at, None, "{count:x} of {size} from {from:x} to {to:x}: page {page}");
+        }
+    }
 }
 
 #[test]

@@ -159,6 +159,31 @@ fn stretch(cpu: &Cpu, i: &Insn, r: u8) -> Option<(u64, u64)> {
     whole.then_some((la, n))
 }
 
+/// How many elements of the `want` from linear `la` on lie behind each other on the host as well, if `n` of them are in the
+/// first page, whose host address is `first`. Guests often have pages side by
+/// side, and a copy of several is faster than several copies.
+fn side_by_side(
+    cpu: &Cpu,
+    size: Size,
+    la: u64,
+    first: Host,
+    n: u64,
+    want: u64,
+    host: impl Fn(&Cpu, u64) -> Option<Host>,
+) -> u64 {
+    let mut n = n.min(want);
+    while n < want {
+        let bytes = n * size.bytes();
+        let next = la.wrapping_add(bytes);
+        let follows = |h: Host| h.value() == first.value() + bytes;
+        if next & (PAGE_SIZE - 1) != 0 || !host(cpu, next).is_some_and(follows) {
+            break;
+        }
+        n = want.min(n + in_page(next, size));
+    }
+    n
+}
+
 /// Goes on upward by `n` elements.
 #[inline(always)]
 fn forward(cpu: &mut Cpu, i: &Insn, r: u8, n: u64) {
@@ -218,6 +243,11 @@ fn rep_movs(cpu: &mut Cpu, i: &Insn) -> Done {
         if n == 0 {
             return 0;
         }
+        // Offsets do not wrap before this.
+        let most = |r: u8| (mask(i) - (cpu.regs[r as usize] & mask(i))) / i.size.bytes();
+        let want = want.min(most(reg::RSI)).min(most(reg::RDI)).max(n);
+        let n = side_by_side(cpu, i.size, s, src, far, want, read_host);
+        let n = side_by_side(cpu, i.size, d, dst, near, n, write_host);
         dst.copy_from(src, i.size, n as usize);
         forward(cpu, i, reg::RSI, n);
         forward(cpu, i, reg::RDI, n);
