@@ -228,6 +228,8 @@ pub struct Cpu {
     pub flag_r: u64,
     /// Which operation it was.
     pub flag_op: flags::FlagOp,
+    /// Bytes of its operands, if compiled code has left them zero-extended ([`Cpu::extend_flags`]); else 0.
+    pub flag_size: u8,
     /// RFLAGS without the six arithmetic flags.
     pub rflags: u64,
     /// Pending work, bits of [`event`].
@@ -376,6 +378,7 @@ impl Cpu {
             flag_b: 0,
             flag_r: 0,
             flag_op: flags::FlagOp::Image,
+            flag_size: 0,
             rflags: 2,
             events: 0,
             alone: false,
@@ -470,6 +473,19 @@ impl Cpu {
     /// Instructions retired since the CPU was created, the running one included.
     pub fn retired(&self) -> u64 {
         self.retired_end.wrapping_sub(self.left)
+    }
+
+    /// Sign-extends what the flags come from, which compiled code leaves undone: from one region to the next nobody may
+    /// ever look.
+    #[inline(always)]
+    pub fn extend_flags(&mut self) {
+        let size = core::mem::take(&mut self.flag_size);
+        if size != 0 {
+            let shift = (64 - 8 * u32::from(size)) & 63;
+            for v in [&mut self.flag_a, &mut self.flag_b, &mut self.flag_r] {
+                *v = ((*v << shift) as i64 >> shift) as u64;
+            }
+        }
     }
 
     /// RFLAGS as PUSHF would show it.

@@ -107,7 +107,7 @@ pub struct Builder<'a> {
     pub flags: [Option<Val>; 3],
     /// The fields of the CPU it writes that have no local, or a base's.
     pub fields: Vec<(Slot, Val)>,
-    /// The operation they are of: known, or a value `op | size << 4`, in which case `a`, `b` and `r` are raw.
+    /// The operation they are of: known, or a value `op | size << 8`, in which case `a`, `b` and `r` are raw.
     pub flag_op: Option<Op>,
     /// Does it work on the x87 unit and memory alone?
     pub unit: bool,
@@ -137,7 +137,7 @@ pub struct Builder<'a> {
 pub enum Op {
     /// It is this; the values are sign-extended.
     Is(FlagOp),
-    /// `op | size << 4`; the values are raw.
+    /// `op | size << 8`; the values are raw.
     Told(Val),
 }
 
@@ -246,12 +246,12 @@ impl<'a> Builder<'a> {
     fn carry_told(&mut self) -> Val {
         let [a, b, r] = [0, 1, 2].map(|n| self.flag(n));
         let local = self.locals.flag_op();
-        let told = self.values.local(local, 8);
+        let told = self.values.local(local, 16);
         let v = &mut self.values;
-        let [one, four, most, all] = [1, 4, 63, u64::MAX].map(|c| v.imm(c));
+        let [one, eight, most, all] = [1, 8, 63, u64::MAX].map(|c| v.imm(c));
         // Their top bits at the top: 64 - 8 * size.
         let (three, full) = (v.imm(3), v.imm(64));
-        let size = v.bin(Bin::Shr, told, four);
+        let size = v.bin(Bin::Shr, told, eight);
         let bits = v.bin(Bin::Shl, size, three);
         let up = v.bin(Bin::Sub, full, bits);
         let up = v.bin(Bin::And, up, most);
@@ -296,7 +296,7 @@ impl<'a> Builder<'a> {
                     Some(Op::Told(op)) => op,
                     _ => {
                         let local = self.locals.flag_op();
-                        self.values.local(local, 8)
+                        self.values.local(local, 16)
                     }
                 };
                 let [a, b, r] = [0, 1, 2].map(|n| self.flag(n));
@@ -308,7 +308,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The new flags as raw values and `op | size << 4`; values that do not count are left out.
+    /// The new flags as raw values and `op | size << 8`; values that do not count are left out.
     pub fn raw_flags(&mut self) -> Option<([Option<Val>; 3], Raw)> {
         let op = match (self.flag_op, self.before) {
             (Some(Op::Told(op)), _) => return Some((self.flags, Raw::Told(op))),
@@ -356,7 +356,7 @@ impl<'a> Builder<'a> {
         Some(v)
     }
 
-    /// `op | size << 4` of the flags as they are now.
+    /// `op | size << 8` of the flags as they are now.
     #[inline(never)]
     fn told(&mut self) -> ([Val; 3], Val) {
         match (self.raw_flags(), self.before) {
@@ -377,7 +377,7 @@ impl<'a> Builder<'a> {
                     Flags::Of(op, size) => self.values.imm(told(op, size)),
                     Flags::Told => {
                         let local = self.locals.flag_op();
-                        self.values.local(local, 8)
+                        self.values.local(local, 16)
                     }
                 };
                 (raw, of)
@@ -391,6 +391,6 @@ impl<'a> Builder<'a> {
 pub enum Raw {
     /// Known.
     Is(FlagOp, Size),
-    /// A value `op | size << 4`.
+    /// A value `op | size << 8`.
     Told(Val),
 }

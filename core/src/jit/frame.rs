@@ -121,7 +121,7 @@ pub fn load_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layou
         for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
             out.i32_const(0).i64_load(at(place)).local_set(local);
         }
-        out.i32_const(0).i64_load8_u(at(layout.flag_op)).local_set(op);
+        out.i32_const(0).i64_load16_u(at(layout.flag_op)).local_set(op);
     }
 }
 
@@ -135,17 +135,10 @@ pub fn store_state(out: &mut InstructionSink<'_>, locals: &Locals, layout: &Layo
         };
     }
     if let (true, Some([a, b, r, op])) = (locals.flags_written && part.flags, locals.flags()) {
+        // As they are, with their size: only who leaves compiled code has them extended (`Cpu::extend_flags`).
         for (place, local) in [(layout.flag_a, a), (layout.flag_b, b), (layout.flag_r, r)] {
-            // 64 - 8 * size
-            let shift = |out: &mut InstructionSink<'_>| {
-                out.i64_const(64).local_get(op).i64_const(4).i64_shr_u().i64_const(3).i64_shl().i64_sub();
-            };
-            out.i32_const(0).local_get(local);
-            shift(out);
-            out.i64_shl();
-            shift(out);
-            out.i64_shr_s().i64_store(at(place));
+            out.i32_const(0).local_get(local).i64_store(at(place));
         }
-        out.i32_const(0).local_get(op).i64_const(15).i64_and().i64_store8(at(layout.flag_op));
+        out.i32_const(0).local_get(op).i64_store16(at(layout.flag_op));
     }
 }

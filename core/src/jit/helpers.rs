@@ -30,6 +30,7 @@ pub fn fill(cpu: &mut Cpu, la: u64, how: u32) -> u32 {
 /// part of its work, and is not run again.
 pub fn plain(cpu: &mut Cpu, i: &Insn) -> u32 {
     let Some(op) = hot::op(i.op) else { return 1 };
+    cpu.extend_flags();
     let context = cpu.jump_context;
     if let Err(stop) = HANDLERS[op as usize](cpu, i) {
         if let Stop::Fault(fault) = stop {
@@ -75,10 +76,10 @@ pub fn follow(cpu: &mut Cpu, code: &mut CodeCache) -> u64 {
     }
 }
 
-/// The six flags that values in locals are for; `told`: `op | size << 4`. The CPU has them then, too.
+/// The six flags that values in locals are for; `told`: `op | size << 8`. The CPU has them then, too.
 pub fn image(cpu: &mut Cpu, told: u64, a: u64, b: u64, r: u64) -> u64 {
-    let shift = (64 - 8 * (told >> 4) as u32) & 63;
-    [cpu.flag_a, cpu.flag_b, cpu.flag_r] = [a, b, r].map(|v| ((v << shift) as i64 >> shift) as u64);
-    cpu.flag_op = FlagOp::from_number(told as u8 & 15);
+    [cpu.flag_a, cpu.flag_b, cpu.flag_r] = [a, b, r];
+    (cpu.flag_op, cpu.flag_size) = (FlagOp::from_number(told as u8), (told >> 8) as u8);
+    cpu.extend_flags();
     flags::read(cpu)
 }

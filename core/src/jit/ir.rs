@@ -35,7 +35,7 @@ pub enum Node {
     Select(Val, Val, Val),
     /// A RIP: this far from the beginning of the region's page.
     Rip(i64),
-    /// The image of the arithmetic flags, from `op | size << 4`, `a`, `b` and `r` (`flags.rs`).
+    /// The image of the arithmetic flags, from `op | size << 8`, `a`, `b` and `r` (`flags.rs`).
     Image([Val; 4]),
     /// A constant vector.
     Vector(V128),

@@ -69,6 +69,7 @@ impl Layout {
             flag_a: field(offset_of!(Cpu, flag_a)),
             flag_b: field(offset_of!(Cpu, flag_b)),
             flag_r: field(offset_of!(Cpu, flag_r)),
+            // With its size behind it.
             flag_op: field(offset_of!(Cpu, flag_op)),
             left: field(offset_of!(Cpu, left)),
             floor: field(offset_of!(Cpu, floor)),

@@ -6,9 +6,9 @@ use crate::size::Size;
 use alloc::vec::Vec;
 use wasm_encoder::ValType;
 
-/// What the local of the flags' operation holds: `op | size << 4`. Of 8 bytes, as the CPU has them, it is `op` alone.
+/// What the local of the flags' operation holds: `op | size << 8`. Of 8 bytes it is `op` alone.
 pub fn told(op: FlagOp, size: Size) -> u64 {
-    u64::from(op as u8 | (size as u8 & 7) << 4)
+    u64::from(op as u8) | u64::from(size as u8 & 7) << 8
 }
 
 /// Registers with a local: the general ones, then those of vectors.
@@ -106,7 +106,7 @@ impl Locals {
     pub fn segment_bases(&self) -> impl Iterator<Item = (u8, u32)> {
         (0..).zip(self.segment).filter_map(|(s, local)| Some((s, local?)))
     }
-    /// i64: `a`, `b` and `r` of the flags, not sign-extended, and what they are of: `op | size << 4`.
+    /// i64: `a`, `b` and `r` of the flags, not sign-extended, and what they are of: `op | size << 8`.
     pub fn flag(&mut self, n: usize) -> u32 {
         self.flags.get_or_insert_with(|| [(); 4].map(|()| Self::add(&mut self.types, ValType::I64)))[n]
     }

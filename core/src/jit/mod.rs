@@ -323,6 +323,7 @@ impl Jit {
         let before = cpu.left;
         self.stats.entered += 1;
         let exit = self.host.call(cpu, code, function, entry) as usize;
+        cpu.extend_flags();
         let mut within = None;
         let mut wanted = self.strayed(cpu, code);
         let region = self.regions.get(cpu.compiled_region);

@@ -425,7 +425,7 @@ impl<'a> Check<'a> {
             O::V128Load64Zero { memarg } => self.load(memarg.offset, 8, true)?,
             O::V128Load { memarg } => self.load(memarg.offset, 16, true)?,
             O::I32Store8 { memarg } | O::I64Store8 { memarg } => self.store(memarg.offset, 1)?,
-            O::I32Store16 { memarg } => self.store(memarg.offset, 2)?,
+            O::I32Store16 { memarg } | O::I64Store16 { memarg } => self.store(memarg.offset, 2)?,
             O::I32Store { memarg } => self.store(memarg.offset, 4)?,
             O::I64Store { memarg } => self.store(memarg.offset, 8)?,
             O::V128Store { memarg } => self.store(memarg.offset, 16)?,

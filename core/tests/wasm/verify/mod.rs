@@ -45,7 +45,7 @@ fn table(l: &Layout) -> Vec<(u64, u64, bool)> {
         (l.rflags, 8, true),
         (l.simd_off, 1, false),
         (l.jump_context, 8, false),
-        (l.flag_op, 1, true),
+        (l.flag_op, 2, true),
         (l.compiled_region, 4, true),
         (l.strayed_from, 4, true),
         (l.fpu(fpu::REGS), 128, true),
