@@ -2,33 +2,32 @@
 //!
 //! The function is entered with the number of an entry, works on locals, and leaves through one piece of code that puts
 //! them back. What it returns says where: 0, RIP is stored; else the number of an [`Exit`], an instruction in front of
-//! which it stopped.
+//! which it stopped. `region/ways.rs`: where its blocks lead. `region/call.rs`: what is called.
+
+mod call;
+mod ways;
 
 use super::blocks::{Block, Graph};
 use super::build::{Builder, Flags, Raw};
-use super::chain;
 use super::code::Code;
-use super::frame::{Part, around, distance_if, load_left, load_state, store_left, store_state};
+use super::frame::{Part, around};
 use super::ir::{Node, Val};
 use super::layout::Layout;
-use super::locals::{BASE, CONTEXT, ENTRY_AT, EXIT, LEFT, LINK, Locals, STATE, XMM, told};
+use super::locals::{ENTRY_AT, LEFT, Locals, STATE, told};
 use super::lower::Lower;
-use super::module::{self, import};
+use super::module::{self};
 use super::shape::{Shape, shape};
 use super::steps::{self, Way, at};
 use super::windows::Windows;
 use super::x87::{Known, Note};
-use crate::cpu::tlb::Entry;
-use crate::cpu::{Cpu, fpu, reg};
+use crate::cpu::Cpu;
 use crate::decode::cache::CodeCache;
-use crate::decode::insn::{COMPILED, Insn, place, slot};
 use crate::emit::Slot;
 use crate::isa::{self, Compile, hot, x87};
-use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
+use crate::mem::PAGE_SHIFT;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::mem::offset_of;
-use wasm_encoder::{BlockType, InstructionSink, ValType};
+use wasm_encoder::{BlockType, InstructionSink};
 
 /// A place in front of an instruction where a region may be left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,132 +322,6 @@ impl Function<'_> {
         self.go_to(block, block.at + block.bytes);
     }
 
-    /// Goes on at a place that is fixed.
-    fn go_to(&mut self, from: &Block, at: i64) {
-        match self.graph.find(at) {
-            Some(n) => self.go_over(from, n),
-            None => self.go_out(from, at),
-        }
-    }
-
-    /// Leaves for a place that is not in the region.
-    fn go_out(&mut self, from: &Block, at: i64) {
-        let (layout, graph) = (self.layout, self.graph);
-        self.store_address(layout.rip, at);
-        if let Some(link) = graph.link(at) {
-            let page = at >> PAGE_SHIFT;
-            if page != from.page() && page != from.last_page() {
-                self.if_elsewhere(page, link.physical);
-                self.leave(0);
-                self.labels.pop();
-                self.out().end();
-            }
-            let place = layout.insn(link.head as usize) + offset_of!(Insn, imm) as u32;
-            self.out().i32_const(0).i64_load(steps::at(place)).local_set(LINK);
-        }
-        self.leave(0);
-    }
-
-    /// Stores the RIP that is so far from the region's page.
-    fn store_address(&mut self, place: u32, off: i64) {
-        let long = self.long;
-        let mut out = self.out();
-        out.i32_const(0);
-        steps::rip(&mut out, off, long);
-        out.i64_store(at(place));
-    }
-
-    /// Goes on at a block. In another page it counts only if the TLB says that this is the page it was made from.
-    fn go_over(&mut self, from: &Block, to: u32) {
-        let block = &self.graph.blocks[to as usize];
-        // What is in two pages has been compared.
-        if block.page() != from.page() && block.page() != from.last_page() {
-            self.if_elsewhere(block.page(), self.graph.physical(block.page()));
-            self.store_address(self.layout.rip, block.at);
-            self.leave(0);
-            self.labels.pop();
-            self.out().end();
-        }
-        self.go(to);
-    }
-
-    /// Begins what is run if the page that is so many pages behind the region's is not this one, in which its code was
-    /// found, or the TLB does not know.
-    fn if_elsewhere(&mut self, page: i64, physical: u64) {
-        let (long, layout) = (self.long, self.layout);
-        self.locals.release();
-        let linear = self.locals.take(ValType::I64);
-        let exec = self.locals.fetch_context();
-        let mut out = self.out();
-        steps::rip(&mut out, page << PAGE_SHIFT, long);
-        steps::tlb_index(out.local_tee(linear));
-        out.local_get(exec).i32_or().local_tee(ENTRY_AT);
-        out.i64_load(at(layout.tlb_exec + offset_of!(Entry, tag) as u32)).local_get(linear).i64_ne();
-        out.local_get(ENTRY_AT).i64_load(at(layout.tlb_exec + offset_of!(Entry, add) as u32));
-        out.local_get(linear).i64_add().i64_const((physical << PAGE_SHIFT) as i64).i64_ne().i32_or();
-        self.body.if_rarely(BlockType::Empty);
-        self.labels.push(Label::Other);
-    }
-
-    /// Goes on where the return at the end of a block leads, which RIP says.
-    fn go_back(&mut self, from: &Block, n: u32) {
-        let graph = self.graph;
-        for &back in &graph.next[n as usize] {
-            let (long, rip, to) = (self.long, self.layout.rip, graph.blocks[back as usize].at);
-            let mut out = self.out();
-            out.i32_const(0).i64_load(at(rip));
-            steps::rip(&mut out, to, long);
-            out.i64_eq().if_(BlockType::Empty);
-            self.labels.push(Label::Other);
-            self.go_over(from, back);
-            self.labels.pop();
-            self.out().end();
-        }
-        self.leave(0);
-    }
-
-    /// Goes on where the switch at the end of a block leads, which RIP says, if it has led there before.
-    fn go_by_cache(&mut self, n: u32) {
-        let graph = self.graph;
-        let targets = &graph.next[n as usize];
-        if !targets.is_empty() {
-            let function = COMPILED | u64::from(self.function) << place::FUNCTION;
-            let mask = COMPILED | u64::from(u32::MAX) << place::FUNCTION;
-            let mut table = vec![0; graph.blocks.len()];
-            for &to in targets {
-                // Out of the `if`.
-                table[to as usize] = self.label(to).0 + 1;
-            }
-            self.locals.release();
-            let key = self.locals.take(ValType::I64);
-            let layout = self.layout;
-            let mut out = self.out();
-            chain::compiled_at_rip(&mut out, layout, key, |out| _ = out.i64_const(0));
-            out.local_tee(key).i64_const(mask as i64).i64_and().i64_const(function as i64).i64_eq();
-            // The code there may also be somewhere else: only if it is this far away is it what was compiled.
-            out.i32_const(0).i64_load(at(layout.rip)).i64_const(!(PAGE_SIZE as i64 - 1)).i64_and();
-            let led_to = |page: i64| targets.iter().any(|&to| graph.blocks[to as usize].page() == page);
-            for (n, page) in (0..).zip(&graph.pages).filter(|p| p.1.0 != 0 && led_to(p.1.0)) {
-                distance_if(&mut out, page.0 << PAGE_SHIFT, n, |out| {
-                    out.local_get(key).i64_const(place::ENTRY + i64::from(PAGE_OF_ENTRY)).i64_shr_u().i32_wrap_i64();
-                    out.i32_const(place::ENTRIES >> PAGE_OF_ENTRY).i32_and();
-                });
-                out.i64_sub();
-            }
-            out.local_get(BASE).i64_eq().i32_and();
-            out.if_(BlockType::Empty);
-            out.local_get(key).i64_const(place::ENTRY).i64_shr_u().i32_wrap_i64();
-            out.i32_const((1 << PAGE_OF_ENTRY) - 1).i32_and().local_tee(STATE).br_table(table, 0);
-            out.end();
-        }
-        // It may be compiled again, with this place as well.
-        let (number, layout) = (self.number as i32, self.layout);
-        let mut out = self.out();
-        out.i32_const(0).i32_const(number + 1).i32_store(at(layout.strayed_from));
-        out.i32_const(0).i32_const(0).i64_load(at(layout.rip)).i64_store(at(layout.strayed_to));
-        self.leave(0);
-    }
-
     /// Compiles an instruction. Returns the flags behind it, and whether it went elsewhere.
     fn insn(&mut self, n: u32, k: usize, before: Flags) -> (Flags, bool) {
         let block = &self.graph.blocks[n as usize];
@@ -633,149 +506,6 @@ impl Function<'_> {
         }
         (after, true)
     }
-
-    /// Calls the interpreter's function for an instruction that is not compiled.
-    fn call(&mut self, block: &Block, k: usize) -> (Flags, bool) {
-        self.called += 1;
-        self.note_x87(block);
-        self.x87 = Known::default();
-        let i = &block.insns[k];
-        let string = hot::op(i.op).filter(|_| i.repeated()).and_then(isa::string::registers);
-        if let (Some((read, written, flags)), true) = (string, k + 1 == block.insns.len()) {
-            return self.string(block, k, Part { registers: read, flags }, Part { registers: written, flags });
-        }
-        (Flags::Told, self.plain(block, k, Part::ALL, Part::ALL, Note::default()))
-    }
-
-    /// Calls it for one that works on the x87 unit and memory alone.
-    fn call_unit(&mut self, block: &Block, k: usize, flags: Flags) -> (Flags, bool) {
-        self.called += 1;
-        self.note_x87(block);
-        self.x87 = Known::default();
-        let i = &block.insns[k];
-        let address = [i.base, i.index].into_iter().filter(|&r| r < XMM).fold(0, |set, r| set | 1 << r);
-        let read = Part { registers: address, flags: false };
-        (flags, self.plain(block, k, read, Part { registers: 0, flags: false }, Note::default()))
-    }
-
-    /// Stores what the x87 unit has not noted yet.
-    fn note_x87(&mut self, block: &Block) {
-        let Note { last, data } = core::mem::take(&mut self.x87.note);
-        let insn = |n: u8| n.checked_sub(1).map(|n| &block.insns[usize::from(n)]);
-        let layout = self.layout;
-        if let Some(i) = insn(last) {
-            self.store_address(layout.fpu(fpu::place::FIP), block.at + i64::from(i.off));
-            let mut out = self.out();
-            out.i32_const(0).i32_const(x87::opcode(i).into()).i32_store16(at(layout.fpu(fpu::place::FOP)));
-            copy_selector(&mut out, layout, reg::CS, fpu::place::FCS);
-        }
-        if let Some(i) = insn(data) {
-            copy_selector(&mut self.body.out(), layout, i.seg & 7, fpu::place::FDS);
-        }
-    }
-
-    /// Calls the interpreter's function for a repeated string instruction, the last of its block, which reads and writes
-    /// no more than this.
-    fn string(&mut self, block: &Block, k: usize, read: Part, written: Part) -> (Flags, bool) {
-        let layout = self.layout;
-        let exit = self.exit(block, block.at + i64::from(block.insns[k].off), 1);
-        // What it costs depends on its bytes.
-        self.call_handler(block, k, read, true);
-        self.windows.called(written.registers);
-        let mut out = self.body.out();
-        out.local_set(ENTRY_AT);
-        load_left(&mut out, layout);
-        load_state(&mut out, self.locals, layout, written);
-        out.local_get(ENTRY_AT);
-        self.body.if_rarely(BlockType::Empty);
-        let label = self.labels.len() as u32;
-        let mut out = self.body.out();
-        out.i32_const(exit).i32_const(NOWHERE).local_get(ENTRY_AT).i32_const(1).i32_eq().select();
-        out.local_set(EXIT).br(label + 1).end();
-        self.go_to(block, block.at + block.bytes);
-        (Flags::Told, true)
-    }
-
-    /// Puts what an instruction reads into memory, with what is `left` of the budget if it may ask for that, and calls
-    /// its handler. What that returns is left on the stack.
-    fn call_handler(&mut self, block: &Block, k: usize, read: Part, left: bool) {
-        self.spills = true;
-        let layout = self.layout;
-        store_state(&mut self.body.out(), self.locals, layout, read);
-        self.store_address(layout.gpr(slot::BLOCK), block.at);
-        self.store_address(layout.rip, block.at + block.bytes);
-        let mut out = self.body.out();
-        if left {
-            store_left(&mut out, layout);
-        }
-        let insn = layout.insn(block.head as usize + 1 + k);
-        out.i32_const(layout.cpu as i32).i32_const(insn as i32).call(import::PLAIN);
-    }
-
-    /// Calls the interpreter's function for an instruction, which reads and writes no more than this. Returns whether
-    /// it went elsewhere. `note`: what the x87 unit has not noted before it.
-    fn plain(&mut self, block: &Block, k: usize, read: Part, written: Part, note: Note) -> bool {
-        self.windows.called(written.registers);
-        let i = &block.insns[k];
-        let rest = block.insns.len() - k;
-        let ends = rest == 1 && (i.repeated() || hot::op(i.op).is_none_or(isa::ends));
-        let exit_before = number(&mut self.exits, here(block, block.at + i64::from(i.off), rest, note));
-        let exit_after =
-            if ends { NOWHERE } else { self.exit(block, block.at + i64::from(i.off) + i64::from(i.len), rest - 1) };
-        // One that ends its block may read the clock.
-        self.call_handler(block, k, read, ends);
-        let mut out = self.body.out();
-        out.local_tee(ENTRY_AT);
-        // Out of the region, or behind the code there that stores the state.
-        let label = self.labels.len() as u32 + u32::from(ends);
-        if !ends {
-            load_state(&mut out, self.locals, self.layout, written);
-        }
-        self.body.if_rarely(BlockType::Empty);
-        let mut out = self.body.out();
-        out.i32_const(exit_before)
-            .i32_const(exit_after)
-            .i32_const(0)
-            .local_get(ENTRY_AT)
-            .i32_const(2)
-            .i32_eq()
-            .select();
-        out.local_get(ENTRY_AT).i32_const(1).i32_eq().select();
-        out.local_set(EXIT).br(label + 1).end();
-        if ends {
-            self.go_behind(block);
-            let way = Way { label, ..self.way(0) };
-            steps::leave(&mut self.out(), way);
-        }
-        ends
-    }
-
-    /// Goes on behind a called instruction that ends a block, if it is in the region and RIP says so. The state is in
-    /// memory; the instruction may have changed it, and what the TLB knows.
-    fn go_behind(&mut self, block: &Block) {
-        let (long, layout, behind) = (self.long, self.layout, block.at + block.bytes);
-        let Some(next) = self.graph.behind(block) else { return };
-        let mut out = self.body.out();
-        out.i32_const(0).i64_load(at(layout.rip));
-        steps::rip(&mut out, behind, long);
-        // The context of fetches is another one only if the privilege is.
-        out.i64_eq().i32_const(0).i32_load(at(layout.tlb_bytes)).local_get(CONTEXT).i32_eq().i32_and();
-        out.if_(BlockType::Empty);
-        load_left(&mut out, layout);
-        self.labels.push(Label::Other);
-        let page = behind >> PAGE_SHIFT;
-        self.if_elsewhere(page, self.graph.physical(page));
-        // Past the code that stores the state.
-        let label = self.labels.len() as u32 + 1;
-        let way = Way { label, ..self.way(0) };
-        steps::leave(&mut self.out(), way);
-        self.labels.pop();
-        self.out().end();
-        load_state(&mut self.body.out(), self.locals, layout, Part::ALL);
-        self.go(next);
-        self.labels.pop();
-        self.out().end();
-    }
 }
 
 /// Locals that hold host addresses of pages until it is forgotten which.
@@ -783,11 +513,6 @@ const HELD: usize = 24;
 
 /// What a region returns when RIP is stored, and nothing may be run before the run loop has looked at the events.
 pub const NOWHERE: i32 = -1;
-
-/// Copies a selector into the x87 unit.
-fn copy_selector(out: &mut InstructionSink<'_>, layout: &Layout, s: u8, to: usize) {
-    out.i32_const(0).i32_const(0).i64_load16_u(at(layout.selector(s))).i32_wrap_i64().i32_store16(at(layout.fpu(to)));
-}
 
 /// The exit in front of an instruction.
 fn here(block: &Block, off: i64, rest: usize, x87: Note) -> Exit {
