@@ -255,6 +255,42 @@ fn calls_and_returns() {
 }
 
 #[test]
+fn calls_without_tail_calls() {
+    // A function that no region has, because it is called by a register.
+    let code = |a: &mut CodeAssembler| {
+        let mut again = a.create_label();
+        a.xor(edx, edx).unwrap();
+        a.mov(ecx, 100_000u32).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.mov(eax, ecx).unwrap();
+        a.mov(rbx, DATA + 0x8000).unwrap();
+        a.call(rbx).unwrap();
+        a.add(edx, eax).unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(again).unwrap();
+    };
+    let mut a = CodeAssembler::new(64).unwrap();
+    code(&mut a);
+    let program = a.assemble(CODE).unwrap();
+    let hops = [true, false].map(|tail_calls| {
+        let mut g = Guest::long();
+        // imul eax, eax, 3; ret
+        g.ram.write(DATA + 0x8000, &[0x6b, 0xc0, 3, 0xc3]);
+        let mut host = wasm::Wasmi::new();
+        host.limits.tail_calls = tail_calls;
+        g.vcpu.set_code_host(Box::new(host));
+        g.vcpu.jit().unwrap().set_hot(1);
+        assert_eq!(g.run_code(&program), None);
+        let sum = (1..=100_000u32).fold(0u32, |sum, n| sum.wrapping_add(n.wrapping_mul(3)));
+        assert_eq!(g.vcpu.cpu.regs[2], sum.into());
+        let stats = g.vcpu.jit().unwrap().stats;
+        assert!(stats.retired > 500_000, "{stats:?}");
+        stats.hops
+    });
+    assert!(hops[0] > 100_000 && hops[1] == 0, "{hops:?}");
+}
+
+#[test]
 fn vectors() {
     all_compiled("vectors", true, |a| {
         let mut again = a.create_label();

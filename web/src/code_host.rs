@@ -79,7 +79,7 @@ fn begin(own: &WebAssembly::Table, enter: u32, imported: &Object) -> Result<WebA
     let (imports, t) = (Object::new(), Object::new());
     Reflect::set(&t, &"table".into(), &table)?;
     Reflect::set(&imports, &"t".into(), &t)?;
-    let entrance = WebAssembly::Module::new(&Uint8Array::from(&module::entrance()[..]))?;
+    let entrance = WebAssembly::Module::new(&Uint8Array::from(&module::entrance(false)[..]))?;
     let entrance = WebAssembly::Instance::new(&entrance, &imports)?;
     let into = Reflect::get(&entrance.exports(), &"enter".into())?;
     Reflect::set(imported, &"table".into(), &table)?;
@@ -108,6 +108,9 @@ impl Host {
         Reflect::set(&imports, &"t".into(), &imported).ok()?;
         let enter = own.grow(1).ok()?;
         let table = begin(&own, enter, &imported).ok()?;
+        let tail_call = Uint8Array::from(&module::entrance(true)[..]);
+        let tail_calls = limits.tail_calls && WebAssembly::validate(&tail_call).unwrap_or(false);
+        let limits = Limits { tail_calls, ..limits };
         Some(Self { limits, own, table, imports, imported, enter, free: Vec::new(), took: 0.0 })
     }
 

@@ -17,6 +17,9 @@ use wasm_encoder::{BlockType, InstructionSink, ValType};
 
 /// Goes on in the region that RIP leads to, if there is one. The state is in memory; LEFT is free.
 pub fn go_on(out: &mut InstructionSink<'_>, layout: &Layout) {
+    if !layout.tail_calls {
+        return;
+    }
     let key = LEFT;
     out.local_get(EXIT).i32_eqz().if_(BlockType::Empty);
     out.local_get(LINK).i64_eqz().if_(BlockType::Result(ValType::I64));

@@ -10,6 +10,8 @@ use core::mem::offset_of;
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs, reason = "fields of `Cpu`")]
 pub struct Layout {
+    /// See [`super::Limits::tail_calls`].
+    pub tail_calls: bool,
     /// The CPU itself.
     pub cpu: u32,
     pub simd_off: u32,
@@ -61,6 +63,7 @@ impl Layout {
         let table = |entries: *const crate::cpu::tlb::Entry| entries.addr() as u32;
         let tlb: &Tlb = &cpu.tlb;
         Self {
+            tail_calls: true,
             cpu: base,
             simd_off: field(offset_of!(Cpu, simd_off)),
             mxcsr: field(offset_of!(Cpu, mxcsr)),

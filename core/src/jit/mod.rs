@@ -50,11 +50,13 @@ pub struct Limits {
     pub code_bytes: u64,
     /// Samples that make a page hot ([`Jit::set_hot`]).
     pub hot: u16,
+    /// Can functions end with the call of another? Else a region goes back to the run loop, which calls the next one.
+    pub tail_calls: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { code_bytes: 128 << 20, hot: HOT }
+        Self { code_bytes: 128 << 20, hot: HOT, tail_calls: true }
     }
 }
 
@@ -207,9 +209,10 @@ pub struct Jit {
 impl Jit {
     /// A compiler for this CPU, whose code lies in `code`.
     pub fn new(mut host: Box<dyn CodeHost>, cpu: &Cpu, code: &CodeCache) -> Self {
-        let layout = Layout::new(cpu, code);
+        let Limits { hot, tail_calls, .. } = host.limits();
+        let mut layout = Layout::new(cpu, code);
+        layout.tail_calls = tail_calls;
         host.made_for(&layout);
-        let hot = host.limits().hot;
         let mut jit = Self {
             host,
             layout,

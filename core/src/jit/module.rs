@@ -42,8 +42,9 @@ pub struct Region {
 const TABLE: TableType =
     TableType { element_type: RefType::FUNCREF, table64: false, minimum: 0, maximum: None, shared: false };
 
-/// A module whose function `enter` calls one of the table: it takes the number of an entry and the function's place.
-pub fn entrance() -> Vec<u8> {
+/// A module whose function `enter` calls one of the table: it takes the number of an entry and the function's place. With
+/// `tail`, as a tail call: a host that refuses that module has none.
+pub fn entrance(tail: bool) -> Vec<u8> {
     use ValType::I32;
     let mut types = TypeSection::new();
     types.ty().function([I32], [I32]);
@@ -54,7 +55,9 @@ pub fn entrance() -> Vec<u8> {
     functions.function(1);
     exports.export("enter", ExportKind::Func, 0);
     let mut function = Function::new([]);
-    function.instructions().local_get(0).local_get(1).call_indirect(0, REGION_TYPE).end();
+    let mut out = function.instructions();
+    out.local_get(0).local_get(1);
+    if tail { out.return_call_indirect(0, REGION_TYPE) } else { out.call_indirect(0, REGION_TYPE) }.end();
     code.function(&function);
     let mut module = Module::new();
     module.section(&types).section(&imports).section(&functions).section(&exports).section(&code);

@@ -12,7 +12,7 @@ use tabvisor_core::cpu::Cpu;
 use tabvisor_core::decode::cache::CodeCache;
 use tabvisor_core::decode::insn::Insn;
 use tabvisor_core::jit::layout::Layout as Places;
-use tabvisor_core::jit::{CodeHost, helpers};
+use tabvisor_core::jit::{CodeHost, Limits, helpers};
 use wasmi::{
     Caller, Engine, Linker, Memory, MemoryType, Module, Nullable, Ref, RefType, Store, Table, TableType, TypedFunc,
 };
@@ -155,6 +155,8 @@ pub struct Wasmi {
     /// Places that the next module fills.
     reserved: Vec<u32>,
     layout: Option<Places>,
+    /// What the compiler is told.
+    pub limits: Limits,
 }
 
 impl Wasmi {
@@ -189,11 +191,14 @@ impl Wasmi {
         linker.func_wrap("t", "fill", fill).expect("a new name");
         linker.func_wrap("t", "plain", plain).expect("a new name");
         linker.func_wrap("t", "image", image).expect("a new name");
-        Self { engine, linker, store, table, functions: vec![None], reserved: Vec::new(), layout: None }
+        Self { engine, linker, store, table, functions: vec![None], reserved: Vec::new(), layout: None, limits: Limits::default() }
     }
 }
 
 impl CodeHost for Wasmi {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
     fn made_for(&mut self, layout: &Places) {
         self.layout = Some(*layout);
     }
