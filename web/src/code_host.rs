@@ -87,6 +87,21 @@ fn begin(own: &WebAssembly::Table, enter: u32, imported: &Object) -> Result<WebA
     Ok(table)
 }
 
+/// The host frees the modules that were dropped when it next looks for garbage, for which running code gives it no reason
+/// for minutes. Buffers that nobody keeps are one; their memory is never touched.
+fn hint_at_garbage() {
+    for _ in 0..HINTS {
+        // A host without so much memory throws, and has looked then.
+        if Reflect::construct(&js_sys::ArrayBuffer::new(0).constructor(), &js_sys::Array::of1(&HINT.into())).is_err() {
+            return;
+        }
+    }
+}
+
+/// Buffers, and their bytes: V8 starts to mark at 64 MB of memory outside of its heap.
+const HINTS: u32 = 4;
+const HINT: u32 = 32 << 20;
+
 impl Host {
     /// `None` where code cannot be made at run time.
     pub fn new(limits: Limits) -> Option<Self> {
@@ -163,6 +178,7 @@ impl CodeHost for Host {
         if let Ok(table) = begin(&self.own, self.enter, &self.imported) {
             self.table = table;
             self.free.clear();
+            hint_at_garbage();
         }
     }
 
