@@ -191,7 +191,16 @@ impl Wasmi {
         linker.func_wrap("t", "fill", fill).expect("a new name");
         linker.func_wrap("t", "plain", plain).expect("a new name");
         linker.func_wrap("t", "image", image).expect("a new name");
-        Self { engine, linker, store, table, functions: vec![None], reserved: Vec::new(), layout: None, limits: Limits::default() }
+        Self {
+            engine,
+            linker,
+            store,
+            table,
+            functions: vec![None],
+            reserved: Vec::new(),
+            layout: None,
+            limits: Limits::default(),
+        }
     }
 }
 
