@@ -17,6 +17,7 @@ pub mod tlb;
 use crate::decode::insn::slot;
 use crate::flags;
 use crate::mem::GuestRam;
+use crate::size::Size;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use board::BoardSlot;
@@ -479,11 +480,9 @@ impl Cpu {
     /// ever look.
     #[inline(always)]
     pub fn extend_flags(&mut self) {
-        let size = core::mem::take(&mut self.flag_size);
-        if size != 0 {
-            let shift = (64 - 8 * u32::from(size)) & 63;
+        if let Some(size) = Size::of_bytes(core::mem::take(&mut self.flag_size).into()) {
             for v in [&mut self.flag_a, &mut self.flag_b, &mut self.flag_r] {
-                *v = ((*v << shift) as i64 >> shift) as u64;
+                *v = size.sx(*v);
             }
         }
     }

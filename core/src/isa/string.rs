@@ -160,8 +160,8 @@ fn stretch(cpu: &Cpu, i: &Insn, r: u8) -> Option<(u64, u64)> {
 }
 
 /// How many elements of the `want` from linear `la` on lie behind each other on the host as well, if `n` of them are in the
-/// first page, whose host address is `first`. Guests often have pages side by
-/// side, and a copy of several is faster than several copies.
+/// first page, whose host address is `first`. Guests often have pages side by side, and a copy of several is faster than
+/// several copies.
 fn side_by_side(
     cpu: &Cpu,
     size: Size,

@@ -241,12 +241,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// `op | size << 8` of the flags before the instruction, of which only a local knows.
+    fn told_before(&mut self) -> Val {
+        let local = self.locals.flag_op();
+        self.values.local(local, 16)
+    }
+
     /// CF of flags of which only a local knows the operation, without a branch: whoever overwrites it right away, as the
     /// comparison behind an INC does, leaves nothing of this. The cases are those of [`crate::flags::cf_of_op`].
     fn carry_told(&mut self) -> Val {
         let [a, b, r] = [0, 1, 2].map(|n| self.flag(n));
-        let local = self.locals.flag_op();
-        let told = self.values.local(local, 16);
+        let told = self.told_before();
         let v = &mut self.values;
         let [one, eight, most, all] = [1, 8, 63, u64::MAX].map(|c| v.imm(c));
         // Their top bits at the top: 64 - 8 * size.
@@ -294,10 +299,7 @@ impl<'a> Builder<'a> {
             (told, _) => {
                 let of = match told {
                     Some(Op::Told(op)) => op,
-                    _ => {
-                        let local = self.locals.flag_op();
-                        self.values.local(local, 16)
-                    }
+                    _ => self.told_before(),
                 };
                 let [a, b, r] = [0, 1, 2].map(|n| self.flag(n));
                 let image = self.values.image([of, a, b, r]);
@@ -375,10 +377,7 @@ impl<'a> Builder<'a> {
                 });
                 let of = match before {
                     Flags::Of(op, size) => self.values.imm(told(op, size)),
-                    Flags::Told => {
-                        let local = self.locals.flag_op();
-                        self.values.local(local, 16)
-                    }
+                    Flags::Told => self.told_before(),
                 };
                 (raw, of)
             }

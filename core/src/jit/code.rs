@@ -15,6 +15,7 @@ pub struct Code {
     /// Where conditions stand whose outcome is known nearly always, and the outcome. Compilers move the other one out of
     /// the way, which makes the rest half as long; guests' kernels run more code than caches hold, so that counts.
     hints: Vec<(usize, bool)>,
+    /// What the TLB is asked, by number.
     questions: Vec<Question>,
 }
 

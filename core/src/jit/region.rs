@@ -15,7 +15,7 @@ use super::ir::{Node, Val};
 use super::layout::Layout;
 use super::locals::{ENTRY_AT, LEFT, Locals, STATE, told};
 use super::lower::Lower;
-use super::module::{self};
+use super::module;
 use super::shape::{Shape, shape};
 use super::steps::{self, Way, at};
 use super::windows::Windows;
@@ -27,6 +27,7 @@ use crate::isa::{self, Compile, hot, x87};
 use crate::mem::PAGE_SHIFT;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::replace;
 use wasm_encoder::{BlockType, InstructionSink};
 
 /// A place in front of an instruction where a region may be left.
@@ -312,7 +313,7 @@ impl Function<'_> {
             flags = after;
             if k + 1 == count {
                 self.flags[n as usize] = Some(flags);
-                self.ends[n as usize] = Some(self.windows.clone());
+                self.ends[n as usize] = Some(replace(&mut self.windows, Windows::new(self.long)));
             }
             if ended {
                 return;

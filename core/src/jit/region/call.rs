@@ -57,12 +57,11 @@ impl Function<'_> {
 
     /// Calls the interpreter's function for a repeated string instruction, the last of its block, which reads and writes
     /// no more than this.
-    pub(super) fn string(&mut self, block: &Block, k: usize, read: Part, written: Part) -> (Flags, bool) {
+    fn string(&mut self, block: &Block, k: usize, read: Part, written: Part) -> (Flags, bool) {
         let layout = self.layout;
         let exit = self.exit(block, block.at + i64::from(block.insns[k].off), 1);
         // What it costs depends on its bytes.
-        self.call_handler(block, k, read, true);
-        self.windows.called(written.registers);
+        self.call_handler(block, k, read, written, true);
         let mut out = self.body.out();
         out.local_set(ENTRY_AT);
         load_left(&mut out, layout);
@@ -78,9 +77,10 @@ impl Function<'_> {
     }
 
     /// Puts what an instruction reads into memory, with what is `left` of the budget if it may ask for that, and calls
-    /// its handler. What that returns is left on the stack.
-    pub(super) fn call_handler(&mut self, block: &Block, k: usize, read: Part, left: bool) {
+    /// its handler, behind which nothing is known of pages. What that returns is left on the stack.
+    fn call_handler(&mut self, block: &Block, k: usize, read: Part, written: Part, left: bool) {
         self.spills = true;
+        self.windows.called(written.registers);
         let layout = self.layout;
         store_state(&mut self.body.out(), self.locals, layout, read);
         self.store_address(layout.gpr(slot::BLOCK), block.at);
@@ -96,7 +96,6 @@ impl Function<'_> {
     /// Calls the interpreter's function for an instruction, which reads and writes no more than this. Returns whether
     /// it went elsewhere. `note`: what the x87 unit has not noted before it.
     pub(super) fn plain(&mut self, block: &Block, k: usize, read: Part, written: Part, note: Note) -> bool {
-        self.windows.called(written.registers);
         let i = &block.insns[k];
         let rest = block.insns.len() - k;
         let ends = rest == 1 && (i.repeated() || hot::op(i.op).is_none_or(isa::ends));
@@ -104,7 +103,7 @@ impl Function<'_> {
         let exit_after =
             if ends { NOWHERE } else { self.exit(block, block.at + i64::from(i.off) + i64::from(i.len), rest - 1) };
         // One that ends its block may read the clock.
-        self.call_handler(block, k, read, ends);
+        self.call_handler(block, k, read, written, ends);
         let mut out = self.body.out();
         out.local_tee(ENTRY_AT);
         // Out of the region, or behind the code there that stores the state.

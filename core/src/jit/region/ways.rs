@@ -23,7 +23,7 @@ impl Function<'_> {
     }
 
     /// Leaves for a place that is not in the region.
-    pub(super) fn go_out(&mut self, from: &Block, at: i64) {
+    fn go_out(&mut self, from: &Block, at: i64) {
         let (layout, graph) = (self.layout, self.graph);
         self.store_address(layout.rip, at);
         if let Some(link) = graph.link(at) {
@@ -50,7 +50,7 @@ impl Function<'_> {
     }
 
     /// Goes on at a block. In another page it counts only if the TLB says that this is the page it was made from.
-    pub(super) fn go_over(&mut self, from: &Block, to: u32) {
+    fn go_over(&mut self, from: &Block, to: u32) {
         let block = &self.graph.blocks[to as usize];
         // What is in two pages has been compared.
         if block.page() != from.page() && block.page() != from.last_page() {
