@@ -9,9 +9,10 @@ use super::ir::{Node, VECTOR, Val, Values};
 use super::locals::{Locals, REGISTERS, XMM, told};
 use super::x87::{Known, Part87};
 use crate::emit::{Bin, Slot};
-use crate::flags::FlagOp;
+use crate::flags::{self, FlagOp};
 use crate::size::Size;
 use alloc::vec::Vec;
+use core::mem::replace;
 use wasm_encoder::ValType;
 
 mod emit;
@@ -123,6 +124,8 @@ pub struct Builder<'a> {
     pub x87: Known,
     /// What is known of the flags before it.
     before: Flags,
+    /// What they probably are of, if only a local knows.
+    pub likely: Option<(FlagOp, Size)>,
     pub(super) locals: &'a mut Locals,
     /// Mode: 64-bit code?
     long: bool,
@@ -144,7 +147,6 @@ pub enum Op {
 impl<'a> Builder<'a> {
     /// For an instruction of a block that begins this far from the beginning of the region's page.
     pub fn new(locals: &'a mut Locals, long: bool, block: i64, before: Flags, simd: bool, x87: Known) -> Self {
-        locals.release();
         Self {
             values: Values::default(),
             steps: Vec::new(),
@@ -163,6 +165,7 @@ impl<'a> Builder<'a> {
             simd,
             x87,
             before,
+            likely: None,
             locals,
             long,
             block,
@@ -247,9 +250,19 @@ impl<'a> Builder<'a> {
         self.values.local(local, 16)
     }
 
-    /// CF of flags of which only a local knows the operation, without a branch: whoever overwrites it right away, as the
-    /// comparison behind an INC does, leaves nothing of this. The cases are those of [`crate::flags::cf_of_op`].
+    /// CF of flags of which only a local knows the operation. The cases are those of [`crate::flags::cf_of_op`].
     fn carry_told(&mut self) -> Val {
+        let rest = self.carry_of_any();
+        let Some((op, size)) = self.likely else { return rest };
+        let (is, likely) = (self.told_before(), self.values.imm(told(op, size)));
+        let is = self.values.bin(Bin::Eq, is, likely);
+        let before = replace(&mut self.before, Flags::Of(op, size));
+        let c = flags::cf_of_op(self, op, ());
+        self.before = before;
+        self.values.likely(is, c, rest)
+    }
+
+    fn carry_of_any(&mut self) -> Val {
         let [a, b, r] = [0, 1, 2].map(|n| self.flag(n));
         let told = self.told_before();
         let v = &mut self.values;
@@ -392,4 +405,14 @@ pub enum Raw {
     Is(FlagOp, Size),
     /// A value `op | size << 8`.
     Told(Val),
+}
+
+impl Raw {
+    /// Such a value.
+    pub fn value(self) -> Option<Val> {
+        match self {
+            Self::Is(..) => None,
+            Self::Told(v) => Some(v),
+        }
+    }
 }

@@ -7,6 +7,7 @@ use super::simd::Simd;
 use crate::emit::{Bin, Slot, Un};
 use crate::size::Size;
 use crate::vector::V128;
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// A value of 64 bits, or a vector: its number in [`Values`].
@@ -33,6 +34,8 @@ pub enum Node {
     Sx(Size, Val),
     /// `c != 0 ? yes : no`.
     Select(Val, Val, Val),
+    /// The same, if it mostly is the second: no more is computed than has to be.
+    Likely(Val, Val, Val),
     /// A RIP: this far from the beginning of the region's page.
     Rip(i64),
     /// The image of the arithmetic flags, from `op | size << 8`, `a`, `b` and `r` (`flags.rs`).
@@ -83,7 +86,7 @@ impl Node {
             Self::Low(_, _, a, b) => [Some(a), Some(b), Some(a), None],
             // The third is not a value but a part of the instruction.
             Self::Shuffle(a, b, _) => [Some(a), Some(b), None, None],
-            Self::Select(a, b, c) => [Some(a), Some(b), Some(c), None],
+            Self::Select(a, b, c) | Self::Likely(a, b, c) => [Some(a), Some(b), Some(c), None],
             Self::Image(of) => of.map(Some),
         };
         [a, b, c, d].into_iter().flatten()
@@ -117,6 +120,17 @@ impl Values {
     /// Number of values.
     pub fn len(&self) -> usize {
         self.nodes.len()
+    }
+    /// Those that these values are computed from, and themselves.
+    pub fn reach(&self, roots: impl Iterator<Item = Val>) -> impl Iterator<Item = Node> {
+        let mut reached = vec![false; self.nodes.len()];
+        roots.for_each(|v| reached[v.0 as usize] = true);
+        self.nodes.iter().enumerate().rev().filter_map(move |(n, &node)| {
+            reached[n].then(|| {
+                node.parts().for_each(|v| reached[v.0 as usize] = true);
+                node
+            })
+        })
     }
     /// How the value comes about.
     #[inline]
@@ -225,6 +239,11 @@ impl Values {
             None if yes == no => yes,
             None => self.push(Node::Select(c, yes, no), self.bits(yes).max(self.bits(no))),
         }
+    }
+
+    /// See [`Node::Likely`].
+    pub fn likely(&mut self, c: Val, yes: Val, no: Val) -> Val {
+        self.push(Node::Likely(c, yes, no), self.bits(yes).max(self.bits(no)))
     }
 
     /// `a op b`.

@@ -180,6 +180,14 @@ impl Locals {
     pub fn let_go(&mut self) {
         self.free.append(&mut self.held);
     }
+    /// What was taken, for [`Locals::take_over`].
+    pub fn taken(&mut self) -> Vec<u32> {
+        core::mem::take(&mut self.taken)
+    }
+    /// Such locals are taken now.
+    pub fn take_over(&mut self, locals: Vec<u32>) {
+        self.taken.extend(locals);
+    }
     /// What was taken is free again.
     pub fn release(&mut self) {
         self.free.append(&mut self.taken);

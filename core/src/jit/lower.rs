@@ -179,6 +179,18 @@ impl<'a> Lower<'a> {
                 self.push_if(c);
                 self.out().select();
             }
+            Node::Likely(c, yes, no) => {
+                self.push_if(c);
+                self.out().i32_eqz();
+                self.code.if_rarely(BlockType::Result(ValType::I64));
+                let mark = self.enter();
+                self.push(no);
+                self.leave(mark);
+                self.out().else_();
+                self.push(yes);
+                self.leave(mark);
+                self.out().end();
+            }
             Node::Image(of) => {
                 let cpu = self.layout.cpu as i32;
                 self.out().i32_const(cpu);

@@ -5,26 +5,26 @@
 //! which it stopped. `region/ways.rs`: where its blocks lead. `region/call.rs`: what is called.
 
 mod call;
+mod insn;
 mod ways;
 
+use self::insn::Ahead;
 use super::blocks::{Block, Graph};
-use super::build::{Builder, Flags, Raw};
+use super::build::Flags;
 use super::code::Code;
-use super::frame::{Part, around};
-use super::ir::{Node, Val};
+use super::frame::around;
 use super::layout::Layout;
-use super::locals::{ENTRY_AT, LEFT, Locals, STATE, told};
-use super::lower::Lower;
+use super::locals::{LEFT, Locals, STATE};
 use super::module;
 use super::shape::{Shape, shape};
-use super::steps::{self, Way, at};
+use super::steps::{self, Way};
 use super::windows::Windows;
 use super::x87::{Known, Note};
 use crate::cpu::Cpu;
 use crate::decode::cache::CodeCache;
-use crate::emit::Slot;
-use crate::isa::{self, Compile, hot, x87};
+use crate::isa::x87;
 use crate::mem::PAGE_SHIFT;
+use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::replace;
@@ -112,6 +112,8 @@ pub fn compile(graph: &Graph, layout: &Layout, number: u32, function: u32) -> Re
             ends: vec![None; blocks.len()],
             before: &before,
             x87: Known::default(),
+            ahead: VecDeque::new(),
+            decided: 0,
             called: 0,
             spills: false,
         };
@@ -184,6 +186,10 @@ struct Function<'a> {
     before: &'a [Vec<u32>],
     /// What is known of the x87 unit in this block.
     x87: Known,
+    /// The next instructions of this block, if they were looked at, and of how many of them it is known whether their
+    /// flags are wanted.
+    ahead: VecDeque<Ahead>,
+    decided: usize,
     /// Instructions that are called.
     called: usize,
     /// Is there one that may be?
@@ -321,191 +327,6 @@ impl Function<'_> {
         }
         self.note_x87(block);
         self.go_to(block, block.at + block.bytes);
-    }
-
-    /// Compiles an instruction. Returns the flags behind it, and whether it went elsewhere.
-    fn insn(&mut self, n: u32, k: usize, before: Flags) -> (Flags, bool) {
-        let block = &self.graph.blocks[n as usize];
-        let i = &block.insns[k];
-        let rest = block.insns.len() - k;
-        if rest == 1 {
-            // It may go elsewhere.
-            self.note_x87(block);
-        }
-        let Some(op) = hot::op(i.op) else {
-            // No instruction at all: the interpreter's.
-            let exit = self.exit(block, block.at + i64::from(i.off), rest);
-            self.leave(exit);
-            return (before, true);
-        };
-        let f = match isa::compile(op) {
-            Compile::Emit(f) => f,
-            Compile::Call => return self.call(block, k),
-            Compile::CallUnit => return self.call_unit(block, k, before),
-        };
-        let mut b = Builder::new(self.locals, self.long, block.at, before, self.simd, self.x87);
-        if f(&mut b, i).is_err() || b.failed {
-            return if b.unit { self.call_unit(block, k, before) } else { self.call(block, k) };
-        }
-        let flags = b.raw_flags();
-        let Builder { values, steps, jump, regs, simd, mut guards, guarded, fields, parts, noted, read, .. } = b;
-        let (noted_before, mut x87) = (self.x87.note, b.x87);
-        if let Some(data) = noted {
-            x87.note.last = k as u8 + 1;
-            if data {
-                x87.note.data = k as u8 + 1;
-            }
-        }
-        // One that always holds is none.
-        guards.retain(|&g| values.constant(g) != Some(1));
-        let never = guards.iter().any(|&g| values.constant(g) == Some(0));
-        self.simd = simd;
-
-        // What is committed, and to which locals.
-        let mut commit: Vec<(Val, u32)> = Vec::new();
-        for (r, v) in (0..).zip(regs) {
-            if let Some(v) = v {
-                self.locals.written |= 1 << r;
-                commit.push((v, self.locals.register(r)));
-            }
-        }
-        let mut after = before;
-        if let Some((raw, of)) = flags {
-            self.locals.flags_written = true;
-            for (n, v) in raw.into_iter().enumerate() {
-                commit.extend(v.map(|v| (v, self.locals.flag(n))));
-            }
-            after = match of {
-                Raw::Is(op, size) => Flags::Of(op, size),
-                Raw::Told(v) => {
-                    commit.push((v, self.locals.flag_op()));
-                    Flags::Told
-                }
-            };
-        }
-        commit.extend(fields.iter().filter_map(|&(s, v)| match s {
-            Slot::SegBase(s) => Some((v, self.locals.segment_base(s))),
-            _ => None,
-        }));
-        commit.extend(parts.iter().map(|&(_, v, local)| (v, local)));
-        commit.retain(|&(v, local)| values.node(v) != Node::Local(local));
-        let condition = jump.and_then(|j| j.when);
-        let target = jump.map(|j| j.to);
-        let fixed = target.and_then(|t| match values.node(t) {
-            Node::Rip(off) => Some(off),
-            _ => None,
-        });
-
-        let roots = steps
-            .iter()
-            .chain(&guarded)
-            .flat_map(steps::values)
-            .chain(commit.iter().map(|c| c.0))
-            .chain(fields.iter().map(|f| f.1))
-            .chain(condition)
-            .chain(target)
-            .chain(guards.iter().copied());
-        let here = here(block, block.at + i64::from(i.off), rest, noted_before);
-        let mut exit = |apart| number(&mut self.exits, Exit { apart, ..here });
-        let none = steps.is_empty() && guarded.is_empty();
-        let [exit, apart] = if none { [0; 2] } else { [false, true].map(&mut exit) };
-        let way = Way {
-            exit,
-            apart: (!block.apart).then_some(apart),
-            label: self.labels.len() as u32,
-            fills: self.graph.fills,
-            sure: true,
-        };
-        let mut lower = Lower::new(&mut self.body, self.locals, &values, roots, self.long, self.layout);
-        steps::write(&mut lower, self.layout, &steps, way, &mut self.windows);
-        if !guards.is_empty() {
-            // The inner one is for whoever has to be called.
-            lower.out().block(BlockType::Empty).block(BlockType::Empty);
-        }
-        for &guard in guards.iter().filter(|_| !never) {
-            lower.unless(guard, 0);
-        }
-        if never {
-            commit.clear();
-        } else {
-            let label = way.label + if guards.is_empty() { 0 } else { 2 };
-            steps::write(&mut lower, self.layout, &guarded, Way { label, ..way }, &mut self.windows);
-        }
-        // A branch may depend on what is committed now.
-        if let (Some(target), None) = (target, fixed) {
-            lower.out().i32_const(0);
-            lower.push(target);
-            lower.out().i64_store(at(self.layout.rip));
-        }
-        if let Some(c) = condition {
-            lower.push_if(c);
-            if !commit.is_empty() {
-                lower.out().local_set(ENTRY_AT);
-            }
-        }
-        for &(_, v) in &fields {
-            lower.out().i32_const(0);
-            lower.push(v);
-        }
-        commit.iter().for_each(|c| lower.push(c.0));
-        for &(_, local) in commit.iter().rev() {
-            lower.out().local_set(local);
-        }
-        for (place, _) in fields.iter().rev().filter_map(|f| self.layout.field(f.0)) {
-            lower.out().i64_store(at(place));
-        }
-        if let Flags::Of(op, size) = after {
-            if after != before {
-                let local = lower.locals.flag_op();
-                lower.out().i64_const(told(op, size) as i64).local_set(local);
-            }
-        }
-        if !guards.is_empty() {
-            if !never {
-                self.out().br(1);
-            }
-            self.out().end();
-            self.labels.push(Label::Other);
-            let written = regs.iter().enumerate().fold(0, |set, (r, v)| set | u32::from(v.is_some()) << r);
-            // Both ways leave flags that are of the same operation.
-            // What it would write is loaded behind it even if it faults, so that has to be there.
-            let read = Part { registers: read | written, flags: flags.is_some() };
-            self.x87 = x87;
-            self.plain(block, k, read, Part { registers: written, flags: flags.is_some() }, noted_before);
-            for &(part, ..) in &parts {
-                part.reload(&mut self.body.out(), self.locals, self.layout);
-            }
-            self.labels.pop();
-            self.out().end();
-            self.windows.called(written);
-        } else {
-            self.windows.set(&values, self.locals, &regs);
-        }
-        if fields.iter().any(|f| matches!(f.0, Slot::SegBase(_))) {
-            self.windows.called(0);
-        }
-        self.x87 = x87;
-        let Some(jump) = jump else { return (after, false) };
-        if jump.when.is_some() {
-            if !commit.is_empty() {
-                self.out().local_get(ENTRY_AT);
-            }
-            self.out().if_(BlockType::Empty);
-            self.labels.push(Label::Other);
-        }
-        // Whoever comes behind is told what the flags are of.
-        match fixed {
-            Some(off) => self.go_to(block, off),
-            None if block.returns() => self.go_back(block, n),
-            None if block.switches() => self.go_by_cache(n),
-            None => self.leave(0),
-        }
-        if jump.when.is_some() {
-            self.labels.pop();
-            self.out().end();
-            self.go_to(block, block.at + i64::from(i.off) + i64::from(i.len));
-        }
-        (after, true)
     }
 }
 
