@@ -208,16 +208,15 @@ impl CodeCache {
     pub fn samples(&self, head: u32) -> u16 {
         self.arena.get(head).map_or(0, Insn::block_samples)
     }
-    /// An access of the block with this head record was not in the page of one before it; how often that has been so.
-    pub fn count_apart(&mut self, head: u32) -> u8 {
-        if let Some(record) = self.arena.get_mut(head) {
-            record.count_apart();
-        }
-        self.apart(head)
-    }
-    /// See [`CodeCache::count_apart`].
+    /// How often an access of the block with this head record was not in the page of one before it.
     pub fn apart(&self, head: u32) -> u8 {
         self.arena.get(head).map_or(0, Insn::block_apart)
+    }
+    /// See [`CodeCache::apart`].
+    pub fn set_apart(&mut self, head: u32, times: u8) {
+        if let Some(record) = self.arena.get_mut(head) {
+            record.set_apart(times);
+        }
     }
     /// Instructions and bytes of the block with this head record.
     pub fn extent(&self, head: u32) -> (u64, u64) {

@@ -202,9 +202,9 @@ impl Insn {
     pub fn block_apart(&self) -> u8 {
         self.sub
     }
-    /// One was not.
-    pub fn count_apart(&mut self) {
-        self.sub = self.sub.saturating_add(1);
+    /// See [`Insn::block_apart`].
+    pub fn set_apart(&mut self, times: u8) {
+        self.sub = times;
     }
     /// From now on generated code looks at this head record, whatever becomes of its block.
     pub fn watch(&mut self) {

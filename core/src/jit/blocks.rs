@@ -1,6 +1,6 @@
 //! Which blocks become a region.
 
-use super::{APART, Start};
+use super::{BLOCK_APART, Start};
 use crate::cpu::Cpu;
 use crate::cpu::mode::key;
 use crate::decode::cache::{self, CodeCache};
@@ -223,7 +223,7 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Optio
         let (count, bytes) = code.extent(known.head);
         let first = known.head as usize + 1;
         let insns = code.insns().range(first, first + count as usize).to_vec();
-        let apart = code.apart(known.head) >= APART;
+        let apart = code.apart(known.head) >= BLOCK_APART;
         let mut block = Block { head: known.head, at, bytes: bytes as i64, entry, insns, targets: Vec::new(), apart };
         if block.last_page() != block.page() && physical(block.last_page()) != known.second_page() {
             continue;

@@ -1,7 +1,7 @@
 //! The regions that are compiled: which pages they were made from, and where they are entered.
 
 use super::region::Exit;
-use super::{CodeHost, Start};
+use super::{CodeHost, Rate, Start};
 use crate::decode::cache::CodeCache;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -21,8 +21,12 @@ pub struct Installed {
     pub heads: Vec<u32>,
     /// Its exits; the first has number 1.
     pub exits: Vec<Exit>,
-    /// How often it was left where it may be entered by no one.
-    pub misses: u32,
+    /// How often it was left for a page that the TLB does not know, and for an access that is not in the page of one
+    /// before.
+    pub misses: Rate,
+    pub apart: Rate,
+    /// Does it look up pages by calls ([`super::blocks::Graph::fills`])?
+    pub fills: bool,
     /// How often it was seen that a switch led to a block that is not in it.
     pub strayed: u32,
 }

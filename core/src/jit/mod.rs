@@ -99,9 +99,13 @@ const BATCH: usize = 32;
 const EXPANSION: u64 = 6;
 /// Times a region is left for a page that the TLB does not know, until it is compiled again with calls that look it up.
 const MISSES: u32 = 1 << 13;
-/// Times a region is left because an access of a block is not in the page of one before, until it is compiled again
-/// with each access of that block looked up by itself.
-const APART: u8 = 64;
+/// Times a region is left because an access is not in the page of one before, until it is compiled again
+/// with each access looked up by itself in blocks in which that was so a quarter as often.
+const APART: u32 = 64;
+const BLOCK_APART: u8 = 16;
+/// Both only if that happens once in so many instructions: what is compiled then takes up to three times as long where
+/// it does not happen.
+const SELDOM: u64 = 256;
 /// When a switch of a region was seen to lead out of it, to near places, so many times, it is compiled again with those.
 const STRAYED: [u32; 4] = [8, 32, 128, 512];
 /// Instructions after which a region is left although nothing has happened, so that the host may swap in better code.
@@ -141,6 +145,26 @@ struct Wanted {
     start: Start,
     /// Is there one that begins there, which was left too often?
     again: Option<u32>,
+}
+
+/// How often something happens.
+#[derive(Clone, Copy)]
+struct Rate {
+    times: u32,
+    /// Instructions that had been run when counting began.
+    since: u64,
+}
+
+impl Rate {
+    /// It happens. After so many `times`: was that within [`SELDOM`] instructions each? Counting begins anew.
+    fn count(&mut self, now: u64, times: u32) -> Option<bool> {
+        self.times += 1;
+        (self.times >= times).then(|| {
+            let often = now - self.since < u64::from(times) * SELDOM;
+            *self = Self { times: 0, since: now };
+            often
+        })
+    }
 }
 
 /// What [`Jit::run`] has done.
@@ -277,16 +301,16 @@ impl Jit {
             let old = again
                 .and_then(|n| self.regions.get(n))
                 .filter(|r| (r.start.pa, r.start.mode) == (start.pa, start.mode));
-            let counts = old.map(|r| (r.misses, r.strayed));
+            let counts = old.map(|r| (r.fills, r.strayed));
             if let (Some(_), Some(n)) = (counts, again) {
                 self.regions.remove(n, &mut self.host, code);
             }
-            let (misses, strayed) = counts.unwrap_or_default();
+            let (fills, strayed) = counts.unwrap_or_default();
             if start.head(code).is_none_or(|head| code.compiled(head)) {
                 continue;
             }
             let n = self.regions.next();
-            let Some(graph) = blocks::discover(cpu, code, start, misses >= MISSES) else { continue };
+            let Some(graph) = blocks::discover(cpu, code, start, fills) else { continue };
             let Some(function) = self.host.reserve() else { break };
             let region = region::compile(&graph, &self.layout, n, function);
             let bytes = region.function.code.bytes().len() as u64;
@@ -304,7 +328,10 @@ impl Jit {
             graph.links.iter().for_each(|link| code.watch(link.head));
             functions.push((function, region.function));
             let Region { pages, exits, .. } = region;
-            self.regions.add(Installed { start, function, bytes, pages, heads, exits, misses, strayed });
+            let rate = Rate { times: 0, since: self.stats.retired };
+            let (misses, apart) = (rate, rate);
+            let region = Installed { start, function, bytes, pages, heads, exits, misses, apart, fills, strayed };
+            self.regions.add(region);
             made.push(n);
         }
         if functions.is_empty() {
@@ -336,13 +363,21 @@ impl Jit {
                 self.stats.short += 1
             } else {
                 self.stats.stopped += 1;
+                let now = self.stats.retired;
                 let again = if exit.apart {
-                    code.count_apart(exit.head) == APART
+                    let times = code.apart(exit.head).saturating_add(1);
+                    let often = region.apart.count(now, APART);
+                    code.set_apart(exit.head, if often == Some(true) { times.max(BLOCK_APART) } else { times });
+                    if often == Some(false) {
+                        region.exits.iter().filter(|e| e.apart).for_each(|e| code.set_apart(e.head, 0));
+                    }
+                    often
                 } else {
-                    region.misses += 1;
-                    region.misses == MISSES
+                    let often = region.misses.count(now, MISSES);
+                    region.fills |= often == Some(true);
+                    often
                 };
-                if again {
+                if again == Some(true) {
                     wanted = Some(Wanted { start: region.start, again: Some(cpu.compiled_region) });
                 }
                 if cpu.events == 0 && cpu.compiled_fault.is_none() {
