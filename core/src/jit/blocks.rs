@@ -8,12 +8,12 @@ use crate::decode::insn::{Insn, opnd};
 use crate::isa::{self, Compile, hot};
 use crate::mem::{PAGE_SHIFT, PAGE_SIZE};
 use crate::size::Size;
-use alloc::collections::VecDeque;
+use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::vec;
 use alloc::vec::Vec;
 
 /// Most instructions in a region: compilers' time grows faster than their number.
-const MAX_INSNS: usize = 300;
+const MAX_INSNS: usize = 400;
 /// Most pages it is made from.
 const MAX_PAGES: usize = 6;
 /// Most places that a switch leads to within the region, and how far away.
@@ -211,9 +211,9 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Optio
     let mut blocks: Vec<Block> = Vec::new();
     let mut todo = VecDeque::from([((start.la - base) as i64, true)]);
     // What has been seen running comes first, as long as there is room.
-    let mut hot = Vec::new();
+    let mut hot = BinaryHeap::new();
     let mut total = 0;
-    while let Some((at, entry)) = hot.pop().or_else(|| todo.pop_front()) {
+    while let Some((at, entry)) = hot.pop().map(|(_, at, entry)| (at, entry)).or_else(|| todo.pop_front()) {
         if let Some(known) = blocks.iter_mut().find(|b| b.at == at) {
             known.entry |= entry;
             continue;
@@ -250,8 +250,10 @@ pub fn discover(cpu: &Cpu, code: &CodeCache, start: Start, fills: bool) -> Optio
         }
         for (at, entry) in next {
             let known = physical(at >> PAGE_SHIFT).and_then(|page| code.find(cache::key(place(page, at), mode)));
-            let seen = known.is_some_and(|b| code.samples(b.head) > 0);
-            if seen { hot.push((at, entry)) } else { todo.push_back((at, entry)) }
+            match known.map_or(0, |b| code.samples(b.head)) {
+                0 => todo.push_back((at, entry)),
+                seen => hot.push((seen, at, entry)),
+            }
         }
         blocks.push(block);
     }
