@@ -103,9 +103,10 @@ const MISSES: u32 = 1 << 13;
 /// with each access looked up by itself in blocks in which that was so a quarter as often.
 const APART: u32 = 64;
 const BLOCK_APART: u8 = 16;
-/// Both only if that happens once in so many instructions: what is compiled then takes up to three times as long where
-/// it does not happen.
-const SELDOM: u64 = 256;
+/// Each only if that happens once in so many instructions: leaving costs as much as some hundred, but what is compiled
+/// then is slower where it does not happen, with calls up to three times.
+const OFTEN_MISSED: u64 = 512;
+const OFTEN_APART: u64 = 2048;
 /// When a switch of a region was seen to lead out of it, to near places, so many times, it is compiled again with those.
 const STRAYED: [u32; 4] = [8, 32, 128, 512];
 /// Instructions after which a region is left although nothing has happened, so that the host may swap in better code.
@@ -156,11 +157,11 @@ struct Rate {
 }
 
 impl Rate {
-    /// It happens. After so many `times`: was that within [`SELDOM`] instructions each? Counting begins anew.
-    fn count(&mut self, now: u64, times: u32) -> Option<bool> {
+    /// It happens. After so many `times`: was that within so many instructions each? Counting begins anew.
+    fn count(&mut self, now: u64, times: u32, within: u64) -> Option<bool> {
         self.times += 1;
         (self.times >= times).then(|| {
-            let often = now - self.since < u64::from(times) * SELDOM;
+            let often = now - self.since < u64::from(times) * within;
             *self = Self { times: 0, since: now };
             often
         })
@@ -366,14 +367,14 @@ impl Jit {
                 let now = self.stats.retired;
                 let again = if exit.apart {
                     let times = code.apart(exit.head).saturating_add(1);
-                    let often = region.apart.count(now, APART);
+                    let often = region.apart.count(now, APART, OFTEN_APART);
                     code.set_apart(exit.head, if often == Some(true) { times.max(BLOCK_APART) } else { times });
                     if often == Some(false) {
                         region.exits.iter().filter(|e| e.apart).for_each(|e| code.set_apart(e.head, 0));
                     }
                     often
                 } else {
-                    let often = region.misses.count(now, MISSES);
+                    let often = region.misses.count(now, MISSES, OFTEN_MISSED);
                     region.fills |= often == Some(true);
                     often
                 };

@@ -205,8 +205,9 @@ pub fn write(lower: &mut Lower<'_>, layout: &Layout, steps: &[Step], mut way: Wa
 /// `tlb::index`.
 pub fn tlb_index(out: &mut InstructionSink<'_>) {
     const MASK: i32 = ((1 << CTX_SHIFT) - 1) * size_of::<Entry>() as i32;
-    const SHIFT: i64 = PAGE_SHIFT as i64 - size_of::<Entry>().ilog2() as i64;
-    out.i64_const(SHIFT).i64_shr_u().i32_wrap_i64().i32_const(MASK).i32_and();
+    const SHIFT: i32 = PAGE_SHIFT as i32 - size_of::<Entry>().ilog2() as i32;
+    // All bits that count are in the low half.
+    out.i32_wrap_i64().i32_const(SHIFT).i32_shr_u().i32_const(MASK).i32_and();
 }
 
 /// Is the address in this local not canonical? (`cpu::memory::canonical`)
