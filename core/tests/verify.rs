@@ -71,7 +71,7 @@ fn store(l: &Layout, a: Access) -> Result<(), String> {
         out.block(BlockType::Empty);
         out.local_get(LA).i64_const(8).i64_shr_u().i32_wrap_i64().i32_const(a.mask).i32_and();
         out.i32_const(0).i32_load(at(l.tlb_bytes)).i32_or().local_set(ENTRY);
-        out.local_get(LA).local_get(ENTRY).i64_load(at(a.tables[0])).i64_sub();
+        out.local_get(ENTRY).i64_load(at(a.tables[0])).local_get(LA).i64_xor();
         out.i64_const(4096 - a.checked).i64_gt_u().if_(BlockType::Result(ValType::I32));
         out.i32_const(l.cpu as i32).local_get(LA).i32_const(8 | 1 << 8).call(import::FILL).local_set(ENTRY);
         if !a.believed {
@@ -112,7 +112,7 @@ fn near(l: &Layout, (from, to): (i64, i64), near: impl FnOnce(&mut InstructionSi
         begin(out, l);
         out.block(BlockType::Empty);
         out.local_get(LA).i64_const(8).i64_shr_u().i32_wrap_i64().i32_const(0xfff0).i32_and().local_set(ENTRY);
-        out.local_get(LA).i64_const(from).i64_add().local_get(ENTRY).i64_load(at(l.tlb_read)).i64_sub();
+        out.local_get(ENTRY).i64_load(at(l.tlb_read)).local_get(LA).i64_const(from).i64_add().i64_xor();
         out.i64_const(4096 - (to - from)).i64_gt_u().br_if(0);
         out.local_get(LA).i32_wrap_i64().local_get(ENTRY).i32_load(at(l.tlb_read + 8)).i32_add().local_set(ENTRY);
         near(out);

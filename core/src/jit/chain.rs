@@ -61,8 +61,9 @@ pub fn compiled_at_rip(
     rip(out);
     tlb_index(out);
     out.i32_const(0).i32_load(at(layout.fetch_bytes)).i32_or().local_set(entry);
+    out.local_get(entry).i64_load(in_entry(offset_of!(Entry, tag)));
     rip(out);
-    out.local_get(entry).i64_load(in_entry(offset_of!(Entry, tag))).i64_sub();
+    out.i64_xor();
     out.i64_const(PAGE_SIZE as i64).i64_ge_u().br_if(0);
     rip(out);
     out.local_get(entry).i64_load(in_entry(offset_of!(Entry, add))).i64_add().i64_const(i64::from(PAGE_SHIFT));

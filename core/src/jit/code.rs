@@ -60,11 +60,13 @@ impl Code {
     /// (i32); or leaves the region by `apart` if not all that is asked for ([`Code::ask`]) lies in one page, and by `exit` if
     /// the TLB does not have that page. `label` is how many labels out that leads. Returns the question's number.
     pub fn question(&mut self, la: u32, entry: u32, [apart, exit]: [i32; 2], label: u32) -> usize {
+        // Tags are whole pages, so XOR gives the distance in the page, or more than any. The tag is first: as the second
+        // operand, or subtracted, V8 loads it twice.
+        self.out().local_get(entry);
+        let tag = self.load(I64_LOAD);
         self.out().local_get(la);
         let from = self.small(I64_CONST);
-        self.out().i64_add().local_get(entry);
-        let tag = self.load(I64_LOAD);
-        self.out().i64_sub();
+        self.out().i64_add().i64_xor();
         let most = self.small(I64_CONST);
         self.out().i64_gt_u();
         self.if_rarely(BlockType::Empty);

@@ -307,7 +307,8 @@ fn access(
     let table = layout.tlb(write);
     let how = helpers::how(bytes, write);
     let mut out = lower.out();
-    out.local_get(la).local_get(ENTRY_AT).i64_load(at(table)).i64_sub();
+    // As in `Code::question`.
+    out.local_get(ENTRY_AT).i64_load(at(table)).local_get(la).i64_xor();
     out.i64_const(PAGE_SIZE as i64 - bytes as i64).i64_gt_u();
     if way.fills {
         lower.code.if_rarely(BlockType::Result(ValType::I32));

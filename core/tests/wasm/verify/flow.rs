@@ -387,6 +387,7 @@ impl<'a> Check<'a> {
             O::I64Add => self.bin(Bin::Add, 64),
             O::I32Add => self.bin(Bin::Add, 32),
             O::I64Sub => self.bin(Bin::Sub, 64),
+            O::I64Xor => self.bin(Bin::Xor, 64),
             O::I32Mul => self.bin(Bin::Mul, 32),
             O::I32And => self.bin(Bin::And, 32),
             O::I32Or => self.bin(Bin::Or, 32),

@@ -15,6 +15,7 @@ pub type Id = usize;
 pub enum Bin {
     Add,
     Sub,
+    Xor,
     Mul,
     And,
     Or,
@@ -117,7 +118,7 @@ impl Check<'_> {
                             & !(self.multiple(id) - 1)
                     }
                     Bin::Shl => fits(a.checked_mul(1u64.checked_shl(b as u32).unwrap_or(0)).filter(|_| b < 32)),
-                    Bin::Sub => all,
+                    Bin::Sub | Bin::Xor => all,
                     Bin::GtU | Bin::LtS => 1,
                 }
             }
@@ -166,10 +167,10 @@ impl Check<'_> {
                     return None;
                 }
                 let tag = *self.known.get(&Value::Load(entry, table, 8, memory))?;
-                // `la + from - tag <= 4096 - n`.
+                // `tag ^ (la + from) <= 4096 - n`, and tags are whole pages.
                 let asked = |fact: Id| {
                     let Value::Bin(Bin::GtU, 64, distance, most) = self.values[fact] else { return None };
-                    let Value::Bin(Bin::Sub, 64, begin, of) = self.values[distance] else { return None };
+                    let Value::Bin(Bin::Xor, 64, of, begin) = self.values[distance] else { return None };
                     let from = match self.values[begin] {
                         _ if begin == la => 0,
                         Value::Bin(Bin::Add, 64, of, from) if of == la => self.constant(from)? as i64,
