@@ -118,6 +118,29 @@ fn a_loop_over_memory() {
 }
 
 #[test]
+fn what_happens_seldom_is_nothing_to_compile_again_for() {
+    // Two accesses next to each other that are not in one page, once in so many instructions.
+    let regions = |pause: u32| {
+        let stats = run("seldom", true, |a| {
+            let (mut again, mut wait) = (a.create_label(), a.create_label());
+            a.mov(edx, 400u32).unwrap();
+            a.mov(ebx, DATA as u32 + 0xffc).unwrap();
+            a.set_label(&mut again).unwrap();
+            a.add(eax, dword_ptr(rbx)).unwrap();
+            a.add(eax, dword_ptr(rbx + 4)).unwrap();
+            a.mov(ecx, pause).unwrap();
+            a.set_label(&mut wait).unwrap();
+            a.dec(ecx).unwrap();
+            a.jnz(wait).unwrap();
+            a.dec(edx).unwrap();
+            a.jnz(again).unwrap();
+        });
+        stats.regions
+    };
+    assert_eq!([30, 100, 1_200].map(regions), [2, 2, 1]);
+}
+
+#[test]
 fn accesses_near_each_other_also_across_pages() {
     // A run of accesses from one register, and pushes, at all places around the ends of pages.
     for long in [true, false] {
