@@ -121,15 +121,16 @@ impl Values {
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
-    /// Those that these values are computed from, and themselves.
-    pub fn reach(&self, roots: impl Iterator<Item = Val>) -> impl Iterator<Item = Node> {
+    /// Are these values computed from one for which `is` holds, or is it one of them?
+    pub fn reach(&self, roots: impl Iterator<Item = Val>, is: impl Fn(Node) -> bool) -> bool {
         let mut reached = vec![false; self.nodes.len()];
         roots.for_each(|v| reached[v.0 as usize] = true);
-        self.nodes.iter().enumerate().rev().filter_map(move |(n, &node)| {
-            reached[n].then(|| {
-                node.parts().for_each(|v| reached[v.0 as usize] = true);
-                node
-            })
+        // What a value is made of has a lower number.
+        (0..self.nodes.len()).rev().any(|n| {
+            if reached[n] {
+                self.nodes[n].parts().for_each(|v| reached[v.0 as usize] = true);
+            }
+            reached[n] && is(self.nodes[n])
         })
     }
     /// How the value comes about.

@@ -119,10 +119,12 @@ pub fn compile(graph: &Graph, layout: &Layout, number: u32, function: u32) -> Re
         };
         f.nest(&shapes);
         f.out().unreachable();
-        let (body, exits, called) = (f.body, f.exits, f.called);
+        let (body, mut exits, called) = (f.body, f.exits, f.called);
         if f.spills && locals.sets() != known {
             continue;
         }
+        // They are kept: thousands of regions have hundreds each.
+        exits.shrink_to_fit();
         let entry = |n: u32| {
             let block = &blocks[n as usize];
             let page = graph.pages.iter().position(|p| p.0 == block.page()).unwrap_or(0);

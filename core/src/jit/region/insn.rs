@@ -81,7 +81,7 @@ impl Built {
         let flags = self.flags.filter(|_| self.wanted);
         let (raw, of) = flags.map_or(([None; 3], None), |(raw, of)| (raw, of.value()));
         let roots = self.regs.iter().chain(&raw).flatten().copied().chain(of);
-        self.values.reach(roots).any(|n| matches!(n, Node::Local(l) if locals.contains(&l)))
+        self.values.reach(roots, |n| matches!(n, Node::Local(l) if locals.contains(&l)))
     }
 }
 
