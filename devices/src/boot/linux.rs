@@ -59,10 +59,8 @@ const CMDLINE_SIZE_OLD: usize = 255;
 pub fn load(ram: &GuestRam, files: &Files<'_>, platform: &Platform) -> Result<Entry, BootError> {
     zero_page::check_smallest(ram)?;
     let k = files.kernel;
-    if k.starts_with(&pack::MAGIC) {
-        load_elf(ram, &Image::packed(k)?, files, platform)
-    } else if k.starts_with(&elf::MAGIC) {
-        load_elf(ram, &Image::plain(k)?, files, platform)
+    if k.starts_with(&pack::MAGIC) || k.starts_with(&elf::MAGIC) {
+        load_elf(ram, &Image::open(k)?, files, platform)
     } else if k.get(header::MAGIC as usize..).is_some_and(|m| m.starts_with(&HDRS)) {
         load_bzimage(ram, files, platform)
     } else {
@@ -190,6 +188,7 @@ fn plain_header() -> [u8; 0x78] {
 
 fn load_elf(ram: &GuestRam, image: &Image<'_>, files: &Files<'_>, platform: &Platform) -> Result<Entry, BootError> {
     let elf = image.elf();
+    let entry = elf.physical_entry()?;
     let expected = "1 MiB or more (below lie the tables it is booted with)";
     elf.check_fits(ram, |from, _| from >= layout::HIGH_RAM, expected)?;
     zero_page::write_cmdline(ram, files.cmdline, CMDLINE_SIZE)?;
@@ -197,18 +196,18 @@ fn load_elf(ram: &GuestRam, image: &Image<'_>, files: &Files<'_>, platform: &Pla
     let initrd = zero_page::place_initrd(ram, files.initrd, elf.end, last)?;
     image.place(ram)?;
     // RAM ends below 4 GiB and the entry lies in a segment that fits.
-    let code32_start = elf.entry as u32;
+    let code32_start = entry as u32;
     ZeroPage { header: &plain_header(), code32_start, initrd, rsdp: platform.rsdp, text_screen: platform.text_screen }
         .write(ram);
     Ok(if elf.is_64_bit {
-        entry::long_mode(ram, elf.entry, layout::ZERO_PAGE)
+        entry::long_mode(ram, entry, layout::ZERO_PAGE)
     } else {
-        entry::protected_mode(ram, elf.entry, layout::ZERO_PAGE)
+        entry::protected_mode(ram, entry, layout::ZERO_PAGE)
     })
 }
 
 /// What a file that is no kernel looks like.
-fn looks_like(k: &[u8]) -> String {
+pub(super) fn looks_like(k: &[u8]) -> String {
     let known: [(&[u8], &str); 9] = [
         (b"\x1f\x8b", "is a gzip file; if it is a compressed kernel, unpack it first"),
         (b"\xfd7zXZ\0", "is an xz file; if it is a compressed kernel, unpack it first"),

@@ -4,7 +4,7 @@
 
 pub mod acpi;
 mod dsdt;
-mod elf;
+pub mod elf;
 pub mod entry;
 mod error;
 pub mod layout;

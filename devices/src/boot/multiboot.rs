@@ -73,6 +73,7 @@ pub fn load(ram: &GuestRam, header: Header, files: &Files<'_>) -> Result<Entry, 
     }
     let image = Image::plain(files.kernel)?;
     let elf = image.elf();
+    let entry = elf.physical_entry()?;
     let low = layout::MULTIBOOT_END..=layout::LOW_RAM_END;
     let usable = |from, end| from >= layout::HIGH_RAM || low.contains(&from) && low.contains(&end);
     elf.check_fits(ram, usable, "an address from 8 KiB to the end of low memory or 1 MiB and more")?;
@@ -85,7 +86,7 @@ pub fn load(ram: &GuestRam, header: Header, files: &Files<'_>) -> Result<Entry, 
     let module = zero_page::place_initrd(ram, files.initrd, elf.end.max(layout::HIGH_RAM), u32::MAX.into())?;
     image.place(ram)?;
     write_information(ram, files.cmdline, module);
-    let mut e = entry::protected_mode(ram, elf.entry, 0);
+    let mut e = entry::protected_mode(ram, entry, 0);
     (e.rax, e.rbx) = (LOADER_MAGIC, layout::MULTIBOOT);
     Ok(e)
 }

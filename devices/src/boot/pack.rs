@@ -4,10 +4,10 @@ pub use super::pack_format::{ENTRY, HEADER, MAGIC, MAX_CHUNK, MAX_LEN, MIN_CHUNK
 use super::{BootError, Reader};
 
 /// A packed file whose table has been checked.
-pub(super) struct Packed<'a> {
+pub struct Packed<'a> {
     file: Reader<'a>,
     /// Bytes of the file inside.
-    pub len: u64,
+    pub(super) len: u64,
     chunk: u32,
     count: u32,
     data: u64,
@@ -15,7 +15,7 @@ pub(super) struct Packed<'a> {
 
 impl<'a> Packed<'a> {
     /// Checks header, table and total length.
-    pub fn parse(data: &'a [u8]) -> Result<Self, BootError> {
+    pub(super) fn parse(data: &'a [u8]) -> Result<Self, BootError> {
         let file = Reader { data, what: "the packed kernel" };
         let len = file.u64(8)?;
         if len == 0 || len > MAX_LEN {
@@ -74,14 +74,35 @@ impl<'a> Packed<'a> {
     }
 
     /// The first chunk, unpacked.
-    pub fn first(&self) -> Result<Vec<u8>, BootError> {
+    pub(super) fn first(&self) -> Result<Vec<u8>, BootError> {
         let mut raw = vec![0; self.raw_len(0) as usize];
         self.chunk(0, self.data, &mut raw)?;
         Ok(raw)
     }
 
+    /// `n` bytes of the file inside from `at`; unpacks only the chunks with some of them.
+    pub(super) fn read(&self, at: u64, n: u64, what: &'static str) -> Result<Vec<u8>, BootError> {
+        let to = at.saturating_add(n);
+        if to > self.len {
+            return Err(BootError::Truncated { what, needs: to, has: self.len });
+        }
+        let mut out = Vec::with_capacity(n as usize);
+        let mut scratch = vec![0; self.raw_len(0) as usize];
+        let (mut packed_at, mut raw_at) = (self.data, 0);
+        for i in 0..self.count {
+            let (from, raw_end) = (raw_at.max(at), raw_at + u64::from(self.raw_len(i)));
+            if from < to.min(raw_end) {
+                let (raw, _) = self.chunk(i, packed_at, &mut scratch)?;
+                out.extend(&raw[(from - raw_at) as usize..(to.min(raw_end) - raw_at) as usize]);
+            }
+            packed_at += u64::from(self.packed_len(i)?);
+            raw_at = raw_end;
+        }
+        Ok(out)
+    }
+
     /// Calls `each` with every unpacked chunk and its position in the file inside, in order.
-    pub fn unpack(&self, mut each: impl FnMut(u64, &[u8])) -> Result<(), BootError> {
+    pub(super) fn unpack(&self, mut each: impl FnMut(u64, &[u8])) -> Result<(), BootError> {
         let mut scratch = vec![0; self.raw_len(0) as usize];
         let mut at = self.data;
         for i in 0..self.count {

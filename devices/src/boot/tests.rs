@@ -423,3 +423,35 @@ fn multiboot_demands_that_are_not_met_are_refused() {
         Err(BootError::CommandLineTooLong { len: 4000, .. })
     ));
 }
+
+#[test]
+fn any_part_of_a_kernel_can_be_read_packed_or_not() {
+    let mut file = elf(true);
+    file.extend((0..0x3_0000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8));
+    let packed = packed(&file, pack::MIN_CHUNK);
+    let (a, b) = (elf::Image::open(&file).unwrap(), elf::Image::open(&packed).unwrap());
+    let len = file.len() as u64;
+    for (offset, size) in
+        [(0, 4), (0xfff0, 0x20), (0x8000, 0x2_0000), (0x1_0000, 0x1_0000), (len - 1, 1), (len, 0), (0, len)]
+    {
+        let part = elf::Part { offset, size };
+        let want = &file[offset as usize..(offset + size) as usize];
+        assert!(a.read(part, "it").unwrap() == want && b.read(part, "it").unwrap() == want, "{part:x?}");
+    }
+    for (offset, size) in [(len, 1), (0, len + 1), (u64::MAX, 1), (1, u64::MAX)] {
+        let part = elf::Part { offset, size };
+        for image in [&a, &b] {
+            assert!(matches!(image.read(part, "it"), Err(BootError::Truncated { what: "it", .. })));
+        }
+    }
+}
+
+#[test]
+fn a_64_bit_machine_with_32_bit_headers_is_for_protected_mode() {
+    let mut k = elf(false);
+    put(&mut k, 18, &62u16.to_le_bytes());
+    assert!(!boot(&ram(), &k, &[]).unwrap().is_64_bit());
+    let mut k = elf(true);
+    put(&mut k, 18, &3u16.to_le_bytes());
+    assert!(matches!(boot(&ram(), &k, &[]), Err(BootError::NotAKernel(_))));
+}
