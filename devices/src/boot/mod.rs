@@ -12,6 +12,8 @@ pub mod linux;
 pub mod multiboot;
 pub mod pack;
 pub mod pack_format;
+#[cfg(feature = "unpack")]
+pub mod unpack;
 mod zero_page;
 
 pub use entry::Entry;

@@ -4,86 +4,28 @@
 //! The code and data of the kernel stay as they are: only what is not loaded is left out.
 
 use super::lz4;
-use anyhow::{Context, Result, bail, ensure};
-use std::io::Read;
+use anyhow::{Context, Result, ensure};
 
 /// The container's own file: depending on its crate would compile a whole CPU for five constants.
 #[allow(dead_code, reason = "the builder writes; what it does not need is for the reader")]
 #[path = "../../../devices/src/boot/pack_format.rs"]
 mod pack_format;
 
+/// The devices' own unpacking, for the same reason.
+#[path = "../../../devices/src/boot/unpack/mod.rs"]
+mod unpack;
+
 /// Bytes per chunk of the packed kernel.
 const CHUNK: usize = 1 << 20;
-/// No kernel unpacks to more.
-const MAX_KERNEL: u64 = 512 << 20;
 
 /// Unpacks an xz file, filters for machine code included.
 pub fn unxz(data: &[u8]) -> Result<Vec<u8>> {
-    limited(lzma_rust2::XzReader::new(data, false))
+    Ok(unpack::unpack(data, unpack::Format::Xz, None)?)
 }
 
-fn limited(from: impl Read) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    let n = from.take(MAX_KERNEL + 1).read_to_end(&mut out)?;
-    ensure!(n as u64 <= MAX_KERNEL, "it unpacks to more than {MAX_KERNEL} bytes");
-    Ok(out)
-}
-
-/// LZ4's legacy frame, as Linux's build makes it.
-fn unlz4_legacy(data: &[u8]) -> Result<Vec<u8>> {
-    const BLOCK: usize = 8 << 20;
-    let mut rest = &data[4..];
-    let mut out = Vec::new();
-    while let Some((head, tail)) = rest.split_at_checked(4) {
-        let n = u32::from_le_bytes(head.try_into().expect("four bytes")) as usize;
-        let Some((packed, tail)) = tail.split_at_checked(n) else {
-            // The kernel's build appends the unpacked size, which is no block.
-            break;
-        };
-        out.extend(lz4_flex::block::decompress(packed, BLOCK)?);
-        ensure!(out.len() as u64 <= MAX_KERNEL, "it unpacks to more than {MAX_KERNEL} bytes");
-        rest = tail;
-    }
-    Ok(out)
-}
-
-/// The ELF executable inside a bzImage (Linux boot.rst: `payload_offset`).
+/// The ELF executable inside a bzImage.
 pub fn extract(bzimage: &[u8]) -> Result<Vec<u8>> {
-    let u32_at = |at: usize| -> Result<usize> {
-        let b = bzimage.get(at..at + 4).context("the file is too short for a bzImage")?;
-        Ok(u32::from_le_bytes(b.try_into().expect("four bytes")) as usize)
-    };
-    ensure!(bzimage.get(0x202..0x206) == Some(b"HdrS"), "it is not a bzImage");
-    let version = u32_at(0x206)? & 0xffff;
-    ensure!(version >= 0x208, "boot protocol {version:#x} does not say where the kernel is, 2.08 does");
-    let setup = 512
-        * (1 + usize::from(match bzimage[0x1f1] {
-            0 => 4,
-            n => n,
-        }));
-    let (at, len) = (setup + u32_at(0x248)?, u32_at(0x24c)?);
-    let payload = bzimage.get(at..at.saturating_add(len)).context("the payload lies outside of the file")?;
-    ensure!(payload.len() > 8, "the payload has {} bytes", payload.len());
-    let elf = if payload.starts_with(b"\xfd7zXZ\0") {
-        unxz(payload)?
-    } else if payload.starts_with(&[0x1f, 0x8b]) {
-        limited(flate2::read::GzDecoder::new(payload))?
-    } else if payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        limited(ruzstd::decoding::StreamingDecoder::new(payload).map_err(|e| anyhow::anyhow!("zstd: {e}"))?)?
-    } else if payload.starts_with(&[0x02, 0x21, 0x4c, 0x18]) {
-        unlz4_legacy(payload)?
-    } else if payload.starts_with(b"\x7fELF") {
-        payload.to_vec()
-    } else {
-        bail!("the payload begins with {:02x?}, expected xz, gzip, zstd, lz4 or ELF", &payload[..4]);
-    };
-    // All but ELF and gzip end with their unpacked size, and gzip's own trailer does too.
-    let stated = u32::from_le_bytes(payload[payload.len() - 4..].try_into().expect("four bytes")) as usize;
-    if !payload.starts_with(b"\x7fELF") {
-        ensure!(stated == elf.len(), "the kernel unpacked to {} bytes, the bzImage states {stated}", elf.len());
-    }
-    ensure!(elf.starts_with(b"\x7fELF"), "what is inside is not an ELF executable");
-    Ok(elf)
+    Ok(unpack::kernel(bzimage)?.into_owned())
 }
 
 /// Where an ELF class keeps the fields we change.
