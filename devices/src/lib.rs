@@ -10,3 +10,4 @@ pub mod irq;
 pub mod machine;
 pub mod pci;
 pub mod serial;
+pub mod xen;

@@ -1,0 +1,3 @@
+//! What Xen is to its guests.
+
+pub mod notes;
