@@ -1,3 +1,4 @@
 //! What Xen is to its guests.
 
 pub mod notes;
+pub mod store;
