@@ -10,21 +10,25 @@
 
 mod access;
 mod domain;
+mod domu;
 mod errno;
 mod outbox;
 mod path;
 mod perms;
 mod quota;
 mod request;
+mod ring;
 mod subscription;
 mod transaction;
 mod tree;
 mod watch;
 pub mod wire;
 
+pub use domu::{DevicePaths, DomU, RingPort};
 pub use errno::Errno;
 pub use path::domain_path;
 pub use perms::{Access, Perm, Perms};
+pub use ring::Ring;
 pub use subscription::SubscriptionId;
 pub use watch::{INTRODUCE_DOMAIN, RELEASE_DOMAIN};
 
@@ -64,7 +68,7 @@ impl Default for Store {
 impl Store {
     /// A store with the nodes of domain 0.
     pub fn new() -> Self {
-        Self {
+        let mut store = Self {
             tree: Tree::default(),
             domains: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
@@ -72,7 +76,9 @@ impl Store {
             introduce_perms: Perms::private(0),
             release_perms: Perms::private(0),
             log: Vec::new(),
-        }
+        };
+        store.add_domain0();
+        store
     }
 
     /// Does something to the tree for the trusted side, and tells of it.
@@ -242,3 +248,8 @@ impl Store {
 fn special(name: &str, perms: &Perms) -> Change {
     Change { path: name.into(), exact: true, audience: vec![perms.clone()] }
 }
+
+#[cfg(test)]
+mod guest;
+#[cfg(test)]
+mod tests;
