@@ -250,6 +250,8 @@ fn special(name: &str, perms: &Perms) -> Change {
 }
 
 #[cfg(test)]
+mod boot_tests;
+#[cfg(test)]
 mod guest;
 #[cfg(test)]
 mod tests;
