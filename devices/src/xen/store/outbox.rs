@@ -7,7 +7,7 @@
 use super::quota::QUOTA_EVENT_BYTES;
 use super::wire::{Message, XS_WATCH_EVENT};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// No more requests are taken while this many bytes wait.
 const LARGE: usize = 16 << 10;
@@ -16,6 +16,8 @@ const LARGE: usize = 16 << 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outbox {
     messages: VecDeque<Vec<u8>>,
+    /// The events among them that are not on their way yet.
+    events: BTreeSet<Vec<u8>>,
     /// Bytes in the queue.
     bytes: usize,
     /// Bytes of the first message that the domain has.
@@ -36,12 +38,13 @@ impl Outbox {
     pub fn push(&mut self, message: &Message) -> bool {
         let bytes = message.bytes();
         if message.header.kind == XS_WATCH_EVENT {
-            if self.messages.iter().skip(usize::from(self.sent > 0)).any(|m| *m == bytes) {
+            if self.events.contains(&bytes) {
                 return true;
             }
             if self.bytes + bytes.len() > QUOTA_EVENT_BYTES {
                 return false;
             }
+            self.events.insert(bytes.clone());
         }
         self.bytes += bytes.len();
         self.messages.push_back(bytes);
@@ -54,6 +57,9 @@ impl Outbox {
             let Some(first) = self.messages.front() else { break };
             let rest = first.get(self.sent..).unwrap_or_default();
             let piece = rest.len().min(n - taken.len());
+            if self.sent == 0 {
+                self.events.remove(first);
+            }
             taken.extend_from_slice(&rest[..piece]);
             self.sent += piece;
             if piece == rest.len() {

@@ -35,8 +35,8 @@ enum Version {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Accessed {
-    /// The node's generation in the tree at the first look; `None` if there was no node.
-    generation: Option<u64>,
+    /// The node's generation and owner in the tree at the first look; `None` if there was no node.
+    before: Option<(u64, u16)>,
     version: Version,
     /// The first change, and when it was in the order of all changes.
     change: Option<(u32, Change)>,
@@ -72,7 +72,8 @@ impl Transaction {
         if !self.accessed.contains_key(at) {
             self.bytes += at.len() + ACCESSED_OVERHEAD;
         }
-        let new = || Accessed { generation: tree.generation(at), version: Version::Seen, change: None };
+        let before = || tree.get(at).map(|node| (node.generation, node.perms.owner()));
+        let new = || Accessed { before: before(), version: Version::Seen, change: None };
         self.accessed.entry(at.into()).or_insert_with(new)
     }
     fn set(&mut self, tree: &Tree, at: &str, version: Version) {
@@ -88,15 +89,18 @@ impl Transaction {
             Some(Version::Deleted) => None,
         }
     }
-    /// How many nodes `domid` would own if the transaction were committed.
+    /// How many nodes `domid` would own if the transaction were committed (and can be).
     fn owned_by(&self, tree: &Tree, domid: u16) -> usize {
-        let owns = |node: Option<&Node>| usize::from(node.is_some_and(|n| n.perms.owner() == domid));
         let (mut more, mut less) = (0, 0);
-        for (at, a) in &self.accessed {
-            if !matches!(a.version, Version::Seen) {
-                more += owns(self.get(tree, at));
-                less += owns(tree.get(at));
-            }
+        for a in self.accessed.values() {
+            let owned = a.before.is_some_and(|(_, owner)| owner == domid);
+            let (m, l) = match &a.version {
+                Version::Seen => (false, false),
+                Version::Written(node) => (node.perms.owner() == domid, owned),
+                Version::Deleted => (false, owned),
+            };
+            more += usize::from(m);
+            less += usize::from(l);
         }
         (tree.owned_by(domid) + more).saturating_sub(less)
     }
@@ -105,7 +109,7 @@ impl Transaction {
     /// # Errors
     /// `EAGAIN` after a conflict, `ENOSPC` if the domain would own too many nodes.
     pub fn commit(self, domid: u16, tree: &mut Tree) -> Result<Vec<Change>, Errno> {
-        if self.accessed.iter().any(|(at, a)| tree.generation(at) != a.generation) {
+        if self.accessed.iter().any(|(at, a)| tree.generation(at) != a.before.map(|(generation, _)| generation)) {
             return Err(Errno::Eagain);
         }
         let owned = self.owned_by(tree, domid);
