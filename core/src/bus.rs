@@ -1,7 +1,30 @@
 //! What a CPU sees of the board it sits on. The CPU calls this between
 //! instructions only, so a device may raise or drop interrupts inside any call.
 
+use crate::cpu::exception::Source;
+use crate::cpu::{Cpu, Done, Vector, fault};
 use crate::size::Size;
+
+/// What a CPU leaves to the hypervisor that it runs under ([`Bus::trap`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// VMCALL or VMMCALL, in any mode of any guest.
+    Hypercall,
+    /// SYSCALL of a paravirtualized guest, with RCX and R11 as the instruction leaves them.
+    Syscall,
+    /// SYSENTER of a paravirtualized guest.
+    Sysenter,
+    /// An exception, an INT or what the board has raised, instead of a look into the IDT. RIP may be beyond the
+    /// instruction already; `return_rip` is what a handler's frame would say.
+    Interrupt {
+        /// The vector.
+        vector: u8,
+        /// Where it comes from.
+        source: Source,
+        /// The RIP that belongs to it.
+        return_rip: u64,
+    },
+}
 
 /// The board, seen from a CPU. What has a default is for boards without interrupt controllers and MSRs.
 pub trait Bus {
@@ -57,6 +80,14 @@ pub trait Bus {
     /// A paravirtual CPUID leaf (0x4000_0000 and up): eax, ebx, ecx, edx.
     fn hypervisor_leaf(&mut self, _leaf: u32, _subleaf: u32) -> Option<[u32; 4]> {
         None
+    }
+    /// Does for `cpu` what only a hypervisor can do. The CPU's registers may change in any way; it goes on at its RIP.
+    /// While this runs the CPU has no board: accesses to devices read all ones.
+    ///
+    /// # Errors
+    /// An exception of the instruction that trapped; a board without a hypervisor knows no such instruction.
+    fn trap(&mut self, _cpu: &mut Cpu, _trap: Trap) -> Done {
+        Err(fault(Vector::UD))
     }
     /// FERR#: with CR0.NE = 0, a waiting x87 instruction met an unmasked exception (`true`), or
     /// the exception is gone (`false`). A PC raises IRQ 13 and returns `false`: the CPU waits in

@@ -67,7 +67,7 @@ impl Vcpu {
     /// guest's state stays as it is. `None`: no compiler, or nothing has been run there lately.
     pub fn module_at(&self, la: Option<u64>) -> Option<Vec<u8>> {
         let la = la.unwrap_or_else(|| self.cpu.code_address());
-        let page = self.cpu.known_fetch_page(self.cpu.cpl, la)?;
+        let page = self.cpu.known_fetch_page(self.cpu.ring(), la)?;
         self.jit.as_ref()?.module_at(&self.cpu, &self.code, la, page << PAGE_SHIFT | la & (PAGE_SIZE - 1))
     }
 
@@ -433,7 +433,7 @@ fn step(cpu: &mut Cpu, code: &CodeCache, known: Option<Insn>) {
 }
 
 /// Fetches and decodes the instruction at CS:RIP, byte by byte if it must be.
-fn fetch(cpu: &mut Cpu) -> Result<Insn, Stop> {
+pub(crate) fn fetch(cpu: &mut Cpu) -> Result<Insn, Stop> {
     let mut bytes = [0u8; MAX_LEN];
     let cs = cpu.seg[reg::CS as usize];
     let mut n = 0;

@@ -4,7 +4,7 @@
 //! time, which has only a pointer to the CPU. The slot holds the board's address while
 //! `Vcpu::run` has it mutably borrowed; outside a run it is empty and every access says so.
 
-use crate::bus::Bus;
+use crate::bus::{Bus, Trap};
 use core::ptr::NonNull;
 
 /// Holds the board while a run lasts.
@@ -24,10 +24,27 @@ impl super::Cpu {
         r
     }
 
-    /// The board, with its clock at the running instruction.
+    /// Lets the board's hypervisor work on this CPU.
+    ///
+    /// # Errors
+    /// As [`Bus::trap`].
+    pub(crate) fn trap(&mut self, trap: Trap) -> super::Done {
+        let Some(mut ptr) = self.board.0.take() else { return Err(super::fault(super::Vector::UD)) };
+        let retired = self.retired();
+        // SAFETY: `with_board` holds the exclusive borrow that this points to. The slot is empty while the reference
+        // lives, so `bus` cannot make a second one from it.
+        let bus = unsafe { ptr.as_mut() };
+        bus.sync(retired);
+        let r = bus.trap(self, trap);
+        self.board = BoardSlot(Some(ptr));
+        r
+    }
+
+    /// The board, with its clock at the running instruction. While the board's hypervisor works on the CPU nobody
+    /// answers.
     pub(crate) fn bus(&mut self) -> &mut dyn Bus {
         let retired = self.retired();
-        let mut ptr = self.board.0.expect("instructions run inside Vcpu::run");
+        let Some(mut ptr) = self.board.0 else { return &mut self.nobody };
         // SAFETY: `with_board` holds the exclusive borrow that this points to, and the result
         // borrows the whole CPU, so there is no second reference at the same time.
         let bus = unsafe { ptr.as_mut() };

@@ -3,6 +3,7 @@
 use super::debug::{DEBUGCTL_BTF, dr7};
 use super::segment::{Descriptor, Segment, attr, sys};
 use super::{Cpu, Done, Fault, Shadow, Stop, Vector, event, fault, reg};
+use crate::bus::Trap;
 use crate::cpu::memory::canonical;
 use crate::flags;
 use crate::size::Size;
@@ -133,7 +134,9 @@ impl Cpu {
     /// Faults of the delivery; nothing but the stack memory has changed then.
     pub(crate) fn interrupt(&mut self, vector: u8, source: Source, return_rip: u64) -> Done {
         let alone = core::mem::replace(&mut self.alone, true);
-        let r = if !self.protected() {
+        let r = if self.paravirtual {
+            self.trap(Trap::Interrupt { vector, source, return_rip })
+        } else if !self.protected() {
             self.interrupt_real(vector, return_rip)
         } else if self.long_mode() {
             self.interrupt_long(vector, source, return_rip)

@@ -28,7 +28,7 @@ impl Cpu {
     /// As the current privilege level does.
     #[inline]
     pub(crate) fn as_self(&self) -> As {
-        As { ctx: self.tlb_ctx, user: self.cpl == 3, ac: self.rflags & flags::AC != 0, watched: true }
+        As { ctx: self.tlb_ctx, user: self.ring() == 3, ac: self.rflags & flags::AC != 0, watched: true }
     }
     /// As privilege level `cpl` does (pushing onto another ring's stack).
     pub(crate) fn as_cpl(&self, cpl: u8) -> As {
@@ -115,7 +115,7 @@ impl Cpu {
         }
         let host = self.ram.host(t.pa).expect("a page without DEVICE is RAM");
         let how = Fill { global: t.global, large: t.large };
-        if who.ctx != ctx::CHECKED << tlb::CTX_SHIFT && !self.page_watched(la) {
+        if who.ctx != ctx::CHECKED << tlb::CTX_SHIFT && !self.page_watched(la) && !self.write_through {
             let add = host.value().wrapping_sub(la);
             self.stats.tlb_fills += 1;
             self.tlb.fill(Kind::Read, who.ctx, la, add, how);
@@ -363,7 +363,7 @@ impl Cpu {
     /// #PF, #GP(0) for a non-canonical address.
     #[inline]
     pub(crate) fn fetch_page(&mut self, la: u64) -> Result<u64, Stop> {
-        let c = Self::fetch_ctx(self.cpl);
+        let c = Self::fetch_ctx(self.ring());
         let e = &self.tlb.exec[tlb::index(c, la)];
         if tlb::hit(e, la, 1) {
             return Ok(la.wrapping_add(e.add));
@@ -371,7 +371,7 @@ impl Cpu {
         if self.long && !canonical(la) {
             return Err(gp(0));
         }
-        let t = self.translate(la, Access { write: false, exec: true, user: self.cpl == 3, ac: false })?;
+        let t = self.translate(la, Access { write: false, exec: true, user: self.ring() == 3, ac: false })?;
         if self.ram.flags(t.pa >> PAGE_SHIFT) & page::DEVICE == 0 {
             self.tlb.fill(Kind::Exec, c, la, t.pa.wrapping_sub(la), Fill { global: t.global, large: t.large });
         }

@@ -9,11 +9,13 @@ pub mod fpu;
 pub mod memory;
 pub mod mode;
 pub mod paging;
+pub mod paravirtual;
 mod pending;
 pub mod segment;
 pub mod task;
 pub mod tlb;
 
+use crate::bus::Nothing;
 use crate::decode::insn::slot;
 use crate::flags;
 use crate::mem::GuestRam;
@@ -239,6 +241,13 @@ pub struct Cpu {
     pub alone: bool,
     /// Current privilege level.
     pub cpl: u8,
+    /// Does the kernel run at CPL 3, under a hypervisor that gets all that goes through the IDT, and system calls?
+    pub paravirtual: bool,
+    /// That kernel runs, not its users: accesses to memory are a supervisor's.
+    pub guest_kernel: bool,
+    /// The hypervisor runs an instruction for a supervisor, which may write to read-only pages
+    /// ([`Cpu::run_for_guest`](Cpu::run_for_guest)).
+    pub(crate) write_through: bool,
     /// What the decoder must know ([`mode::key`]).
     pub mode: u8,
     /// `CodeCache::jump_context` of now.
@@ -329,6 +338,8 @@ pub struct Cpu {
     pub(crate) compiled_fault: Option<Fault>,
     /// The board, while a run lasts.
     pub(crate) board: BoardSlot,
+    /// Who answers while the board is busy with this CPU.
+    pub(crate) nobody: Nothing,
     /// Figures for people.
     pub stats: Stats,
 }
@@ -385,6 +396,9 @@ impl Cpu {
             alone: false,
             cpl: 0,
             jump_context: 0,
+            paravirtual: false,
+            guest_kernel: false,
+            write_through: false,
             mode: 0,
             long: false,
             rip_bits: 0xffff,
@@ -430,6 +444,7 @@ impl Cpu {
             strayed_to: 0,
             compiled_fault: None,
             board: BoardSlot::default(),
+            nobody: Nothing,
             stats: Stats::default(),
         });
         cpu.reset();
@@ -444,6 +459,7 @@ impl Cpu {
         self.rflags = 2;
         flags::write(self, 0);
         self.cpl = 0;
+        (self.paravirtual, self.guest_kernel, self.write_through) = (false, false, false);
         for s in &mut self.seg {
             *s = Segment::real(0);
         }
@@ -487,6 +503,12 @@ impl Cpu {
         }
     }
 
+    /// The privilege of accesses to memory: the privilege level, but for a paravirtualized kernel, which is a supervisor.
+    #[inline(always)]
+    pub fn ring(&self) -> u8 {
+        if self.guest_kernel { 0 } else { self.cpl }
+    }
+
     /// RFLAGS as PUSHF would show it.
     pub fn rflags_image(&mut self) -> u64 {
         let arith = flags::read(self);
@@ -500,7 +522,7 @@ impl Cpu {
     }
 
     /// Sets all of RFLAGS, and whatever follows from what has changed there.
-    pub(crate) fn put_rflags(&mut self, v: u64) {
+    pub fn put_rflags(&mut self, v: u64) {
         const ALL: u64 = 0x003f_7fd7;
         flags::write(self, v);
         let v = v & ALL & !flags::OSZAPC | 2;

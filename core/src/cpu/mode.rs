@@ -58,8 +58,8 @@ impl Cpu {
         self.update_step();
     }
 
-    /// Call after any change of CPL or a segment's attributes.
-    pub(crate) fn segments_changed(&mut self) {
+    /// Call after any change of CPL, [`Cpu::guest_kernel`] or a segment's attributes.
+    pub fn segments_changed(&mut self) {
         let cs = self.seg[reg::CS as usize].attr;
         self.long = self.long_mode() && cs & attr::L != 0;
         self.mode = if self.long {
@@ -73,7 +73,7 @@ impl Cpu {
             let flat = flat && cs.base == 0 && cs.limit == u32::MAX && self.protected() && !self.v86();
             code | stack | if flat { key::FLAT } else { 0 }
         };
-        self.jump_context = CodeCache::jump_context(self.mode, self.cpl);
+        self.jump_context = CodeCache::jump_context(self.mode, self.ring());
         self.rip_bits = match self.mode & key::CODE {
             key::CODE64 => u64::MAX,
             key::CODE32 => Size::B4.mask(),
@@ -98,7 +98,7 @@ impl Cpu {
     pub fn update_tlb_ctx(&mut self) {
         let ac = self.rflags & flags::AC != 0;
         let with_ac = if self.cr4 & cr4::SMAP != 0 { ctx::SUPER_AC } else { ctx::SUPER };
-        let c = match (self.cpl == 3, ac) {
+        let c = match (self.ring() == 3, ac) {
             (true, true) if self.cr0 & cr0::AM != 0 => ctx::CHECKED,
             (true, _) => ctx::USER,
             (false, true) => with_ac,
@@ -108,7 +108,7 @@ impl Cpu {
         let bytes = |ctx: u32| ctx * size_of::<super::tlb::Entry>() as u32;
         self.ac_bytes = bytes(with_ac << super::tlb::CTX_SHIFT);
         self.tlb_bytes = bytes(self.tlb_ctx);
-        self.fetch_bytes = bytes(Self::fetch_ctx(self.cpl));
+        self.fetch_bytes = bytes(Self::fetch_ctx(self.ring()));
     }
 
     /// `v` as a RIP of the current code size.

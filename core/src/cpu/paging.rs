@@ -91,7 +91,7 @@ impl Cpu {
                 return false;
             }
         } else {
-            if a.write && rights & RW == 0 && self.cr0 & cr0::WP != 0 {
+            if a.write && rights & RW == 0 && self.cr0 & cr0::WP != 0 && !self.write_through {
                 return false;
             }
             if rights & US != 0 {

@@ -177,6 +177,23 @@ impl Tlb {
         self.drop_where(&ALL, |g| g.used & !g.global, |_| true);
     }
 
+    /// Drops everything in one context (not shifted).
+    pub fn flush_context(&mut self, ctx: u32) {
+        let at = (ctx as usize % CONTEXTS) * ENTRIES / 64..(ctx as usize % CONTEXTS + 1) * ENTRIES / 64;
+        for kind in ALL {
+            for n in at.clone() {
+                let used = core::mem::take(&mut self.groups[kind as usize][n].used);
+                let entries = &mut self.table(kind)[64 * n..64 * (n + 1)];
+                let mut bits = used;
+                while bits != 0 {
+                    let b = bits.trailing_zeros() as usize;
+                    bits &= bits - 1;
+                    entries[b] = empty(b);
+                }
+            }
+        }
+    }
+
     /// Drops the page of `la` in all contexts, and the whole large page it lies in (SDM 3A 4.10.4.1).
     pub fn flush_page(&mut self, la: u64) {
         for kind in ALL {

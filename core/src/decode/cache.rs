@@ -122,13 +122,13 @@ const NO_JUMP: Jump = Jump { key: 0x5555 << 48, page: 0, head: 0 };
 impl CodeCache {
     /// What is mixed (XOR) into a linear address to make its key in the jump cache. The bits above a canonical address
     /// are copies of bit 47, so mode and privilege can be there.
-    pub fn jump_context(mode: u8, cpl: u8) -> u64 {
-        u64::from(mode | cpl << 4) << 48
+    pub fn jump_context(mode: u8, ring: u8) -> u64 {
+        u64::from(mode | ring << 4) << 48
     }
     /// The head record of the block at CS:RIP, if a jump there is known.
     #[inline(always)]
     pub fn jump(&self, cpu: &Cpu) -> Option<u32> {
-        self.jump_in(cpu.jump_key(), cpu.known_fetch_page(cpu.cpl, cpu.code_address())?)
+        self.jump_in(cpu.jump_key(), cpu.known_fetch_page(cpu.ring(), cpu.code_address())?)
     }
     /// The same, if the guest-physical page that CS:RIP is in is known.
     #[inline(always)]

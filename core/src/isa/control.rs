@@ -178,13 +178,20 @@ pub fn mov_to_dr(cpu: &mut Cpu, i: &Insn) -> Done {
     if n >= 6 && v >> 32 != 0 {
         return Err(gp(0));
     }
-    cpu.dr[n] = match n {
-        6 => v & dr6::WRITABLE | dr6::ONES,
-        7 => v & dr7::WRITABLE | dr7::ONE,
-        _ => v,
-    };
-    cpu.breakpoints_changed();
+    cpu.set_debug_register(n, v);
     Ok(())
+}
+
+impl Cpu {
+    /// Sets DR0 to DR3, DR6 or DR7, whose fixed bits stay as they are.
+    pub fn set_debug_register(&mut self, n: usize, v: u64) {
+        self.dr[n] = match n {
+            6 => v & dr6::WRITABLE | dr6::ONES,
+            7 => v & dr7::WRITABLE | dr7::ONE,
+            _ => v,
+        };
+        self.breakpoints_changed();
+    }
 }
 
 /// The number of a debug register, with the checks of SDM 3A 18.2.2; DR4 and DR5 are aliases.

@@ -91,7 +91,7 @@ fn needs(n: u32) -> Feature {
 
 impl Cpu {
     /// Reads an MSR; `None`: #GP(0).
-    pub(crate) fn read_msr(&mut self, n: u32) -> Option<u64> {
+    pub fn read_msr(&mut self, n: u32) -> Option<u64> {
         if !self.model.has(needs(n)) {
             return None;
         }
@@ -139,7 +139,7 @@ impl Cpu {
     }
 
     /// Writes an MSR; `false`: #GP(0).
-    pub(crate) fn write_msr(&mut self, n: u32, v: u64) -> bool {
+    pub fn write_msr(&mut self, n: u32, v: u64) -> bool {
         let switches_x2apic = n == APIC_BASE && v & APIC_EXTD != 0;
         if !self.model.has(needs(n)) || switches_x2apic && !self.model.has(Feature::X2apic) {
             return false;

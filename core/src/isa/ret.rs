@@ -62,7 +62,7 @@ pub fn ret_far(cpu: &mut Cpu, i: &Insn) -> Done {
 }
 
 /// The code segment a far return goes to, and its privilege level.
-fn return_segment(cpu: &mut Cpu, sel: u16, rip: u64) -> Result<(Segment, u8), Stop> {
+pub(crate) fn return_segment(cpu: &mut Cpu, sel: u16, rip: u64) -> Result<(Segment, u8), Stop> {
     if sel & !3 == 0 {
         return Err(gp(0));
     }
@@ -83,7 +83,7 @@ fn return_segment(cpu: &mut Cpu, sel: u16, rip: u64) -> Result<(Segment, u8), St
 }
 
 /// The stack segment a return to privilege `cpl` restores; null is allowed in 64-bit code.
-fn return_stack(cpu: &mut Cpu, sel: u16, cs: &Segment, cpl: u8) -> Result<Segment, Stop> {
+pub(crate) fn return_stack(cpu: &mut Cpu, sel: u16, cs: &Segment, cpl: u8) -> Result<Segment, Stop> {
     if sel & !3 == 0 {
         let ok = cpu.long_mode() && cs.attr & attr::L != 0 && cpl != 3 && (sel & 3) as u8 == cpl;
         return if ok { Ok(Segment { attr: u16::from(cpl) << 5, ..Segment::null(sel) }) } else { Err(gp(0)) };
@@ -92,7 +92,7 @@ fn return_stack(cpu: &mut Cpu, sel: u16, cs: &Segment, cpl: u8) -> Result<Segmen
 }
 
 /// CS:RIP and SS:RSP.
-fn set_both(cpu: &mut Cpu, cs: Segment, cpl: u8, rip: u64, ss: Segment, sp: u64) {
+pub(crate) fn set_both(cpu: &mut Cpu, cs: Segment, cpl: u8, rip: u64, ss: Segment, sp: u64) {
     cpu.seg[reg::SS as usize] = ss;
     set_cs(cpu, cs, cpl, rip);
     cpu.set_sp(sp);

@@ -1,9 +1,10 @@
 //! Fast system calls: SYSCALL, SYSRET, SYSENTER, SYSEXIT (SDM 2B).
 
 use super::far::set_cs;
+use crate::bus::Trap;
 use crate::cpu::memory::canonical;
 use crate::cpu::segment::{Segment, attr};
-use crate::cpu::{Cpu, Done, Vector, efer, fault, gp, reg};
+use crate::cpu::{Cpu, Done, Vector, efer, event, fault, gp, reg};
 use crate::decode::insn::Insn;
 use crate::flags;
 use crate::size::Size;
@@ -26,6 +27,12 @@ fn narrow(v: u64, long: bool) -> u64 {
     if long { v } else { Size::B4.zx(v) }
 }
 
+/// VMCALL, VMMCALL: to the hypervisor, if there is one; else #UD.
+pub fn vmcall(cpu: &mut Cpu, _: &Insn) -> Done {
+    cpu.events |= event::CHECK;
+    cpu.trap(Trap::Hypercall)
+}
+
 /// SYSCALL (64-bit mode only on the vendor we model).
 pub fn syscall(cpu: &mut Cpu, _: &Insn) -> Done {
     if !cpu.long || cpu.efer & efer::SCE == 0 {
@@ -34,6 +41,9 @@ pub fn syscall(cpu: &mut Cpu, _: &Insn) -> Done {
     let rf = cpu.rflags_image();
     cpu.regs[reg::RCX as usize] = cpu.rip;
     cpu.regs[reg::R11 as usize] = rf & !flags::RF;
+    if cpu.paravirtual {
+        return cpu.trap(Trap::Syscall);
+    }
     let sel = (cpu.msr.star >> 32) as u16 & !3;
     let target = cpu.msr.lstar;
     go(cpu, sel, sel.wrapping_add(8), 0, true, target);
@@ -71,6 +81,9 @@ pub fn sysret(cpu: &mut Cpu, i: &Insn) -> Done {
 
 /// SYSENTER.
 pub fn sysenter(cpu: &mut Cpu, _: &Insn) -> Done {
+    if cpu.paravirtual {
+        return cpu.trap(Trap::Sysenter);
+    }
     let sel = cpu.msr.sysenter_cs as u16;
     if !cpu.protected() || sel & !3 == 0 {
         return Err(gp(0));

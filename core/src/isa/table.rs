@@ -170,6 +170,7 @@ table! {
     Into Into => last trap::into;
     Bound Bound => plain trap::bound;
     LoadFar => last far::load_far;
+    Vmcall Vmcall Vmmcall => last syscall::vmcall;
     Syscall Syscall => last syscall::syscall;
     Sysret Sysret Sysretq => last syscall::sysret;
     Sysenter Sysenter => last syscall::sysenter;

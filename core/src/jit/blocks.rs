@@ -177,7 +177,7 @@ impl Graph {
 /// The guest-physical page of the code so far from the beginning of a region's page, if the TLB knows it.
 fn fetched(cpu: &Cpu, start: Start, bits32: bool, at: i64) -> Option<u64> {
     let linear = (start.la & !(PAGE_SIZE - 1)).wrapping_add(at as u64);
-    cpu.known_fetch_page(start.cpl, if bits32 { linear & 0xffff_ffff } else { linear })
+    cpu.known_fetch_page(start.ring, if bits32 { linear & 0xffff_ffff } else { linear })
 }
 
 /// The guest-physical address of a place in a page.

@@ -131,7 +131,7 @@ pub struct Start {
     /// The mode it is decoded for.
     pub mode: u8,
     /// The privilege it was seen with.
-    pub cpl: u8,
+    pub ring: u8,
 }
 
 impl Start {
@@ -269,7 +269,7 @@ impl Jit {
     pub fn sample(&mut self, cpu: &Cpu, code: &mut CodeCache, pa: u64, head: u32) {
         self.until_sample = self.interval();
         self.taken += 1;
-        let last = Start { la: cpu.code_address(), pa, mode: cpu.mode, cpl: cpu.cpl };
+        let last = Start { la: cpu.code_address(), pa, mode: cpu.mode, ring: cpu.ring() };
         let samples = self.samples.entry(pa >> PAGE_SHIFT).or_insert(Samples { seen: 0, hot: self.hot, when: 0, last });
         samples.seen = samples.seen.saturating_add(1);
         (samples.last, samples.when) = (last, self.taken);
@@ -413,12 +413,12 @@ impl Jit {
     fn strayed(&mut self, cpu: &mut Cpu, code: &mut CodeCache) -> Option<Wanted> {
         let n = core::mem::take(&mut cpu.strayed_from).checked_sub(1)?;
         let region = self.regions.get(n)?;
-        let Start { la, mode, cpl, .. } = region.start;
+        let Start { la, mode, ring, .. } = region.start;
         let to = cpu.strayed_to;
         if to.abs_diff(la) >= blocks::SWITCH {
             return None;
         }
-        let page = cpu.known_fetch_page(cpl, to)?;
+        let page = cpu.known_fetch_page(ring, to)?;
         let head = code.find(cache::key(page << PAGE_SHIFT | to & (PAGE_SIZE - 1), mode))?.head;
         if code.compiled_as(head).is_some_and(|(function, _)| function == region.function) {
             return None;
@@ -434,7 +434,7 @@ impl Jit {
         let (page, mode) = (pa & !(PAGE_SIZE - 1), cpu.mode);
         let block = |at| code.find(cache::key(at, mode)).filter(|b| at + code.extent(b.head).1 > pa);
         let at = (page..=pa).rev().find(|&at| block(at).is_some())?;
-        let start = Start { la: la - (pa - at), pa: at, mode, cpl: cpu.cpl };
+        let start = Start { la: la - (pa - at), pa: at, mode, ring: cpu.ring() };
         let region = region::compile(&blocks::discover(cpu, code, start, false)?, &self.layout, 0, 0);
         Some(module::module(&[(0, region.function)]))
     }

@@ -1,0 +1,139 @@
+//! What a hypervisor does with a processor whose guest's kernel runs without privilege (Xen's 64-bit PV): instructions
+//! it runs for the guest, and ways into and out of the guest's kernel. Which of them when is the board's business
+//! ([`Bus::trap`](crate::bus::Bus::trap)).
+
+use super::segment::{Segment, attr};
+use super::{Cpu, Done, Fault, Stop, Vector, cr0, mode::ctx, reg};
+use crate::decode::insn::{Insn, slot};
+use crate::isa::{self, Op, hot, ret};
+use crate::mem::PAGE_SHIFT;
+use crate::{flags, vcpu};
+
+/// A flat segment of CPL 3, as SYSCALL loads them.
+fn flat(sel: u16, code: bool) -> Segment {
+    let (kind, size) = if code { (0xb, attr::L) } else { (3, attr::DB) };
+    Segment { sel, base: 0, limit: u32::MAX, attr: kind | attr::S | 3 << 5 | attr::P | size | attr::G }
+}
+
+impl Cpu {
+    /// The instruction at CS:RIP.
+    ///
+    /// # Errors
+    /// What fetching it raises.
+    pub fn fetch_for_guest(&mut self) -> Result<(Option<Op>, Insn), Stop> {
+        let i = vcpu::fetch(self)?;
+        Ok((hot::op(i.op), i))
+    }
+
+    /// Runs the instruction at CS:RIP, which [`Cpu::fetch_for_guest`] has returned, with the right to write to read-only
+    /// pages if the guest's kernel runs.
+    ///
+    /// # Errors
+    /// What it raises; nothing has changed then.
+    pub fn run_for_guest(&mut self, op: Op, i: &Insn) -> Done {
+        let rip = self.rip;
+        self.regs[slot::BLOCK as usize] = self.rip_mask(rip.wrapping_sub(u64::from(i.off)));
+        let next = self.rip_mask(rip.wrapping_add(u64::from(i.len)));
+        self.rip = next;
+        self.write_through = true;
+        let r = isa::HANDLERS[op as usize](self, i);
+        self.write_through = false;
+        match r {
+            Ok(()) => self.skip_unless_branched(next, i.repeated()),
+            Err(_) => self.rip = rip,
+        }
+        r
+    }
+
+    /// Goes to `rip` and `rsp` in flat 64-bit segments of CPL 3 with these selectors.
+    pub fn enter_flat(&mut self, cs: u16, ss: u16, rip: u64, rsp: u64) {
+        self.seg[reg::SS as usize] = flat(ss, false);
+        self.seg[reg::CS as usize] = flat(cs, true);
+        self.cpl = 3;
+        self.rip = rip;
+        self.regs[reg::RSP as usize] = rsp;
+        self.segments_changed();
+    }
+
+    /// Goes to CS:RIP and SS:RSP as an IRET to CPL 3 does; RFLAGS are loaded as they are.
+    ///
+    /// # Errors
+    /// #GP, #NP, #SS of the selectors; RIP, RSP and RFLAGS are loaded nevertheless, as the fault belongs there.
+    pub fn return_to_guest(&mut self, cs: u16, rip: u64, rflags: u64, ss: u16, rsp: u64) -> Result<(), Fault> {
+        self.cpl = 3;
+        let r = ret::return_segment(self, cs | 3, rip).and_then(|(code, cpl)| {
+            let stack = ret::return_stack(self, ss | 3, &code, cpl)?;
+            ret::set_both(self, code, cpl, rip, stack, rsp);
+            Ok(())
+        });
+        self.put_rflags(rflags);
+        match r {
+            Ok(()) => Ok(()),
+            Err(stop) => {
+                self.rip = rip;
+                self.regs[reg::RSP as usize] = rsp;
+                self.segments_changed();
+                Err(match stop {
+                    Stop::Fault(f) => f,
+                    // Descriptors lie in RAM.
+                    Stop::Alone => Fault { vector: Vector::GP, code: 0 },
+                })
+            }
+        }
+    }
+
+    /// Loads a data segment register as MOV does at the current privilege level.
+    ///
+    /// # Errors
+    /// As MOV.
+    pub fn load_guest_segment(&mut self, s: u8, sel: u16) -> Done {
+        self.load_segment(s, sel)
+    }
+
+    /// Exchanges kernel and user: which page tables and GS base are in use, and whose rights accesses have. Translations
+    /// of the two are apart, so both stay.
+    pub fn toggle_guest_kernel(&mut self, cr3: u64) {
+        self.guest_kernel = !self.guest_kernel;
+        self.cr3 = cr3;
+        let gs = &mut self.seg[reg::GS as usize].base;
+        core::mem::swap(gs, &mut self.msr.kernel_gs_base);
+        self.segments_changed();
+    }
+
+    /// Drops the translations of the guest's kernel, or of its users.
+    pub fn flush_guest(&mut self, kernel: bool) {
+        self.stats.tlb_flushes += 1;
+        self.tlb.flush_context(if kernel { ctx::SUPER } else { ctx::USER });
+    }
+
+    /// CR0.TS.
+    pub fn set_task_switched(&mut self, on: bool) {
+        self.cr0 = if on { self.cr0 | cr0::TS } else { self.cr0 & !cr0::TS };
+        self.mode_changed();
+    }
+
+    /// Forgets RFLAGS.RF, which the delivery of a fault has set.
+    pub fn clear_resume_flag(&mut self) {
+        self.rflags &= !flags::RF;
+        self.update_step();
+    }
+
+    /// Drops translations for writing to a frame.
+    pub fn protect_frame(&mut self, mfn: u64) {
+        if let Some(host) = self.ram.host(mfn << PAGE_SHIFT) {
+            self.tlb.protect_host_page(host.value());
+        }
+    }
+
+    /// LDTR: a table of so many bytes at a linear address; 0: none.
+    pub fn set_guest_ldt(&mut self, base: u64, bytes: u32) {
+        const LDT: u16 = 2;
+        let present = Segment { base, limit: bytes.wrapping_sub(1), sel: 0, attr: attr::P | LDT };
+        self.seg[6] = if bytes == 0 { Segment::null(0) } else { present };
+    }
+
+    /// RFLAGS as a guest at CPL 3 may have them: interrupts on, no IOPL, no virtual-8086 mode.
+    pub fn guest_rflags(v: u64) -> u64 {
+        v & !(flags::IOPL | flags::VM) | flags::IF | 2
+    }
+}
