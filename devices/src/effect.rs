@@ -13,6 +13,8 @@ pub enum ResetCause {
     Keyboard,
     /// A triple fault: chipsets answer the processor's shutdown cycle with a reset.
     TripleFault,
+    /// The guest asked its hypervisor.
+    Guest,
     /// The runner pressed the button.
     Button,
 }

@@ -62,6 +62,8 @@ impl Pc {
         // `as` saturates, and makes 0 of a clock that is no number.
         let wall_clock_ms = config.wall_clock_ms as i64;
         let board = machine::Config {
+            mode: machine::Mode::Pc,
+            vcpus: 1,
             ram: u64::from(config.memory_mib) << 20,
             cpu: config.cpu.clone(),
             clock,

@@ -14,7 +14,7 @@ pub mod pack;
 pub mod pack_format;
 #[cfg(feature = "unpack")]
 pub mod unpack;
-mod zero_page;
+pub(crate) mod zero_page;
 
 pub use entry::Entry;
 pub use error::BootError;

@@ -98,15 +98,20 @@ pub(super) fn check_smallest(ram: &GuestRam) -> Result<(), BootError> {
 
 /// Writes the command line with its final zero to [`layout::CMDLINE`]; the kernel takes `max` bytes.
 pub(super) fn write_cmdline(ram: &GuestRam, cmdline: &str, max: usize) -> Result<(), BootError> {
-    let max = max.min(layout::CMDLINE_MAX - 1);
+    check_cmdline(cmdline, max.min(layout::CMDLINE_MAX - 1))?;
+    ram.write(layout::CMDLINE, cmdline.as_bytes());
+    ram.write(layout::CMDLINE + cmdline.len() as u64, &[0]);
+    Ok(())
+}
+
+/// Fails if a command line has more than `max` bytes, or a zero.
+pub(crate) fn check_cmdline(cmdline: &str, max: usize) -> Result<(), BootError> {
     if cmdline.len() > max {
         return Err(BootError::CommandLineTooLong { len: cmdline.len(), max });
     }
     if let Some(at) = cmdline.bytes().position(|b| b == 0) {
         return Err(BootError::CommandLineZero(at));
     }
-    ram.write(layout::CMDLINE, cmdline.as_bytes());
-    ram.write(layout::CMDLINE + cmdline.len() as u64, &[0]);
     Ok(())
 }
 

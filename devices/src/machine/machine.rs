@@ -1,15 +1,18 @@
 //! The machine: a CPU on a board, and the loop that runs them.
 
+use super::board::next_random;
 use super::clock::{ClockPolicy, Rate};
 use super::hash::{StateHash, is_zero};
 use super::pc::{Options, Pc};
-use super::platform::{StopCause, Visits};
+use super::platform::{Platform, Start, StopCause, Visits};
 use super::processor::Processor;
-use crate::boot::{self, BootError, Files, acpi};
+use super::xen_pv::XenPv;
+use crate::boot::BootError;
 use crate::bus::MapError;
 use crate::effect::{Effect, Input, ResetCause};
+use crate::xen::domain;
+use crate::xen::notes::NotesError;
 use std::sync::Arc;
-use tabvisor_core::bus::Bus;
 use tabvisor_core::cpu::features::Model;
 use tabvisor_core::jit::{self, CodeHost};
 use tabvisor_core::mem::{GuestRam, PAGE_SIZE, RamError};
@@ -41,9 +44,34 @@ pub enum TripleFault {
     Crash,
 }
 
+/// What a guest runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// A PC, all of whose hardware is emulated.
+    #[default]
+    Pc,
+    /// A paravirtualized domain under Xen's ABI: no hardware at all.
+    Pv,
+}
+
+impl Mode {
+    /// By the name that people use.
+    pub fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "pc" => Some(Self::Pc),
+            "pv" => Some(Self::Pv),
+            _ => None,
+        }
+    }
+}
+
 /// A machine to be made.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What the guest runs on.
+    pub mode: Mode,
+    /// Virtual CPUs of a domain; a PC has one.
+    pub vcpus: u32,
     /// Bytes of RAM, a multiple of 4096.
     pub ram: u64,
     /// Name of the CPU model.
@@ -73,12 +101,33 @@ pub enum ConfigError {
     /// The files to boot.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// The kernel, as a guest of a hypervisor.
+    #[error(transparent)]
+    Guest(NotesError),
     /// The parts list.
     #[error("the board is not consistent: {0}")]
     Board(#[from] MapError),
     /// The CPU.
     #[error("{0}")]
     Cpu(String),
+}
+
+impl From<NotesError> for ConfigError {
+    fn from(e: NotesError) -> Self {
+        match e {
+            NotesError::File(e) => Self::Boot(e),
+            e => Self::Guest(e),
+        }
+    }
+}
+
+/// A random (version 4) UUID from the source of the guest's random numbers.
+fn domain_uuid(mut seed: u64) -> [u8; 16] {
+    let (a, b) = (next_random(&mut seed), next_random(&mut seed));
+    let mut uuid = (u128::from(a) << 64 | u128::from(b)).to_be_bytes();
+    uuid[6] = uuid[6] & 0xf | 0x40;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
 }
 
 /// How far to run.
@@ -135,7 +184,7 @@ pub struct Machine {
     config: Config,
     ram: GuestRam,
     cpu: Box<dyn Processor>,
-    pc: Pc,
+    platform: Box<dyn Platform>,
     halts: u64,
     /// The last exit, if it is one that a reset alone ends.
     ended: Option<Exit>,
@@ -163,32 +212,43 @@ impl Machine {
         config: Config,
         make: impl FnOnce(&GuestRam, &str) -> Result<Box<dyn Processor>, String>,
     ) -> Result<Self, ConfigError> {
-        let ram = GuestRam::new(config.ram)?;
-        let cpu = make(&ram, &config.cpu).map_err(ConfigError::Cpu)?;
         let rate = match config.clock {
             ClockPolicy::Deterministic(rate) => rate,
             ClockPolicy::Paced => Rate::ONE,
         };
-        let options = Options {
-            rate,
-            wall_clock: config.wall_clock,
-            seed: config.seed,
-            serial_ports: config.serial_ports,
-            test_device: config.test_device,
+        let (ram, platform): (_, Box<dyn Platform>) = match config.mode {
+            Mode::Pc => {
+                let options = Options {
+                    rate,
+                    wall_clock: config.wall_clock,
+                    seed: config.seed,
+                    serial_ports: config.serial_ports,
+                    test_device: config.test_device,
+                };
+                let ram = GuestRam::new(config.ram)?;
+                let pc = Pc::new(&ram, options)?;
+                (ram, Box::new(pc))
+            }
+            Mode::Pv => {
+                let ram = XenPv::ram(config.ram)?;
+                let uuid = domain_uuid(config.seed);
+                let options = domain::Options { vcpus: config.vcpus, wall_clock: config.wall_clock, uuid };
+                let xen = XenPv::new(&ram, config.ram, rate, config.seed, options);
+                (ram, Box::new(xen))
+            }
         };
-        let pc = Pc::new(&ram, options)?;
-        let mut machine = Self { config, ram, cpu, pc, halts: 0, ended: None };
+        let cpu = make(&ram, &config.cpu).map_err(ConfigError::Cpu)?;
+        let mut machine = Self { config, ram, cpu, platform, halts: 0, ended: None };
         machine.load()?;
         Ok(machine)
     }
 
     /// Puts the payload into RAM and the CPU at its entry.
-    fn load(&mut self) -> Result<(), BootError> {
-        let p = &self.config.payload;
-        let files = Files { kernel: &p.kernel, initrd: &p.initrd, cmdline: &p.cmdline };
-        let board = acpi::Board { serial_ports: self.config.serial_ports.min(2), ..acpi::Board::default() };
-        let entry = boot::direct(&self.ram, &files, &board)?;
-        self.cpu.enter(&entry);
+    fn load(&mut self) -> Result<(), ConfigError> {
+        match self.platform.load(&self.config.payload)? {
+            Start::Bare(entry) => self.cpu.enter(&entry),
+            Start::Guest(begin) => self.cpu.enter_guest(begin),
+        }
         Ok(())
     }
 
@@ -196,10 +256,10 @@ impl Machine {
     /// instruction count go on.
     ///
     /// # Errors
-    /// [`BootError`] if the payload cannot be loaded, as in [`Machine::with_processor`].
-    pub fn reset(&mut self) -> Result<(), BootError> {
+    /// [`ConfigError`] if the payload cannot be loaded, as in [`Machine::with_processor`].
+    pub fn reset(&mut self) -> Result<(), ConfigError> {
         self.sync();
-        self.pc.reset();
+        self.platform.reset();
         let (mut page, zero) = ([0; PAGE_SIZE as usize], [0; PAGE_SIZE as usize]);
         for at in (0..self.ram.len()).step_by(PAGE_SIZE as usize) {
             self.ram.read(at, &mut page);
@@ -226,7 +286,7 @@ impl Machine {
     }
 
     fn sync(&mut self) {
-        self.pc.board.sync(self.cpu.retired());
+        self.platform.bus().sync(self.cpu.retired());
     }
     fn paced(&self) -> bool {
         self.config.clock == ClockPolicy::Paced
@@ -248,19 +308,20 @@ impl Machine {
         let mut idle_steps = 0;
         loop {
             self.sync();
-            match self.pc.board.take_stop() {
+            match self.platform.take_stop() {
                 Some(StopCause::Off) => return Exit::Off,
                 Some(StopCause::Reset(cause)) => return Exit::Reset(cause),
+                Some(StopCause::Crash(why)) => return Exit::Crash(format!("{why}\n{}", self.report())),
                 None => {}
             }
             let retired = self.cpu.retired();
-            if retired >= until.retired || self.pc.board.now() >= until.time {
+            if retired >= until.retired || self.platform.now() >= until.time {
                 return Exit::Slice;
             }
-            let end = until.retired.min(self.pc.board.run_until()).min(self.pc.board.retired_at(until.time));
+            let end = until.retired.min(self.platform.run_until()).min(self.platform.retired_at(until.time));
             // A deadline that lies between two instructions is reached by the later one.
             let budget = end.saturating_sub(retired).max(1);
-            match self.cpu.run(&mut self.pc.board, budget) {
+            match self.cpu.run(self.platform.bus(), budget) {
                 CpuExit::Budget => {
                     idle_steps = if self.cpu.retired() > retired { 0 } else { idle_steps + 1 };
                     assert!(idle_steps < MAX_IDLE_STEPS, "a CPU with a budget runs an instruction");
@@ -269,14 +330,14 @@ impl Machine {
                     self.sync();
                     idle_steps = if self.cpu.retired() > retired { 0 } else { idle_steps + 1 };
                     self.halts += u64::from(idle_steps == 0);
-                    if self.pc.board.run_until() == 0 {
+                    if self.platform.run_until() == 0 {
                         continue; // a stop was requested
                     }
-                    let next = self.pc.board.nearest();
+                    let next = self.platform.nearest();
                     if self.paced() || next == VmTime::NEVER {
                         return Exit::Halted(next);
                     }
-                    self.pc.board.adjust_clock(|c| c.jump(next.min(until.time)));
+                    self.platform.adjust_clock(&mut |c| c.jump(next.min(until.time)));
                     if next > until.time {
                         return Exit::Halted(next);
                     }
@@ -304,32 +365,34 @@ impl Machine {
             return VmDuration::ZERO;
         }
         self.sync();
-        self.pc.board.adjust_clock(|c| c.pace(elapsed, rate))
+        let mut ahead = VmDuration::ZERO;
+        self.platform.adjust_clock(&mut |c| ahead = c.pace(elapsed, rate));
+        ahead
     }
 
     /// News from the outside world, at the current instruction.
     pub fn input(&mut self, input: &Input) {
         self.sync();
-        self.pc.board.input(input);
+        self.platform.input(input);
     }
     /// How many bytes of input serial port `port` takes now.
     pub fn serial_room(&mut self, port: u8) -> usize {
-        self.pc.serial_room(port)
+        self.platform.console_room(port)
     }
     /// What the machine wants from the outside world, since the last call.
     pub fn take_effects(&mut self) -> Vec<Effect> {
-        core::mem::take(self.pc.board.effects())
+        core::mem::take(self.platform.effects())
     }
 
     /// Lets tests reach the board.
     #[cfg(test)]
-    pub(super) fn with_board(&mut self, f: impl FnOnce(&mut super::platform::Board)) {
-        f(&mut self.pc.board);
+    pub(super) fn with_board(&mut self, f: impl FnOnce(&mut super::board::Board)) {
+        f(self.platform.board().expect("a PC"));
     }
 
     /// Guest time.
     pub fn now(&self) -> VmTime {
-        self.pc.board.now()
+        self.platform.now()
     }
     /// The machine's memory.
     pub fn ram(&self) -> &GuestRam {
@@ -337,8 +400,12 @@ impl Machine {
     }
     /// Figures for people.
     pub fn stats(&self) -> Stats {
-        let board = &self.pc.board;
+        let board = &self.platform;
         Stats { retired: self.cpu.retired(), halts: self.halts, visits: board.visits(), now: board.now() }
+    }
+    /// Which hypercalls the guest has made, and how often.
+    pub fn hypercalls(&self) -> Vec<(&'static str, u64)> {
+        self.platform.hypercalls()
     }
     /// A hash of everything the guest can tell apart: CPU, devices, RAM. Two runs with the same
     /// hash at the same instruction count are the same run.
@@ -349,7 +416,7 @@ impl Machine {
         let mut hash = StateHash::default();
         hash.add(&bytes);
         bytes.clear();
-        self.pc.board.state_bytes(&mut bytes);
+        self.platform.state_bytes(&mut bytes);
         hash.add(&bytes);
         hash.add_ram(&self.ram);
         hash.finish()
@@ -367,6 +434,6 @@ impl Machine {
     }
     /// The board's address map in words.
     pub fn board_table(&self) -> String {
-        self.pc.board.table()
+        self.platform.table()
     }
 }

@@ -1,5 +1,6 @@
 //! Boards: which device sits where, and the loop that runs them.
 
+pub mod board;
 pub mod clock;
 pub mod hash;
 #[expect(clippy::module_inception, reason = "the run loop is the machine")]
@@ -9,6 +10,7 @@ pub mod platform;
 pub mod processor;
 #[cfg(test)]
 mod tests;
+pub mod xen_pv;
 
 pub use clock::{ClockPolicy, Rate};
-pub use machine::{Config, ConfigError, Exit, Machine, Payload, Stats, TripleFault, Until};
+pub use machine::{Config, ConfigError, Exit, Machine, Mode, Payload, Stats, TripleFault, Until};

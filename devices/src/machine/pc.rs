@@ -1,9 +1,11 @@
 //! The PC for direct boot, as a parts list: what is on the board, at which address, on which
 //! interrupt. Addresses that the boot code tells the guest about come from [`layout`].
 
-use super::clock::Rate;
-use super::platform::{Board, IOAPIC, PCI_CONFIG, PIC};
-use crate::boot::layout;
+use super::board::{Board, IOAPIC, PCI_CONFIG, PIC};
+use super::clock::{Clock, Rate};
+use super::machine::Payload;
+use super::platform::{Platform, Start, StopCause, Visits};
+use crate::boot::{self, Files, acpi, layout};
 use crate::bus::{Handle, MapError, Widths};
 use crate::chipset::acpi_pm::{APM, AcpiPm};
 use crate::chipset::debugcon::DebugCon;
@@ -13,13 +15,16 @@ use crate::chipset::pit8254::Pit8254;
 use crate::chipset::reset::ResetPorts;
 use crate::chipset::rtc146818::Rtc146818;
 use crate::chipset::testdev::{self, TestDevice};
+use crate::effect::{Effect, Input};
 use crate::irq::LINES;
 use crate::pci::bridges::Bridge;
 use crate::pci::mechanism::Bdf;
 use crate::serial::uart16550::Uart16550;
+use crate::xen::notes::NotesError;
 use tabvisor_core::bus::Bus;
 use tabvisor_core::mem::GuestRam;
 use tabvisor_core::size::Size;
+use tabvisor_core::time::VmTime;
 
 const BYTE: Widths = Widths::BYTE;
 const DWORD: Widths = Widths::DWORD;
@@ -45,6 +50,7 @@ pub struct Pc {
     /// Everything.
     pub board: Board,
     serial: Vec<Handle>,
+    serial_ports: u8,
 }
 
 impl Pc {
@@ -128,7 +134,7 @@ impl Pc {
             b.claim_ports(0x2000..=0x2000 + LINES as u16 - 1, BYTE, test, testdev::LINE)?;
         }
 
-        let mut pc = Self { board: b, serial };
+        let mut pc = Self { board: b, serial, serial_ports: options.serial_ports.min(2) };
         pc.reset();
         Ok(pc)
     }
@@ -145,11 +151,60 @@ impl Pc {
             }
         }
     }
+}
 
-    /// How much input a serial port takes; none if there is no such port.
-    pub fn serial_room(&mut self, port: u8) -> usize {
+impl Platform for Pc {
+    fn bus(&mut self) -> &mut dyn Bus {
+        &mut self.board
+    }
+    fn reset(&mut self) {
+        Self::reset(self);
+    }
+    fn load(&mut self, p: &Payload) -> Result<Start, NotesError> {
+        let files = Files { kernel: &p.kernel, initrd: &p.initrd, cmdline: &p.cmdline };
+        let tables = acpi::Board { serial_ports: self.serial_ports, ..acpi::Board::default() };
+        Ok(Start::Bare(boot::direct(self.board.ram(), &files, &tables)?))
+    }
+    fn now(&self) -> VmTime {
+        self.board.now()
+    }
+    fn nearest(&self) -> VmTime {
+        self.board.nearest()
+    }
+    fn run_until(&self) -> u64 {
+        self.board.run_until()
+    }
+    fn retired_at(&self, time: VmTime) -> u64 {
+        self.board.retired_at(time)
+    }
+    fn adjust_clock(&mut self, f: &mut dyn FnMut(&mut Clock)) {
+        self.board.adjust_clock(f);
+    }
+    fn take_stop(&mut self) -> Option<StopCause> {
+        self.board.take_stop()
+    }
+    fn input(&mut self, input: &Input) {
+        self.board.input(input);
+    }
+    fn console_room(&mut self, port: u8) -> usize {
         let handle = self.serial.get(usize::from(port)).copied();
         handle.and_then(|h| self.board.device::<Uart16550>(h)).map_or(0, |uart| uart.room())
+    }
+    fn effects(&mut self) -> &mut Vec<Effect> {
+        self.board.effects()
+    }
+    fn visits(&self) -> Visits {
+        self.board.visits()
+    }
+    fn state_bytes(&self, out: &mut Vec<u8>) {
+        self.board.state_bytes(out);
+    }
+    fn table(&self) -> String {
+        self.board.table()
+    }
+    #[cfg(test)]
+    fn board(&mut self) -> Option<&mut Board> {
+        Some(&mut self.board)
     }
 }
 

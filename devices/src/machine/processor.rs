@@ -17,6 +17,8 @@ pub trait Processor {
     fn retired(&self) -> u64;
     /// The RESET pin, and then the state a kernel is entered with.
     fn enter(&mut self, entry: &Entry);
+    /// The RESET pin, and then whatever a hypervisor does with the CPU.
+    fn enter_guest(&mut self, _begin: Box<dyn FnOnce(&mut Cpu)>) {}
     /// Appends everything the guest can tell apart, in a form that is the same on all hosts.
     fn state_bytes(&mut self, out: &mut Vec<u8>);
     /// The registers, for people.
@@ -68,6 +70,13 @@ impl Processor for Vcpu {
         c.tlb.flush_all();
     }
 
+    fn enter_guest(&mut self, begin: Box<dyn FnOnce(&mut Cpu)>) {
+        self.reset();
+        begin(&mut self.cpu);
+        self.cpu.mode_changed();
+        self.cpu.tlb.flush_all();
+    }
+
     fn state_bytes(&mut self, out: &mut Vec<u8>) {
         let c = &mut *self.cpu;
         let flags = c.rflags_image();
@@ -85,7 +94,7 @@ impl Processor for Vcpu {
             Shadow::Interrupts => 1,
             Shadow::MovSs => 2,
         };
-        put_state(out, &(shadow, c.nmi_blocked));
+        put_state(out, &(shadow, c.nmi_blocked, c.guest_kernel));
         put_msrs(out, &c.msr);
     }
 

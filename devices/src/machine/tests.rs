@@ -1,10 +1,11 @@
 //! Whole-board tests: several chips together, seen through the [`Bus`]; and the run loop with a
 //! CPU that follows a script.
 
+use super::board::Board;
 use super::clock::{ClockPolicy, Rate};
-use super::machine::{Config, ConfigError, Exit, Machine, Payload, TripleFault, Until};
+use super::machine::{Config, ConfigError, Exit, Machine, Mode, Payload, TripleFault, Until};
 use super::pc::{Options, Pc};
-use super::platform::{Board, StopCause};
+use super::platform::StopCause;
 use super::processor::Processor;
 use crate::boot::{Entry, layout};
 use crate::effect::{Effect, Input, ResetCause};
@@ -151,7 +152,7 @@ fn the_second_serial_port_is_another_one() {
     pc.board.outb(0x3f8, b'1');
     let want = [(1, b'2'), (0, b'1')].map(|(port, b)| Effect::Serial { port, bytes: vec![b] });
     assert_eq!(*pc.board.effects(), want);
-    assert_eq!((pc.serial_room(1), pc.serial_room(2)), (4096, 0));
+    assert_eq!((pc.console_room(1), pc.console_room(2)), (4096, 0));
 }
 
 #[test]
@@ -417,6 +418,8 @@ fn kernel() -> Arc<Vec<u8>> {
 
 fn config(clock: ClockPolicy) -> Config {
     Config {
+        mode: Mode::Pc,
+        vcpus: 1,
         ram: 16 << 20,
         cpu: "script".into(),
         clock,

@@ -1,4 +1,24 @@
-//! What Xen is to its guests.
+//! The hypervisor: the guest ABI of Xen for a paravirtualized domain. Sources are Xen's public headers (xen/include/public)
+//! and, for what they leave open, the behaviour of Xen 4.17.
+//!
+//! A guest traps into [`Domain::trap`](domain::Domain::trap); [`hypercall`] has the table of what it may ask for.
 
+pub mod abi;
+pub mod build_pv;
+mod calls;
+mod console;
+pub mod domain;
+mod emulate;
+pub mod event;
+pub mod frames;
+pub mod grant;
+pub mod guest;
+pub mod hypercall;
+mod memory;
+mod mmu;
+mod mmu_types;
+mod mode;
 pub mod notes;
+mod sched;
 pub mod store;
+pub mod vcpu;

@@ -41,6 +41,8 @@ fn run() -> Result<End> {
     let options = options::read(std::env::args().skip(1))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let config = Config {
+        mode: options.mode,
+        vcpus: options.vcpus,
         ram: options.mem.saturating_mul(1 << 20),
         cpu: options.cpu.clone(),
         clock: if options.deterministic { ClockPolicy::Deterministic(Rate::ONE) } else { ClockPolicy::Paced },

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
+use tabvisor_devices::machine::Mode;
 
 /// What to boot and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,10 @@ pub struct Options {
     pub initrd: Option<PathBuf>,
     /// The kernel's command line.
     pub cmdline: String,
+    /// What the guest runs on.
+    pub mode: Mode,
+    /// Virtual CPUs of a domain.
+    pub vcpus: u32,
     /// Guest RAM in MiB.
     pub mem: u64,
     /// Name of the CPU model.
@@ -34,6 +39,8 @@ options:
   --mem MB          guest RAM in MiB
   --cmdline TEXT    the kernel's command line instead of the image's
   --append TEXT     added to the command line
+  --mode MODE       pc: emulated hardware (the default); pv: a paravirtualized domain of Xen
+  --vcpus N         virtual CPUs of a domain (1)
   --cpu MODEL       CPU model (x86-64-v2)
   --deterministic   guest time follows the instruction count: every run is the same
   --max-insns N     stop after N instructions
@@ -50,6 +57,8 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         kernel: PathBuf::new(),
         initrd: None,
         cmdline: String::new(),
+        mode: Mode::Pc,
+        vcpus: 1,
         mem: 256,
         cpu: "x86-64-v2".into(),
         deterministic: false,
@@ -70,6 +79,12 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
                 options.cmdline = format!("{} {more}", options.cmdline).trim().to_owned();
             }
             "--mem" => options.mem = number(&value()?)?,
+            "--mode" => {
+                let name = value()?;
+                options.mode =
+                    Mode::by_name(&name).with_context(|| format!("there is no mode {name:?}; use pc or pv"))?;
+            }
+            "--vcpus" => options.vcpus = u32::try_from(number(&value()?)?).context("so many vCPUs")?,
             "--cpu" => options.cpu = value()?,
             "--deterministic" => options.deterministic = true,
             "--max-insns" => options.max_insns = Some(number(&value()?)?),

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::effect::Effect;
-use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Payload, Rate, TripleFault, Until};
+use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Mode, Payload, Rate, TripleFault, Until};
 
 const HELP: &str = "tabvisor-bench --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout SECONDS] [--out FILE] [--verbose]";
 
@@ -77,6 +77,8 @@ fn run() -> Result<bool> {
     let o = options()?;
     let read = |path: &str| std::fs::read(path).with_context(|| format!("cannot read {path}"));
     let config = Config {
+        mode: Mode::Pc,
+        vcpus: 1,
         ram: o.mem << 20,
         cpu: "x86-64-v2".into(),
         clock: ClockPolicy::Paced,

@@ -1,0 +1,184 @@
+//! The platform of a PV guest: a hypervisor with one domain, and a clock. There is no other hardware.
+
+use super::clock::{Clock, Rate};
+use super::machine::Payload;
+use super::platform::{Platform, Start, StopCause, Visits};
+use crate::boot::elf::Image;
+use crate::device::put_state;
+use crate::effect::{Effect, Input};
+use crate::xen::build_pv;
+use crate::xen::domain::{Cx, Domain, Options};
+use crate::xen::frames::Frames;
+use crate::xen::notes::{Notes, NotesError};
+use tabvisor_core::bus::{Bus, Trap};
+use tabvisor_core::cpu::{Cpu, Done};
+use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, RamError};
+use tabvisor_core::size::Size;
+use tabvisor_core::time::VmTime;
+
+/// A hypervisor with one PV guest.
+pub struct XenPv {
+    ram: GuestRam,
+    clock: Clock,
+    domain: Domain,
+    frames: Frames,
+    options: Options,
+    effects: Vec<Effect>,
+    stop: Option<StopCause>,
+    nearest: VmTime,
+    run_until: u64,
+    random: u64,
+    visits: Visits,
+}
+
+impl XenPv {
+    /// RAM for a guest that is to have `guest` bytes of it.
+    ///
+    /// # Errors
+    /// [`RamError`].
+    pub fn ram(guest: u64) -> Result<GuestRam, RamError> {
+        // The guest's size is what people have asked for, so an error speaks of that.
+        GuestRam::new(Frames::new(guest >> PAGE_SHIFT).bytes()).map_err(|e| match e {
+            RamError::Size(_) => RamError::Size(guest),
+            RamError::Memory(_) => RamError::Memory(guest),
+        })
+    }
+
+    /// A hypervisor whose guest is not loaded yet. `ram` comes from [`XenPv::ram`] with the same `guest`.
+    pub fn new(ram: &GuestRam, guest: u64, rate: Rate, seed: u64, options: Options) -> Self {
+        let frames = Frames::new(guest >> PAGE_SHIFT);
+        Self {
+            ram: ram.clone(),
+            clock: Clock::new(rate),
+            domain: Domain::new(ram, frames, &options),
+            frames,
+            options,
+            effects: Vec::new(),
+            stop: None,
+            nearest: VmTime::NEVER,
+            run_until: u64::MAX,
+            random: seed,
+            visits: Visits::default(),
+        }
+    }
+
+    /// Lets `f` work on the domain, and notes what it did.
+    fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {
+        let mut cx = Cx { now: self.clock.now(), out: &mut self.effects, stop: &mut self.stop };
+        let r = f(&mut self.domain, &mut cx);
+        self.plan();
+        r
+    }
+
+    fn plan(&mut self) {
+        self.nearest = self.domain.deadline();
+        self.run_until = if self.stop.is_some() { 0 } else { self.clock.retired_at(self.nearest) };
+    }
+}
+
+impl Platform for XenPv {
+    fn bus(&mut self) -> &mut dyn Bus {
+        self
+    }
+    fn reset(&mut self) {
+        // The machine clears RAM before it loads the guest again.
+        self.stop = None;
+        self.plan();
+    }
+    fn load(&mut self, payload: &Payload) -> Result<Start, NotesError> {
+        self.domain = Domain::new(&self.ram, self.frames, &self.options);
+        let image = Image::open(&payload.kernel)?;
+        let pv = Notes::read(&image)?.pv()?;
+        let image = image.shifted(pv.paddr_offset, 0)?;
+        let now = self.clock.now();
+        let begin = build_pv::build(&mut self.domain, &pv, &image, &payload.initrd, &payload.cmdline, now)?;
+        self.plan();
+        Ok(Start::Guest(Box::new(move |cpu| begin.apply(cpu))))
+    }
+    fn now(&self) -> VmTime {
+        self.clock.now()
+    }
+    fn nearest(&self) -> VmTime {
+        self.nearest
+    }
+    fn run_until(&self) -> u64 {
+        self.run_until
+    }
+    fn retired_at(&self, time: VmTime) -> u64 {
+        self.clock.retired_at(time)
+    }
+    fn adjust_clock(&mut self, f: &mut dyn FnMut(&mut Clock)) {
+        f(&mut self.clock);
+        self.with(|domain, cx| domain.advance(cx));
+    }
+    fn take_stop(&mut self) -> Option<StopCause> {
+        let stop = self.stop.take();
+        self.plan();
+        stop
+    }
+    fn input(&mut self, input: &Input) {
+        self.with(|domain, cx| domain.input(cx, input));
+    }
+    fn console_room(&mut self, port: u8) -> usize {
+        if port == 0 { self.domain.console_room() } else { 0 }
+    }
+    fn effects(&mut self) -> &mut Vec<Effect> {
+        &mut self.effects
+    }
+    fn visits(&self) -> Visits {
+        let c = &self.domain.counters;
+        Visits { ports: c.ports, hypercalls: c.hypercalls.iter().sum(), interrupts: c.upcalls, ..self.visits }
+    }
+    fn hypercalls(&self) -> Vec<(&'static str, u64)> {
+        self.domain.hypercalls()
+    }
+    fn state_bytes(&self, out: &mut Vec<u8>) {
+        put_state(out, &(self.clock.now(), self.clock.retired(), self.random));
+        self.domain.state_bytes(out);
+    }
+    fn table(&self) -> String {
+        format!("{:?}\n", self.frames)
+    }
+}
+
+impl Bus for XenPv {
+    fn sync(&mut self, retired: u64) {
+        self.clock.sync(retired);
+        if self.clock.now() >= self.nearest {
+            self.with(|domain, cx| domain.advance(cx));
+        }
+    }
+    fn allowance(&mut self) -> u64 {
+        self.run_until.saturating_sub(self.clock.retired())
+    }
+    fn port_read(&mut self, _port: u16, size: Size) -> u32 {
+        size.mask() as u32
+    }
+    fn port_write(&mut self, _port: u16, _size: Size, _value: u32) {}
+    fn mmio_read(&mut self, _at: u64, size: Size) -> u64 {
+        self.visits.unclaimed += 1;
+        size.mask()
+    }
+    fn mmio_write(&mut self, _at: u64, _size: Size, _value: u64) {
+        self.visits.unclaimed += 1;
+    }
+    fn interrupt_pending(&self) -> bool {
+        self.domain.wants_interrupt()
+    }
+    fn acknowledge(&mut self) -> Option<u8> {
+        // The hypervisor knows what it is about when the CPU comes to deliver it.
+        self.domain.wants_interrupt().then_some(0)
+    }
+    fn tsc(&mut self) -> u64 {
+        self.clock.now().nanos()
+    }
+    fn random(&mut self) -> u64 {
+        super::board::next_random(&mut self.random)
+    }
+    fn hypervisor_leaf(&mut self, leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
+        self.domain.leaf(leaf, subleaf)
+    }
+    fn trap(&mut self, cpu: &mut Cpu, trap: Trap) -> Done {
+        self.with(|domain, cx| domain.trap(cx, cpu, trap))
+    }
+}

@@ -1,0 +1,322 @@
+//! A domain: what the hypervisor keeps of a guest, and its way through the hypervisor.
+
+use super::abi::{domid, virq};
+use super::console::Console;
+use super::event::{Binding, Ports};
+use super::frames::Frames;
+use super::grant::{Grants, reserved};
+use super::hypercall::{self, Call};
+use super::mmu::Types;
+use super::store::{DomU, Ring, RingPort, Store};
+use super::vcpu::{RunState, Vcpu};
+use super::{abi::Answer, calls};
+use crate::device::put_state;
+use crate::effect::{Effect, Input};
+use crate::machine::platform::StopCause;
+use tabvisor_core::bus::Trap;
+use tabvisor_core::cpu::{Cpu, Done, event};
+use tabvisor_core::mem::{GuestRam, PAGE_SHIFT};
+use tabvisor_core::time::VmTime;
+
+/// What is outside of a domain, for the length of one call.
+pub struct Cx<'a> {
+    /// The time.
+    pub now: VmTime,
+    /// Requests to the outside world.
+    pub out: &'a mut Vec<Effect>,
+    /// Why the machine has to stop.
+    pub stop: &'a mut Option<StopCause>,
+}
+
+/// What a domain is made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// vCPUs.
+    pub vcpus: u32,
+    /// The wall clock at time zero: seconds since 1970.
+    pub wall_clock: i64,
+    /// Identifies the domain.
+    pub uuid: [u8; 16],
+}
+
+/// Figures for people.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// Hypercalls by number; the last is for numbers beyond the table.
+    pub hypercalls: [u64; hypercall::COUNT + 1],
+    /// Port accesses that were emulated.
+    pub ports: u64,
+    /// Writes to page tables that were emulated.
+    pub ptwr: u64,
+    /// Event upcalls.
+    pub upcalls: u64,
+    /// Traps.
+    pub traps: u64,
+}
+
+/// Pages that the builder gives to the rings.
+#[derive(Clone, Copy, Debug)]
+pub struct Rings {
+    /// Frame of xenstore's.
+    pub store: u64,
+    /// Frame of the console's.
+    pub console: u64,
+}
+
+/// A guest under the hypervisor.
+pub struct Domain {
+    pub(super) ram: GuestRam,
+    pub(super) frames: Frames,
+    pub(super) types: Types,
+    pub(super) vcpus: Vec<Vcpu>,
+    pub(super) current: usize,
+    pub(super) ports: Ports,
+    pub(super) grants: Grants,
+    pub(super) console: Console,
+    pub(super) store: Store,
+    pub(super) store_ring: Ring,
+    pub(super) store_port: u32,
+    pub(super) uuid: [u8; 16],
+    wall_clock: i64,
+    pub(super) writable_tables: bool,
+    pub(super) architectural_iopl: bool,
+    pub(super) runstate_update_flag: bool,
+    pub(super) in_multicall: bool,
+    pub(super) poll_over: bool,
+    pub(super) watchdogs: [Option<VmTime>; 2],
+    pub(super) config_address: u32,
+    /// Is there an upcall for the running vCPU, or may it go on?
+    pub(super) interrupt: bool,
+    pub(super) functions: [Option<fn(&mut Domain, &mut Call<'_, '_>) -> Answer>; hypercall::COUNT],
+    /// Figures for people.
+    pub counters: Counters,
+}
+
+impl Domain {
+    /// A domain that is not built yet. `ram` has all of [`Frames::all`].
+    pub fn new(ram: &GuestRam, frames: Frames, options: &Options) -> Self {
+        frames.install(ram);
+        let domain = Self {
+            ram: ram.clone(),
+            frames,
+            types: Types::new(frames),
+            vcpus: (0..options.vcpus.max(1)).map(|id| Vcpu::new(id, &frames)).collect(),
+            current: 0,
+            ports: Ports::default(),
+            grants: Grants::new(frames),
+            console: Console::default(),
+            store: Store::new(),
+            store_ring: Ring::new(domid::GUEST, 0),
+            store_port: 0,
+            uuid: options.uuid,
+            wall_clock: options.wall_clock,
+            writable_tables: false,
+            architectural_iopl: false,
+            runstate_update_flag: false,
+            in_multicall: false,
+            poll_over: false,
+            watchdogs: [None; 2],
+            config_address: 0,
+            interrupt: false,
+            functions: hypercall::by_number(),
+            counters: Counters { hypercalls: [0; hypercall::COUNT + 1], ports: 0, ptwr: 0, upcalls: 0, traps: 0 },
+        };
+        domain.put_wall_clock();
+        for n in 0..domain.vcpus.len() {
+            domain.vcpus[n].set_upcall_mask(ram, true);
+            domain.put_time(n);
+        }
+        domain
+    }
+
+    /// Event channels of xenstore and console; in that order.
+    pub fn open_rings(&mut self) -> (u32, u32) {
+        let mut open = || self.ports.allocate(Binding::BackEnd, 0).expect("a new domain has free ports");
+        self.store_port = open();
+        self.console.port = open();
+        (self.store_port, self.console.port)
+    }
+
+    /// The rings are where the builder has put them; the domain becomes known to xenstore.
+    pub fn connect(&mut self, rings: Rings) {
+        self.console = Console::new(rings.console << PAGE_SHIFT, self.console.port);
+        self.store_ring = Ring::new(domid::GUEST, rings.store << PAGE_SHIFT);
+        self.grants.put(&self.ram, reserved::CONSOLE, rings.console);
+        self.grants.put(&self.ram, reserved::XENSTORE, rings.store);
+        let uuid = text_of(&self.uuid);
+        let kib = (self.frames.guest << PAGE_SHIFT) >> 10;
+        let domu = DomU {
+            domid: domid::GUEST,
+            name: "guest",
+            uuid: &uuid,
+            vcpus: self.vcpus.len() as u32,
+            memory: kib,
+            static_max: kib,
+            store: RingPort { port: self.store_port, ring_ref: rings.store },
+            console: RingPort { port: self.console.port, ring_ref: rings.console },
+        };
+        self.store.add_domain(&domu).expect("a domain's own tree has valid paths");
+        self.store.introduce(domid::GUEST);
+    }
+
+    pub(super) fn vcpu(&self) -> &Vcpu {
+        &self.vcpus[self.current]
+    }
+    pub(super) fn vcpu_mut(&mut self) -> &mut Vcpu {
+        &mut self.vcpus[self.current]
+    }
+
+    /// The guest has done what no hypervisor can repair.
+    pub(super) fn crash(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, why: &str) {
+        cx.stop.get_or_insert(StopCause::Crash(format!("the hypervisor has stopped the guest: {why}")));
+        cpu.events |= event::CHECK;
+    }
+
+    /// What the CPU leaves to the hypervisor.
+    pub fn trap(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, trap: Trap) -> Done {
+        self.counters.traps += 1;
+        let r = match trap {
+            Trap::Syscall => self.syscall(cx, cpu),
+            Trap::Sysenter => self.sysenter(cx, cpu),
+            Trap::Interrupt { vector, source, return_rip } => self.interrupt(cx, cpu, vector, source, return_rip),
+            Trap::Hypercall => Err(tabvisor_core::cpu::fault(tabvisor_core::cpu::Vector::UD)),
+        };
+        self.settle(cx);
+        if self.interrupt || cx.stop.is_some() {
+            cpu.events |= event::CHECK;
+        }
+        r
+    }
+
+    /// Lets back ends do what there is to do, and finds out whether the running vCPU is to be interrupted.
+    pub fn settle(&mut self, cx: &mut Cx<'_>) {
+        while let Some(port) = self.ports.kicked.pop() {
+            if port == self.console.port {
+                self.pump_console(cx);
+            } else if port == self.store_port {
+                self.pump_store(cx);
+            }
+        }
+        let v = self.vcpu();
+        self.interrupt = v.wants_upcall(&self.ram) || v.pv.nmi && !v.pv.in_nmi || self.is_woken();
+    }
+
+    fn pump_console(&mut self, cx: &mut Cx<'_>) {
+        if self.console.pump(&self.ram, cx.out) {
+            self.set_pending(self.console.port);
+        }
+    }
+    fn pump_store(&mut self, cx: &mut Cx<'_>) {
+        if self.store_ring.pump(&mut self.store, &self.ram) {
+            self.set_pending(self.store_port);
+        }
+        cx.out.extend(self.store.take_log().into_iter().map(Effect::Log));
+    }
+
+    /// Is INTR high, so to say?
+    pub fn wants_interrupt(&self) -> bool {
+        self.interrupt
+    }
+
+    /// Timers that are due.
+    pub fn advance(&mut self, cx: &mut Cx<'_>) {
+        self.advance_timers(cx);
+        self.settle(cx);
+    }
+
+    /// News from the outside world.
+    pub fn input(&mut self, cx: &mut Cx<'_>, input: &Input) {
+        match input {
+            Input::Serial { port: 0, bytes } => {
+                self.console.typed(bytes);
+                self.pump_console(cx);
+            }
+            Input::PowerButton => self.control(cx, "poweroff"),
+            Input::ResetButton => {
+                cx.stop.get_or_insert(StopCause::Reset(crate::effect::ResetCause::Button));
+            }
+            Input::WallClock(now) => {
+                self.wall_clock = now - (cx.now.nanos() / 1_000_000_000) as i64;
+                self.put_wall_clock();
+            }
+            _ => {}
+        }
+        self.settle(cx);
+    }
+
+    /// Asks the guest through `control/shutdown`.
+    fn control(&mut self, cx: &mut Cx<'_>, what: &str) {
+        let path = format!("{}/control/shutdown", super::store::domain_path(domid::GUEST));
+        if self.store.write(&path, what).is_ok() {
+            self.pump_store(cx);
+        }
+    }
+    /// Bytes that may be typed.
+    pub fn console_room(&self) -> usize {
+        self.console.room()
+    }
+
+    /// `wc_sec`, `wc_nsec`: the wall clock when the system time was zero.
+    fn put_wall_clock(&self) {
+        const WC: u64 = 0xc00;
+        let at = (self.frames.shared_info << PAGE_SHIFT) + WC;
+        let seconds = (self.wall_clock as u64).to_le_bytes();
+        let version = u32::from_le_bytes(self.ram.read_le(at));
+        self.ram.write(at, &version.wrapping_add(1).to_le_bytes());
+        self.ram.write(at + 4, &seconds[..4]);
+        self.ram.write(at + 8, &[0; 4]);
+        self.ram.write(at + 12, &seconds[4..]);
+        self.ram.write(at, &version.wrapping_add(2).to_le_bytes());
+    }
+
+    /// A CPUID leaf of the hypervisor (public/arch-x86/cpuid.h).
+    pub fn leaf(&self, leaf: u32, sub: u32) -> Option<[u32; 4]> {
+        const BASE: u32 = 0x4000_0000;
+        let word = |s: &[u8; 4]| u32::from_le_bytes(*s);
+        let khz = tabvisor_core::cpu::features::TSC_HZ / 1000;
+        Some(match (leaf.checked_sub(BASE)?, sub) {
+            (0, _) => [BASE + 5, word(b"XenV"), word(b"MMXe"), word(b"nVMM")],
+            (1, _) => [calls::version::NUMBER, 0, 0, 0],
+            // One hypercall page, its MSR; MMU_PT_UPDATE_PRESERVE_AD.
+            (2, _) => [1, BASE, 1, 0],
+            // The TSC is the host's and safe; native mode; kHz.
+            (3, 0) => [1 << 1 | 1 << 2, 2, khz, 1],
+            (3, 1) => [0, 0, 0x8000_0000, 1],
+            (3, 2) => [khz, 0, 0, 0],
+            (4, _) => [0; 4],
+            (5, 0) => [0, tabvisor_core::cpu::paging::PHYS_BITS, 0, 0],
+            (0..0x100, _) => [0; 4],
+            _ => return None,
+        })
+    }
+
+    /// vCPU 0 begins.
+    pub(super) fn start(&mut self, now: VmTime) {
+        self.vcpus[0].account(now, RunState::Running);
+        // Until the guest says otherwise it gets a tick of 100 Hz.
+        const TICK: u64 = 10_000_000;
+        self.vcpus[0].periodic = Some((now + tabvisor_core::time::VmDuration::from_nanos(TICK), TICK));
+        let _ = virq::TIMER;
+    }
+
+    /// Names and counts of the hypercalls that were made.
+    pub fn hypercalls(&self) -> Vec<(&'static str, u64)> {
+        let all = self.counters.hypercalls.iter().enumerate();
+        all.filter(|(_, n)| **n > 0).map(|(k, n)| (hypercall::name(k), *n)).collect()
+    }
+
+    /// Appends everything that the guest can tell apart and that is not in its RAM.
+    pub fn state_bytes(&self, out: &mut Vec<u8>) {
+        self.types.state_bytes(out);
+        put_state(out, &(&self.vcpus, self.current as u64, &self.ports, self.grants.count, &self.console));
+        put_state(out, &(&self.store, &self.store_ring, self.store_port, self.wall_clock, self.watchdogs));
+        put_state(out, &(self.writable_tables, self.architectural_iopl, self.runstate_update_flag));
+        put_state(out, &(self.poll_over, self.config_address, self.interrupt));
+    }
+}
+
+/// A UUID as people write it.
+fn text_of(uuid: &[u8; 16]) -> String {
+    let hex = |r: core::ops::Range<usize>| uuid[r].iter().map(|b| format!("{b:02x}")).collect::<String>();
+    [0..4, 4..6, 6..8, 8..10, 10..16].map(hex).join("-")
+}

@@ -1,0 +1,124 @@
+//! Guest memory by linear address, as hypercalls see it: the address space of the guest's kernel. Only RAM counts;
+//! anything else is EFAULT.
+
+use super::abi::{Errno, hole};
+use tabvisor_core::cpu::Cpu;
+use tabvisor_core::cpu::memory::canonical;
+use tabvisor_core::cpu::paging::Access;
+use tabvisor_core::mem::PAGE_SIZE;
+
+/// The guest-physical address of `va`.
+fn translate(cpu: &mut Cpu, va: u64, write: bool) -> Result<u64, Errno> {
+    let ok = if cpu.paravirtual { !hole::contains(va) } else { !cpu.long || canonical(va) };
+    if !ok || cpu.paravirtual && !canonical(va) {
+        return Err(Errno::EFAULT);
+    }
+    let va = if cpu.long { va } else { va & 0xffff_ffff };
+    let cr2 = cpu.cr2;
+    let t = cpu.translate(va, Access { write, exec: false, user: false, ac: true });
+    cpu.cr2 = cr2;
+    t.ok().map(|t| t.pa).filter(|&pa| cpu.ram.contains(pa, 1)).ok_or(Errno::EFAULT)
+}
+
+/// Calls `each` for every part of `[va, va + n)` that lies in one page, with its offset and guest-physical address.
+fn parts(
+    cpu: &mut Cpu,
+    va: u64,
+    n: usize,
+    write: bool,
+    mut each: impl FnMut(&mut Cpu, usize, usize, u64),
+) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < n {
+        let at = va.wrapping_add(done as u64);
+        let len = ((PAGE_SIZE - at % PAGE_SIZE) as usize).min(n - done);
+        let pa = translate(cpu, at, write)?;
+        each(cpu, done, len, pa);
+        done += len;
+    }
+    Ok(())
+}
+
+/// Fills `to` from guest memory.
+///
+/// # Errors
+/// EFAULT.
+pub fn read(cpu: &mut Cpu, va: u64, to: &mut [u8]) -> Result<(), Errno> {
+    parts(cpu, va, to.len(), false, |cpu, at, n, pa| cpu.ram.read(pa, &mut to[at..at + n]))
+}
+
+/// Copies `from` to guest memory. What lies before the page that faults is written.
+///
+/// # Errors
+/// EFAULT.
+pub fn write(cpu: &mut Cpu, va: u64, from: &[u8]) -> Result<(), Errno> {
+    parts(cpu, va, from.len(), true, |cpu, at, n, pa| cpu.ram.write(pa, &from[at..at + n]))
+}
+
+/// A structure of `N` bytes.
+///
+/// # Errors
+/// EFAULT.
+pub fn get<const N: usize>(cpu: &mut Cpu, va: u64) -> Result<Struct<N>, Errno> {
+    let mut s = Struct([0; N]);
+    read(cpu, va, &mut s.0)?;
+    Ok(s)
+}
+
+/// A structure of the ABI, as bytes.
+#[derive(Clone, Copy)]
+pub struct Struct<const N: usize>(pub [u8; N]);
+
+impl<const N: usize> Struct<N> {
+    fn le(&self, at: usize, n: usize) -> u64 {
+        self.0.iter().skip(at).take(n).rev().fold(0, |v, &b| v << 8 | u64::from(b))
+    }
+    /// The byte at an offset.
+    pub fn u8(&self, at: usize) -> u8 {
+        self.le(at, 1) as u8
+    }
+    /// The 16-bit field at an offset.
+    pub fn u16(&self, at: usize) -> u16 {
+        self.le(at, 2) as u16
+    }
+    /// The 32-bit field at an offset.
+    pub fn u32(&self, at: usize) -> u32 {
+        self.le(at, 4) as u32
+    }
+    /// The 64-bit field at an offset.
+    pub fn u64(&self, at: usize) -> u64 {
+        self.le(at, 8)
+    }
+}
+
+/// Writes a 64-bit number.
+///
+/// # Errors
+/// EFAULT.
+pub fn put_u64(cpu: &mut Cpu, va: u64, v: u64) -> Result<(), Errno> {
+    write(cpu, va, &v.to_le_bytes())
+}
+/// Writes a 32-bit number.
+///
+/// # Errors
+/// EFAULT.
+pub fn put_u32(cpu: &mut Cpu, va: u64, v: u32) -> Result<(), Errno> {
+    write(cpu, va, &v.to_le_bytes())
+}
+/// Writes a 16-bit number.
+///
+/// # Errors
+/// EFAULT.
+pub fn put_u16(cpu: &mut Cpu, va: u64, v: u16) -> Result<(), Errno> {
+    write(cpu, va, &v.to_le_bytes())
+}
+/// Writes bytes, and zeros up to `n` of them.
+///
+/// # Errors
+/// EFAULT.
+pub fn put_text(cpu: &mut Cpu, va: u64, text: &[u8], n: usize) -> Result<(), Errno> {
+    let mut all = vec![0; n];
+    let k = text.len().min(n);
+    all[..k].copy_from_slice(&text[..k]);
+    write(cpu, va, &all)
+}

@@ -1,0 +1,134 @@
+//! The hypercalls as one table: number, name, and which function does it. The same names label the counters that
+//! people see.
+
+use super::abi::{Answer, Errno, rax};
+use super::domain::{Cx, Domain};
+use super::guest;
+use tabvisor_core::cpu::{Cpu, reg};
+
+/// A hypercall on its way.
+pub struct Call<'a, 'c> {
+    /// The CPU, in the caller's address space.
+    pub cpu: &'a mut Cpu,
+    /// What is outside of the domain.
+    pub cx: &'a mut Cx<'c>,
+    /// The arguments.
+    pub args: [u64; 6],
+}
+
+type Function = fn(&mut Domain, &mut Call<'_, '_>) -> Answer;
+
+/// Numbers of hypercalls with a meaning of their own here.
+pub mod number {
+    /// `__HYPERVISOR_multicall`.
+    pub const MULTICALL: usize = 13;
+    /// `__HYPERVISOR_iret`.
+    pub const IRET: usize = 23;
+}
+
+/// How many numbers there are.
+pub const COUNT: usize = 56;
+
+/// Number, name, function. What is not here is ENOSYS.
+const TABLE: &[(usize, &str, Function)] = &[
+    (0, "set_trap_table", Domain::set_trap_table),
+    (1, "mmu_update", Domain::mmu_update),
+    (2, "set_gdt", Domain::set_gdt),
+    (3, "stack_switch", Domain::stack_switch),
+    (4, "set_callbacks", Domain::set_callbacks),
+    (5, "fpu_taskswitch", Domain::fpu_taskswitch),
+    (6, "sched_op_compat", Domain::sched_op_compat),
+    (7, "platform_op", |_, _| Err(Errno::EPERM)),
+    (8, "set_debugreg", Domain::set_debugreg),
+    (9, "get_debugreg", Domain::get_debugreg),
+    (10, "update_descriptor", Domain::update_descriptor),
+    (12, "memory_op", Domain::memory_op),
+    (number::MULTICALL, "multicall", Domain::multicall),
+    (14, "update_va_mapping", Domain::update_va_mapping),
+    (15, "set_timer_op", Domain::set_timer_op),
+    (16, "event_channel_op_compat", Domain::event_channel_op_compat),
+    (17, "xen_version", Domain::xen_version),
+    (18, "console_io", Domain::console_io),
+    (19, "physdev_op_compat", |_, _| Err(Errno::ENOSYS)),
+    (20, "grant_table_op", Domain::grant_table_op),
+    (21, "vm_assist", Domain::vm_assist),
+    (22, "update_va_mapping_otherdomain", Domain::update_va_mapping_otherdomain),
+    (number::IRET, "iret", |domain, call| domain.iret(call.cx, call.cpu)),
+    (24, "vcpu_op", Domain::vcpu_op),
+    (25, "set_segment_base", Domain::set_segment_base),
+    (26, "mmuext_op", Domain::mmuext_op),
+    (27, "xsm_op", |_, _| Err(Errno::ENOSYS)),
+    (28, "nmi_op", Domain::nmi_op),
+    (29, "sched_op", Domain::sched_op),
+    (30, "callback_op", Domain::callback_op),
+    (31, "xenoprof_op", |_, _| Err(Errno::ENOSYS)),
+    (32, "event_channel_op", Domain::event_channel_op),
+    (33, "physdev_op", Domain::physdev_op),
+    (35, "sysctl", |_, _| Err(Errno::EPERM)),
+    (36, "domctl", |_, _| Err(Errno::EPERM)),
+    (40, "xenpmu_op", |_, _| Err(Errno::EOPNOTSUPP)),
+];
+
+/// The name of a hypercall.
+pub fn name(number: usize) -> &'static str {
+    TABLE.iter().find(|t| t.0 == number).map_or("unknown", |t| t.1)
+}
+
+/// The table by number.
+pub(super) fn by_number() -> [Option<Function>; COUNT] {
+    let mut all = [None; COUNT];
+    for &(n, _, f) in TABLE {
+        all[n] = Some(f);
+    }
+    all
+}
+
+impl Domain {
+    /// The hypercall that the registers ask for.
+    pub(super) fn hypercall(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu) {
+        let number = cpu.regs[reg::RAX as usize] as u32 as usize;
+        let args = [reg::RDI, reg::RSI, reg::RDX, 10, reg::R8, 9].map(|r| cpu.regs[usize::from(r)]);
+        let answer = self.dispatch(cx, cpu, number, args);
+        cpu.regs[reg::RAX as usize] = rax(answer);
+    }
+
+    fn dispatch(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, number: usize, args: [u64; 6]) -> Answer {
+        let slot = number.min(COUNT);
+        self.counters.hypercalls[slot] += 1;
+        match self.functions.get(number).copied().flatten() {
+            Some(f) => f(self, &mut Call { cpu, cx, args }),
+            None => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// Hypercall 13: several at once.
+    fn multicall(&mut self, call: &mut Call<'_, '_>) -> Answer {
+        if self.in_multicall {
+            return Err(Errno::EINVAL);
+        }
+        self.in_multicall = true;
+        let answer = self.several(call);
+        self.in_multicall = false;
+        answer
+    }
+
+    fn several(&mut self, call: &mut Call<'_, '_>) -> Answer {
+        let [list, n, ..] = call.args;
+        for k in 0..n & 0xffff_ffff {
+            let at = list.wrapping_add(64 * k);
+            let entry = guest::get::<64>(call.cpu, at)?;
+            let args = core::array::from_fn(|k| entry.u64(16 + 8 * k));
+            let number = entry.u64(0);
+            let answer = self.dispatch(call.cx, call.cpu, usize::try_from(number).unwrap_or(COUNT), args);
+            if number == number::IRET as u64 {
+                // What comes behind it belongs to a frame that is left.
+                return answer;
+            }
+            guest::put_u64(call.cpu, at.wrapping_add(8), rax(answer))?;
+            if call.cx.stop.is_some() {
+                break;
+            }
+        }
+        Ok(0)
+    }
+}

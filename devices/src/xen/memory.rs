@@ -1,0 +1,175 @@
+//! memory_op: what memory the guest has, and giving some of it back (Xen: xen/common/memory.c; public/memory.h).
+
+use super::abi::{Answer, Errno, domid, hole, pte};
+use super::domain::Domain;
+use super::guest;
+use super::hypercall::Call;
+use tabvisor_core::mem::PAGE_SHIFT;
+
+/// A list of frames (`struct xen_memory_reservation`).
+struct Reservation {
+    list: u64,
+    count: u64,
+    order: u32,
+}
+
+impl Reservation {
+    fn get(call: &mut Call<'_, '_>, at: u64) -> Result<Self, Errno> {
+        /// Larger extents are nobody's in a domain without devices.
+        const MAX_ORDER: u32 = 9;
+        let a = guest::get::<32>(call.cpu, at)?;
+        if !matches!(a.u16(24), domid::SELF | domid::GUEST) {
+            return Err(if a.u16(24) == domid::DOM0 { Errno::EPERM } else { Errno::ESRCH });
+        }
+        let (count, order) = (a.u64(8), a.u32(16));
+        if order > MAX_ORDER {
+            return Err(Errno::EPERM);
+        }
+        Ok(Self { list: a.u64(0), count, order })
+    }
+}
+
+impl Domain {
+    /// Hypercall 12.
+    pub(super) fn memory_op(&mut self, call: &mut Call<'_, '_>) -> Answer {
+        let [cmd, arg, ..] = call.args;
+        // The upper bits are Xen's own mark of how far a call has come.
+        let (op, start) = (cmd & 0x3f, cmd >> 6);
+        match op {
+            0 | 6 => {
+                let list = Reservation::get(call, arg)?;
+                self.extents(call, &list, start, |d, mfn| d.populate(mfn))
+            }
+            1 => {
+                let list = Reservation::get(call, arg)?;
+                self.extents(call, &list, start, |d, mfn| d.release(mfn))
+            }
+            2 => Ok(self.frames.all),
+            3 | 4 => {
+                self.own_domain(call, arg)?;
+                Ok(if op == 3 { self.types.count() } else { self.frames.guest })
+            }
+            5 => Err(Errno::EFAULT),
+            7 => Err(Errno::EACCES),
+            9 => self.memory_map(call, arg),
+            10 => Err(Errno::EPERM),
+            11 => self.exchange(call, arg),
+            12 => {
+                // machphys_mapping: first address, end, highest frame.
+                let mut b = [0; 24];
+                for (b, v) in b.chunks_exact_mut(8).zip([hole::M2P, hole::M2P_END, self.frames.all - 1]) {
+                    b.copy_from_slice(&v.to_le_bytes());
+                }
+                guest::write(call.cpu, arg, &b)?;
+                Ok(0)
+            }
+            14 => {
+                self.own_domain(call, arg)?;
+                Ok(self.frames.guest - 1)
+            }
+            24 => Err(Errno::EPERM),
+            26 => Err(Errno::EOPNOTSUPP),
+            28 => Err(Errno::EPERM),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    fn own_domain(&self, call: &mut Call<'_, '_>, arg: u64) -> Result<(), Errno> {
+        let dom = guest::get::<2>(call.cpu, arg)?.u16(0);
+        if matches!(dom, domid::SELF | domid::GUEST) { Ok(()) } else { Err(Errno::ESRCH) }
+    }
+
+    /// Does something to the frames of a list; how many extents that went well for.
+    fn extents(
+        &mut self,
+        call: &mut Call<'_, '_>,
+        list: &Reservation,
+        start: u64,
+        mut each: impl FnMut(&mut Self, u64) -> Result<(), Errno>,
+    ) -> Answer {
+        for n in start..list.count {
+            let at = list.list.wrapping_add(8 * n);
+            let Ok(first) = guest::get::<8>(call.cpu, at) else {
+                return if n == start { Err(Errno::EFAULT) } else { Ok(n) };
+            };
+            let first = first.u64(0);
+            for k in 0..1 << list.order {
+                if each(self, first.wrapping_add(k)).is_err() {
+                    return Ok(n);
+                }
+            }
+            // Where frames are asked for, the list gets machine frames: the same numbers.
+            guest::put_u64(call.cpu, at, first)?;
+        }
+        Ok(list.count)
+    }
+
+    fn release(&mut self, mfn: u64) -> Result<(), Errno> {
+        self.types.release(mfn)?;
+        self.frames.set_m2p(&self.ram, mfn, u64::MAX);
+        Ok(())
+    }
+    fn populate(&mut self, mfn: u64) -> Result<(), Errno> {
+        self.types.populate(mfn)?;
+        self.ram.write(mfn << PAGE_SHIFT, &[0; 4096]);
+        self.frames.set_m2p(&self.ram, mfn, mfn);
+        Ok(())
+    }
+
+    /// The E820 map: RAM from 0 to as much as the guest may ever have.
+    fn memory_map(&mut self, call: &mut Call<'_, '_>, arg: u64) -> Answer {
+        const RAM: u32 = 1;
+        let a = guest::get::<16>(call.cpu, arg)?;
+        if a.u32(0) < 1 {
+            return Err(Errno::EINVAL);
+        }
+        let mut e = [0; 20];
+        e[8..16].copy_from_slice(&(self.frames.guest << PAGE_SHIFT).to_le_bytes());
+        e[16..].copy_from_slice(&RAM.to_le_bytes());
+        guest::write(call.cpu, a.u64(8), &e)?;
+        guest::put_u32(call.cpu, arg, 1)?;
+        Ok(0)
+    }
+
+    /// Other frames for the guest's: as any is as good as another here, it keeps those it has, if it has them.
+    fn exchange(&mut self, call: &mut Call<'_, '_>, arg: u64) -> Answer {
+        let a = guest::get::<72>(call.cpu, arg)?;
+        let (given, wanted) = (Reservation::get(call, arg)?, Reservation::get(call, arg.wrapping_add(32))?);
+        let size = |r: &Reservation| r.count.checked_shl(r.order).filter(|_| r.count < 1 << 40);
+        if a.u64(64) > given.count || size(&given).is_none() || size(&given) != size(&wanted) {
+            return Err(Errno::EINVAL);
+        }
+        let total = size(&given).unwrap_or(0);
+        let mut frames = Vec::new();
+        for n in a.u64(64)..given.count {
+            let first = guest::get::<8>(call.cpu, given.list.wrapping_add(8 * n))?.u64(0);
+            for k in 0..1u64 << given.order {
+                let mfn = first.wrapping_add(k);
+                if !self.types.owned(mfn) {
+                    return Err(Errno::EINVAL);
+                }
+                frames.push(mfn);
+            }
+        }
+        if total > self.frames.guest {
+            return Err(Errno::ENOMEM);
+        }
+        // Larger extents have to be in a row.
+        let run = 1usize << wanted.order;
+        let in_a_row =
+            |c: &[u64]| c.windows(2).all(|w| w[1] == w[0] + 1) && c.first().is_some_and(|f| f % run as u64 == 0);
+        if !frames.chunks(run).all(in_a_row) {
+            return Err(Errno::ENOMEM);
+        }
+        for (n, chunk) in (0..).zip(frames.chunks(run)) {
+            guest::put_u64(call.cpu, wanted.list.wrapping_add(8 * n), chunk[0])?;
+        }
+        guest::put_u64(call.cpu, arg.wrapping_add(64), given.count)?;
+        Ok(0)
+    }
+}
+
+/// A present entry for a frame.
+pub(super) fn entry(mfn: u64, flags: u64) -> u64 {
+    mfn << PAGE_SHIFT | flags | pte::P
+}

@@ -1,0 +1,345 @@
+//! Hypercalls about page tables: mmu_update, update_va_mapping, mmuext_op (xen.h).
+
+use super::abi::{Answer, Errno, domid, hole, pte};
+use super::domain::Domain;
+use super::frames::Frames;
+use super::guest;
+use super::hypercall::Call;
+pub use super::mmu_types::{Kind, Types};
+use tabvisor_core::cpu::Cpu;
+use tabvisor_core::cpu::memory::canonical;
+use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
+
+/// What an update that preserves them leaves as they are.
+const AD: u64 = pte::A | pte::D;
+
+/// The address of the L1 entry of `va` in the tables at `l4`.
+fn entry_of(ram: &GuestRam, l4: u64, va: u64) -> Option<u64> {
+    let mut table = l4 << PAGE_SHIFT;
+    for level in (2..=4).rev() {
+        let at = table + (va >> (12 + 9 * (level - 1)) & 0x1ff) * 8;
+        let entry = u64::from_le_bytes(ram.read_le(at));
+        if entry & pte::P == 0 || entry & pte::PSE != 0 {
+            return None;
+        }
+        table = entry & pte::ADDR;
+    }
+    Some(table + (va >> 12 & 0x1ff) * 8)
+}
+
+impl Domain {
+    /// The address of the L1 entry that maps `va` for the running kernel.
+    pub(super) fn entry_of(&self, cpu: &Cpu, va: u64) -> Option<u64> {
+        canonical(va).then(|| entry_of(&self.ram, cpu.cr3 >> PAGE_SHIFT, va)).flatten()
+    }
+
+    /// Drops translations that nobody may have any more.
+    pub(super) fn protect(&mut self, cpu: &mut Cpu) {
+        for mfn in self.types.take_protected() {
+            cpu.protect_frame(mfn);
+        }
+    }
+
+    /// Writes an entry of a table the guest has, with all checks, and drops what was cached of an upper level.
+    pub(super) fn write_entry(&mut self, cpu: &mut Cpu, at: u64, new: u64, preserve: bool) -> Result<(), Errno> {
+        let mfn = at >> PAGE_SHIFT;
+        let kind = self.types.kind(mfn);
+        match kind {
+            Kind::L1 | Kind::L2 | Kind::L3 | Kind::L4 => {
+                let keep = if preserve { AD } else { 0 };
+                let old = self.types.change(&self.ram, at, new, keep);
+                self.protect(cpu);
+                let old = old?;
+                if kind != Kind::L1 && old & pte::P != 0 {
+                    cpu.tlb.flush_all();
+                }
+            }
+            Kind::None | Kind::Writable if self.types.owned(mfn) => {
+                self.types.get(&self.ram, mfn, Kind::Writable)?;
+                self.ram.write(at, &new.to_le_bytes());
+                self.types.put(&self.ram, mfn);
+            }
+            _ => return Err(Errno::EINVAL),
+        }
+        Ok(())
+    }
+
+    /// Hypercall 1: a list of entries to write.
+    pub(super) fn mmu_update(&mut self, call: &mut Call<'_, '_>) -> Answer {
+        const PREEMPTED: u64 = 1 << 31;
+        let [list, count, done, dom, ..] = call.args;
+        let count = count & 0xffff_ffff & !PREEMPTED;
+        self.check_foreign(dom)?;
+        let (mut n, mut answer) = (0, Ok(0));
+        while n < count {
+            let one = guest::get::<16>(call.cpu, list.wrapping_add(16 * n));
+            match one.and_then(|u| self.update(call.cpu, u.u64(0), u.u64(8))) {
+                Ok(()) => n += 1,
+                Err(e) => {
+                    answer = Err(e);
+                    break;
+                }
+            }
+        }
+        if done != 0 {
+            let before = guest::get::<4>(call.cpu, done)?.u32(0);
+            guest::put_u32(call.cpu, done, before.wrapping_add(n as u32))?;
+        }
+        answer
+    }
+
+    fn update(&mut self, cpu: &mut Cpu, ptr: u64, val: u64) -> Result<(), Errno> {
+        let at = ptr & !7;
+        match ptr & 7 {
+            0 | 3 => self.write_entry(cpu, at, val, false),
+            2 => self.write_entry(cpu, at, val, true),
+            1 => {
+                let mfn = ptr >> PAGE_SHIFT;
+                if !self.types.owned(mfn) {
+                    return Err(Errno::EINVAL);
+                }
+                self.frames.set_m2p(&self.ram, mfn, val);
+                Ok(())
+            }
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// Only its own page tables are a guest's business.
+    fn check_foreign(&self, dom: u64) -> Result<(), Errno> {
+        let (owner, tables) = (dom as u16, (dom >> 16) as u16);
+        let own = |d: u16| matches!(d, domid::SELF | domid::GUEST);
+        if !own(owner) {
+            return Err(if owner == domid::DOM0 { Errno::EPERM } else { Errno::ESRCH });
+        }
+        if tables != 0 && !own(tables - 1) {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
+    }
+
+    /// Hypercall 14: the entry that maps an address.
+    pub(super) fn update_va_mapping(&mut self, call: &mut Call<'_, '_>) -> Answer {
+        let [va, val, flags, ..] = call.args;
+        let at = self.entry_of(call.cpu, va).ok_or(Errno::EINVAL)?;
+        if self.types.kind(at >> PAGE_SHIFT) != Kind::L1 {
+            return Err(Errno::EINVAL);
+        }
+        self.write_entry(call.cpu, at, val, false)?;
+        match flags & 3 {
+            1 => call.cpu.flush_guest(true),
+            2 => call.cpu.tlb.flush_page(va),
+            _ => {}
+        }
+        Ok(0)
+    }
+
+    /// Hypercall 22.
+    pub(super) fn update_va_mapping_otherdomain(&mut self, call: &mut Call<'_, '_>) -> Answer {
+        self.check_foreign(call.args[3] & 0xffff)?;
+        self.update_va_mapping(call)
+    }
+
+    /// Hypercall 26: a list of operations.
+    pub(super) fn mmuext_op(&mut self, call: &mut Call<'_, '_>) -> Answer {
+        let [list, count, done, dom, ..] = call.args;
+        let count = count & 0x7fff_ffff;
+        self.check_foreign(dom & 0xffff)?;
+        let (mut n, mut answer) = (0, Ok(0));
+        while n < count {
+            let one = guest::get::<24>(call.cpu, list.wrapping_add(24 * n));
+            match one.and_then(|o| self.extended(call.cpu, o.u32(0), o.u64(8), o.u64(16))) {
+                Ok(()) => n += 1,
+                Err(e) => {
+                    answer = Err(e);
+                    break;
+                }
+            }
+        }
+        if done != 0 {
+            guest::put_u32(call.cpu, done, n as u32)?;
+        }
+        answer
+    }
+
+    fn extended(&mut self, cpu: &mut Cpu, cmd: u32, arg1: u64, arg2: u64) -> Result<(), Errno> {
+        match cmd {
+            // PIN_L1_TABLE to PIN_L4_TABLE.
+            0..=3 => {
+                let r = self.types.pin(&self.ram, arg1, Kind::of_level(cmd as u8 + 1));
+                self.protect(cpu);
+                r
+            }
+            4 => self.types.unpin(&self.ram, arg1),
+            5 => self.new_base(cpu, arg1),
+            // TLB_FLUSH_LOCAL, _MULTI, _ALL: with one processor there is no other TLB.
+            6 | 8 | 10 => {
+                cpu.tlb.flush_all();
+                Ok(())
+            }
+            // INVLPG_LOCAL, _MULTI, _ALL.
+            7 | 9 | 11 => {
+                if canonical(arg1) {
+                    cpu.tlb.flush_page(arg1);
+                }
+                Ok(())
+            }
+            // FLUSH_CACHE: only for who has devices.
+            12 | 18 => Err(Errno::EACCES),
+            13 => self.set_ldt(cpu, arg1, arg2),
+            15 => self.new_user_base(cpu, arg1),
+            16 => self.with_writable(arg1, |ram| ram.write(arg1 << PAGE_SHIFT, &[0; PAGE_SIZE as usize])),
+            17 => {
+                if !self.types.owned(arg2) {
+                    return Err(Errno::EINVAL);
+                }
+                self.with_writable(arg1, |ram| {
+                    let mut page = [0; PAGE_SIZE as usize];
+                    ram.read(arg2 << PAGE_SHIFT, &mut page);
+                    ram.write(arg1 << PAGE_SHIFT, &page);
+                })
+            }
+            // MARK_SUPER, UNMARK_SUPER.
+            19 | 20 => Err(Errno::EOPNOTSUPP),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// Lets `f` write to a frame, if the guest might do so itself.
+    fn with_writable(&mut self, mfn: u64, f: impl FnOnce(&GuestRam)) -> Result<(), Errno> {
+        self.types.get(&self.ram, mfn, Kind::Writable).map_err(|_| Errno::EINVAL)?;
+        f(&self.ram);
+        self.types.put(&self.ram, mfn);
+        Ok(())
+    }
+
+    /// A new L4 for the kernel.
+    pub(super) fn new_base(&mut self, cpu: &mut Cpu, mfn: u64) -> Result<(), Errno> {
+        self.types.get(&self.ram, mfn, Kind::L4).map_err(|_| Errno::EINVAL)?;
+        self.protect(cpu);
+        let old = core::mem::replace(&mut self.vcpu_mut().pv.guest_table, mfn);
+        self.types.put(&self.ram, old);
+        self.drop_ldt(cpu);
+        if cpu.guest_kernel {
+            cpu.cr3 = mfn << PAGE_SHIFT;
+        }
+        cpu.flush_guest(true);
+        Ok(())
+    }
+
+    /// A new L4 for the kernel's users; 0: none.
+    fn new_user_base(&mut self, cpu: &mut Cpu, mfn: u64) -> Result<(), Errno> {
+        if mfn != 0 {
+            self.types.get(&self.ram, mfn, Kind::L4).map_err(|_| Errno::EINVAL)?;
+            self.protect(cpu);
+        }
+        let old = core::mem::replace(&mut self.vcpu_mut().pv.user_table, mfn);
+        if old != 0 {
+            self.types.put(&self.ram, old);
+        }
+        cpu.flush_guest(false);
+        Ok(())
+    }
+}
+
+impl Domain {
+    /// Hypercall 2: frames with the GDT.
+    pub(super) fn set_gdt(&mut self, call: &mut Call<'_, '_>) -> Answer {
+        let [list, entries, ..] = call.args;
+        const MOST: u64 = 7168;
+        if entries > MOST {
+            return Err(Errno::EINVAL);
+        }
+        let n = entries.div_ceil(512) as usize;
+        let mut frames = Vec::new();
+        for k in 0..n {
+            frames.push(guest::get::<8>(call.cpu, list.wrapping_add(8 * k as u64))?.u64(0));
+        }
+        self.install_gdt(call.cpu, self.current, frames)?;
+        Ok(0)
+    }
+
+    /// Gives a vCPU a GDT.
+    pub(super) fn install_gdt(&mut self, cpu: &mut Cpu, vcpu: usize, frames: Vec<u64>) -> Result<(), Errno> {
+        for (k, &mfn) in frames.iter().enumerate() {
+            if self.types.get(&self.ram, mfn, Kind::Descriptors).is_err() {
+                frames[..k].iter().for_each(|&mfn| self.types.put(&self.ram, mfn));
+                return Err(Errno::EINVAL);
+            }
+        }
+        self.protect(cpu);
+        for page in 0..14 {
+            let mfn = frames.get(page as usize).copied();
+            self.frames.map_table(&self.ram, vcpu as u64, page, mfn);
+            cpu.tlb.flush_page(Frames::table_address(vcpu as u64, page));
+        }
+        let Some(v) = self.vcpus.get_mut(vcpu) else { return Err(Errno::EINVAL) };
+        let old = core::mem::replace(&mut v.pv.gdt_frames, frames);
+        old.iter().for_each(|&mfn| self.types.put(&self.ram, mfn));
+        Ok(())
+    }
+
+    /// Hypercall 10: one descriptor, by machine address.
+    pub(super) fn update_descriptor(&mut self, call: &mut Call<'_, '_>) -> Answer {
+        let [at, new, ..] = call.args;
+        let new = Types::descriptor(new).filter(|_| at % 8 == 0).ok_or(Errno::EINVAL)?;
+        let mfn = at >> PAGE_SHIFT;
+        let kind = if self.types.kind(mfn) == Kind::Descriptors { Kind::Descriptors } else { Kind::Writable };
+        self.types.get(&self.ram, mfn, kind).map_err(|_| Errno::EINVAL)?;
+        self.ram.write(at, &new.to_le_bytes());
+        self.types.put(&self.ram, mfn);
+        Ok(0)
+    }
+
+    /// An LDT at a linear address. Its pages are looked at when they are used.
+    fn set_ldt(&mut self, cpu: &mut Cpu, base: u64, entries: u64) -> Result<(), Errno> {
+        if entries > 8192 || entries > 0 && (base % PAGE_SIZE != 0 || !canonical(base) || hole::contains(base)) {
+            return Err(Errno::EINVAL);
+        }
+        self.drop_ldt(cpu);
+        let pv = &mut self.vcpu_mut().pv;
+        (pv.ldt_base, pv.ldt_entries) = (base, entries as u32);
+        let vcpu = self.current as u64;
+        cpu.set_guest_ldt(Frames::table_address(vcpu, 16), entries as u32 * 8);
+        Ok(())
+    }
+
+    /// Forgets which frames the LDT's pages were.
+    fn drop_ldt(&mut self, cpu: &mut Cpu) {
+        let vcpu = self.current as u64;
+        let mapped = core::mem::take(&mut self.vcpu_mut().pv.ldt_mapped);
+        for page in (0..16).filter(|p| mapped >> p & 1 != 0) {
+            let at = Frames::table_address(vcpu, 16 + page);
+            if let Some(entry) = self.entry_of(cpu, at) {
+                let mfn = (self.types.read(&self.ram, entry) & pte::ADDR) >> PAGE_SHIFT;
+                self.types.put(&self.ram, mfn);
+            }
+            self.frames.map_table(&self.ram, vcpu, 16 + page, None);
+            cpu.tlb.flush_page(at);
+        }
+    }
+
+    /// #PF at the hypervisor's alias of the LDT: brings in the page of the guest's LDT.
+    pub(super) fn ldt_fault(&mut self, cpu: &mut Cpu, at: u64) -> bool {
+        let vcpu = self.current as u64;
+        let first = Frames::table_address(vcpu, 16);
+        let pv = &self.vcpu().pv;
+        let off = at.wrapping_sub(first);
+        if off >= u64::from(pv.ldt_entries) * 8 {
+            return false;
+        }
+        let (page, base) = (off >> PAGE_SHIFT, pv.ldt_base);
+        let tables = self.vcpu().pv.guest_table;
+        let Some(entry) = entry_of(&self.ram, tables, base + (page << PAGE_SHIFT)) else { return false };
+        let entry = self.types.read(&self.ram, entry);
+        let mfn = (entry & pte::ADDR) >> PAGE_SHIFT;
+        if entry & pte::P == 0 || self.types.get(&self.ram, mfn, Kind::Descriptors).is_err() {
+            return false;
+        }
+        self.protect(cpu);
+        self.frames.map_table(&self.ram, vcpu, 16 + page, Some(mfn));
+        cpu.tlb.flush_page(at);
+        self.vcpu_mut().pv.ldt_mapped |= 1 << page;
+        true
+    }
+}

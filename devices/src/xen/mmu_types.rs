@@ -1,0 +1,361 @@
+//! Page types: the discipline that keeps a PV guest's page tables what the hypervisor has checked (Xen: xen/arch/x86/mm.c).
+//!
+//! A frame is writable, or a page table of one level, or a page of descriptors, but never two of these while anybody uses
+//! it as one. A present entry of a table is a use of what it leads to: of a frame as writable, or as a table of the next
+//! level. The first such use of a frame looks at all entries of it, the last one gives all of them up again. Every
+//! refusal of a hypercall about memory follows from this.
+
+use super::abi::{Errno, hole, pte};
+use super::frames::{Frames, PER_PAGE};
+use tabvisor_core::mem::{GuestRam, PAGE_SHIFT};
+
+/// What a frame is used as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[repr(u8)]
+pub enum Kind {
+    /// Nothing in particular.
+    #[default]
+    None,
+    /// Some entry maps it for writing.
+    Writable,
+    /// Page tables, by level.
+    L1,
+    /// See there.
+    L2,
+    /// See there.
+    L3,
+    /// The top.
+    L4,
+    /// Segment descriptors.
+    Descriptors,
+}
+
+impl Kind {
+    /// The page table of a level, 1 to 4.
+    pub fn of_level(level: u8) -> Self {
+        [Self::None, Self::L1, Self::L2, Self::L3, Self::L4][usize::from(level.min(4))]
+    }
+    /// Its level; 0 for what is no page table.
+    pub fn level(self) -> u8 {
+        match self {
+            Self::L1 => 1,
+            Self::L2 => 2,
+            Self::L3 => 3,
+            Self::L4 => 4,
+            _ => 0,
+        }
+    }
+}
+
+/// A frame of the guest.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+struct Frame {
+    kind: Kind,
+    /// Uses as that kind.
+    uses: u32,
+    /// Entries that map it, in whatever way, and other uses.
+    refs: u32,
+    /// The guest has pinned it.
+    pinned: bool,
+    /// It has been given back to the hypervisor.
+    absent: bool,
+    /// It was writable: translations for writing may still exist.
+    was_writable: bool,
+}
+
+/// All frames of the guest.
+#[derive(Clone, Debug)]
+pub struct Types {
+    frames: Vec<Frame>,
+    layout: Frames,
+    /// Frames that became something else than writable: translations for writing to them have to go.
+    protect: Vec<u64>,
+    /// Frames that are absent.
+    absent: u64,
+}
+
+/// Bits that an entry of each level may have.
+const L1_BITS: u64 =
+    pte::P | pte::RW | pte::US | pte::A | pte::D | pte::G | pte::AVAIL | pte::AVAIL_HIGH | pte::NX | pte::ADDR;
+const TABLE_BITS: u64 = L1_BITS & !pte::G;
+/// What may change without another look at where the entry leads.
+const FLAGS_ONLY: u64 = pte::NX | pte::AVAIL | pte::AVAIL_HIGH | pte::G | pte::D | pte::A | pte::US;
+
+impl Types {
+    /// All frames are the guest's, and nothing in particular.
+    pub fn new(layout: Frames) -> Self {
+        Self { frames: vec![Frame::default(); layout.guest as usize], layout, protect: Vec::new(), absent: 0 }
+    }
+
+    fn frame(&mut self, mfn: u64) -> Result<&mut Frame, Errno> {
+        let frame = usize::try_from(mfn).ok().and_then(|n| self.frames.get_mut(n)).ok_or(Errno::EINVAL)?;
+        if frame.absent { Err(Errno::EINVAL) } else { Ok(frame) }
+    }
+    /// What a frame is used as now.
+    pub fn kind(&self, mfn: u64) -> Kind {
+        let frame = usize::try_from(mfn).ok().and_then(|n| self.frames.get(n));
+        frame.filter(|f| f.uses > 0).map_or(Kind::None, |f| f.kind)
+    }
+    /// Does the guest have this frame?
+    pub fn owned(&self, mfn: u64) -> bool {
+        usize::try_from(mfn).ok().and_then(|n| self.frames.get(n)).is_some_and(|f| !f.absent)
+    }
+    /// Frames the guest has.
+    pub fn count(&self) -> u64 {
+        self.layout.guest - self.absent
+    }
+    /// Takes the frames whose translations for writing have to go.
+    pub fn take_protected(&mut self) -> Vec<u64> {
+        core::mem::take(&mut self.protect)
+    }
+
+    /// An entry of a page table.
+    pub fn read(&self, ram: &GuestRam, at: u64) -> u64 {
+        u64::from_le_bytes(ram.read_le(at))
+    }
+
+    /// One more use of a frame as `kind`.
+    ///
+    /// # Errors
+    /// EINVAL if it is not the guest's or cannot be that, EBUSY if it is something else.
+    pub fn get(&mut self, ram: &GuestRam, mfn: u64, kind: Kind) -> Result<(), Errno> {
+        let f = self.frame(mfn)?;
+        if f.uses > 0 && f.kind != kind {
+            return Err(if kind == Kind::Writable { Errno::EBUSY } else { Errno::EINVAL });
+        }
+        if f.uses == u32::MAX {
+            return Err(Errno::EBUSY);
+        }
+        f.uses += 1;
+        f.refs = f.refs.saturating_add(1);
+        if f.uses > 1 {
+            return Ok(());
+        }
+        f.kind = kind;
+        if kind == Kind::Writable {
+            f.was_writable = true;
+            return Ok(());
+        }
+        if core::mem::take(&mut f.was_writable) {
+            self.protect.push(mfn);
+        }
+        let checked = match kind {
+            Kind::Descriptors => self.check_descriptors(ram, mfn),
+            _ => self.promote(ram, mfn, kind.level()),
+        };
+        if checked.is_err() {
+            let f = self.frame(mfn)?;
+            (f.uses, f.refs) = (0, f.refs.saturating_sub(1));
+        }
+        checked
+    }
+
+    /// One use less.
+    pub fn put(&mut self, ram: &GuestRam, mfn: u64) {
+        let Ok(f) = self.frame(mfn) else { return };
+        f.refs = f.refs.saturating_sub(1);
+        f.uses = f.uses.saturating_sub(1);
+        let (uses, kind) = (f.uses, f.kind);
+        if uses == 0 && kind.level() > 0 {
+            for index in 0..PER_PAGE {
+                let entry = self.read(ram, (mfn << PAGE_SHIFT) + 8 * index);
+                self.put_entry(ram, mfn, kind.level(), index, entry);
+            }
+        }
+    }
+
+    /// The guest pins a page table.
+    ///
+    /// # Errors
+    /// EINVAL if it is none, or is pinned.
+    pub fn pin(&mut self, ram: &GuestRam, mfn: u64, kind: Kind) -> Result<(), Errno> {
+        if self.frame(mfn)?.pinned {
+            return Err(Errno::EINVAL);
+        }
+        self.get(ram, mfn, kind).map_err(|_| Errno::EINVAL)?;
+        self.frame(mfn)?.pinned = true;
+        Ok(())
+    }
+    /// The guest gives that up.
+    ///
+    /// # Errors
+    /// EINVAL if it is not pinned.
+    pub fn unpin(&mut self, ram: &GuestRam, mfn: u64) -> Result<(), Errno> {
+        let f = self.frame(mfn)?;
+        if !core::mem::take(&mut f.pinned) {
+            return Err(Errno::EINVAL);
+        }
+        self.put(ram, mfn);
+        Ok(())
+    }
+
+    /// Looks at all entries of a table.
+    fn promote(&mut self, ram: &GuestRam, mfn: u64, level: u8) -> Result<(), Errno> {
+        for index in 0..PER_PAGE {
+            let at = (mfn << PAGE_SHIFT) + 8 * index;
+            let entry = self.read(ram, at);
+            if entry & pte::P == 0 {
+                continue;
+            }
+            if let Err(e) = self.get_entry(ram, mfn, level, index, entry) {
+                for before in 0..index {
+                    let entry = self.read(ram, (mfn << PAGE_SHIFT) + 8 * before);
+                    self.put_entry(ram, mfn, level, before, entry);
+                }
+                return Err(e);
+            }
+        }
+        if level == 4 {
+            self.layout.fill_l4(ram, mfn);
+        }
+        Ok(())
+    }
+
+    /// Is it Xen's slot of a table of this level?
+    fn reserved(level: u8, index: u64) -> bool {
+        level == 4 && hole::SLOTS.contains(&(index as usize))
+    }
+
+    /// Uses what an entry leads to.
+    fn get_entry(&mut self, ram: &GuestRam, table: u64, level: u8, index: u64, entry: u64) -> Result<(), Errno> {
+        if entry & pte::P == 0 || Self::reserved(level, index) {
+            return Ok(());
+        }
+        let bits = if level == 1 { L1_BITS } else { TABLE_BITS };
+        if entry & !bits != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let mfn = (entry & pte::ADDR) >> PAGE_SHIFT;
+        if level > 1 {
+            if entry & pte::RW == 0 && (mfn == table || self.kind(mfn).level() == level) {
+                return self.get_linear(table, mfn);
+            }
+            return self.get(ram, mfn, Kind::of_level(level - 1));
+        }
+        if self.layout.is_shared(mfn) {
+            return Ok(());
+        }
+        if !self.owned(mfn) {
+            return Err(if mfn == pte::ADDR >> PAGE_SHIFT { Errno::EINVAL } else { Errno::EPERM });
+        }
+        if entry & pte::RW != 0 {
+            return self.get(ram, mfn, Kind::Writable);
+        }
+        let f = self.frame(mfn)?;
+        f.refs = f.refs.saturating_add(1);
+        Ok(())
+    }
+
+    /// A table that leads to one of its own level, read-only (a linear page table).
+    fn get_linear(&mut self, table: u64, mfn: u64) -> Result<(), Errno> {
+        if table != mfn {
+            let f = self.frame(mfn)?;
+            f.uses = f.uses.checked_add(1).ok_or(Errno::EBUSY)?;
+            f.refs = f.refs.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Gives up what an entry leads to.
+    fn put_entry(&mut self, ram: &GuestRam, table: u64, level: u8, index: u64, entry: u64) {
+        let mfn = (entry & pte::ADDR) >> PAGE_SHIFT;
+        if entry & pte::P == 0 || Self::reserved(level, index) || level > 1 && mfn == table {
+            return;
+        }
+        if level > 1 || entry & pte::RW != 0 {
+            self.put(ram, mfn);
+        } else if let Ok(f) = self.frame(mfn) {
+            f.refs = f.refs.saturating_sub(1);
+        }
+    }
+
+    /// Changes an entry of a page table. `at` is its address, `keep` the bits that stay as they are. The entry before.
+    ///
+    /// # Errors
+    /// EINVAL for what is not allowed in such a table, EBUSY, EPERM.
+    pub fn change(&mut self, ram: &GuestRam, at: u64, new: u64, keep: u64) -> Result<u64, Errno> {
+        let (table, index) = (at >> PAGE_SHIFT, at % (8 * PER_PAGE) / 8);
+        let level = self.kind(table).level();
+        if Self::reserved(level, index) {
+            return Err(Errno::EINVAL);
+        }
+        let old = self.read(ram, at);
+        let new = new & !keep | old & keep;
+        let both = old & new & pte::P != 0;
+        if !(both && (old ^ new) & !FLAGS_ONLY == 0) {
+            self.get_entry(ram, table, level, index, new)?;
+            ram.write(at, &new.to_le_bytes());
+            self.put_entry(ram, table, level, index, old);
+        } else {
+            let bits = if level == 1 { L1_BITS } else { TABLE_BITS };
+            if new & !bits != 0 {
+                return Err(Errno::EINVAL);
+            }
+            ram.write(at, &new.to_le_bytes());
+        }
+        Ok(old)
+    }
+
+    /// May a guest have this descriptor? As it is stored, if so.
+    pub fn descriptor(d: u64) -> Option<u64> {
+        /// Present; code or data; DPL.
+        const P: u64 = 1 << 47;
+        const S: u64 = 1 << 44;
+        const DPL: u64 = 3 << 45;
+        if d & P == 0 {
+            return Some(d);
+        }
+        let kind = d >> 40 & 0xf;
+        // Whatever a guest loads is of privilege 3.
+        let d = d | DPL;
+        match d & S != 0 {
+            // Long mode ignores base and limit; compatibility mode is the user's own.
+            true => Some(d),
+            false if kind == 0 => Some(d),
+            // A call gate, for 32-bit domains; its DPL makes it useless here.
+            false if kind == 0xc => Some(d & !DPL),
+            false => None,
+        }
+    }
+
+    fn check_descriptors(&mut self, ram: &GuestRam, mfn: u64) -> Result<(), Errno> {
+        for index in 0..PER_PAGE {
+            let at = (mfn << PAGE_SHIFT) + 8 * index;
+            let old = self.read(ram, at);
+            let new = Self::descriptor(old).ok_or(Errno::EINVAL)?;
+            if new != old {
+                ram.write(at, &new.to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// The guest gives a frame back.
+    ///
+    /// # Errors
+    /// EINVAL if it has not got it, EBUSY while it is used.
+    pub fn release(&mut self, mfn: u64) -> Result<(), Errno> {
+        let f = self.frame(mfn)?;
+        if f.uses > 0 || f.refs > 0 || f.pinned {
+            return Err(Errno::EBUSY);
+        }
+        *f = Frame { absent: true, ..Frame::default() };
+        self.absent += 1;
+        Ok(())
+    }
+    /// The guest gets a frame (back).
+    ///
+    /// # Errors
+    /// EINVAL if there is no such frame or the guest has it.
+    pub fn populate(&mut self, mfn: u64) -> Result<(), Errno> {
+        let f = usize::try_from(mfn).ok().and_then(|n| self.frames.get_mut(n)).filter(|f| f.absent);
+        f.ok_or(Errno::EINVAL)?.absent = false;
+        self.absent -= 1;
+        Ok(())
+    }
+
+    /// Appends everything a guest could tell apart.
+    pub fn state_bytes(&self, out: &mut Vec<u8>) {
+        crate::device::put_state(out, &self.frames);
+    }
+}
