@@ -162,6 +162,9 @@ impl Bus for XenPv {
     fn mmio_write(&mut self, _at: u64, _size: Size, _value: u64) {
         self.visits.unclaimed += 1;
     }
+    fn preempts(&self, halted: bool) -> bool {
+        self.domain.wants_switch(halted)
+    }
     fn interrupt_pending(&self) -> bool {
         self.domain.wants_interrupt()
     }

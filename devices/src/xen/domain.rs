@@ -13,6 +13,7 @@ use super::{abi::Answer, calls};
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use crate::machine::platform::StopCause;
+use crate::machine::processor::put_context;
 use tabvisor_core::bus::Trap;
 use tabvisor_core::cpu::{Cpu, Done, event};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT};
@@ -82,7 +83,9 @@ pub struct Domain {
     pub(super) architectural_iopl: bool,
     pub(super) runstate_update_flag: bool,
     pub(super) in_multicall: bool,
-    pub(super) poll_over: bool,
+    /// When the running vCPU has had its time, if others wait; and whether it has.
+    pub(super) slice: VmTime,
+    pub(super) slice_over: bool,
     pub(super) watchdogs: [Option<VmTime>; 2],
     pub(super) config_address: u32,
     /// Is there an upcall for the running vCPU, or may it go on?
@@ -114,7 +117,8 @@ impl Domain {
             architectural_iopl: false,
             runstate_update_flag: false,
             in_multicall: false,
-            poll_over: false,
+            slice: VmTime::ZERO,
+            slice_over: false,
             watchdogs: [None; 2],
             config_address: 0,
             interrupt: false,
@@ -179,12 +183,17 @@ impl Domain {
             Trap::Syscall => self.syscall(cx, cpu),
             Trap::Sysenter => self.sysenter(cx, cpu),
             Trap::Interrupt { vector, source, return_rip } => self.interrupt(cx, cpu, vector, source, return_rip),
+            Trap::Preempted => {
+                self.switch(cx, cpu);
+                Ok(())
+            }
             Trap::Hypercall => Err(tabvisor_core::cpu::fault(tabvisor_core::cpu::Vector::UD)),
         };
         self.settle(cx);
-        if self.interrupt || cx.stop.is_some() {
+        if self.interrupt {
             cpu.events |= event::CHECK;
         }
+        self.after_trap(cx, cpu);
         r
     }
 
@@ -198,7 +207,7 @@ impl Domain {
             }
         }
         let v = self.vcpu();
-        self.interrupt = v.wants_upcall(&self.ram) || v.pv.nmi && !v.pv.in_nmi || self.is_woken();
+        self.interrupt = v.wants_upcall(&self.ram) || v.pv.nmi && !v.pv.in_nmi || self.is_woken(self.current);
     }
 
     fn pump_console(&mut self, cx: &mut Cx<'_>) {
@@ -309,9 +318,12 @@ impl Domain {
     pub fn state_bytes(&self, out: &mut Vec<u8>) {
         self.types.state_bytes(out);
         put_state(out, &(&self.vcpus, self.current as u64, &self.ports, self.grants.count, &self.console));
+        for context in self.vcpus.iter().filter_map(|v| v.context.as_ref()) {
+            put_context(out, context);
+        }
         put_state(out, &(&self.store, &self.store_ring, self.store_port, self.wall_clock, self.watchdogs));
         put_state(out, &(self.writable_tables, self.architectural_iopl, self.runstate_update_flag));
-        put_state(out, &(self.poll_over, self.config_address, self.interrupt));
+        put_state(out, &(self.slice, self.slice_over, self.config_address, self.interrupt));
     }
 }
 

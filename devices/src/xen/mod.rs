@@ -20,5 +20,7 @@ mod mmu_types;
 mod mode;
 pub mod notes;
 mod sched;
+mod schedule;
 pub mod store;
 pub mod vcpu;
+mod vcpu_context;

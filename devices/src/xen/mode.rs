@@ -91,6 +91,8 @@ impl Domain {
 
     /// Delivers an event upcall, if one is wanted.
     fn upcall(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, rip: u64) {
+        self.counters.upcalls += 1;
+        self.resume(cx.now, cpu);
         let pv = &self.vcpu().pv;
         if pv.nmi && !pv.in_nmi {
             let gate = pv.traps[Vector::NMI as usize];
