@@ -6,7 +6,7 @@ use super::hash::{StateHash, is_zero};
 use super::pc::{Options, Pc};
 use super::platform::{Platform, Start, StopCause, Visits};
 use super::processor::Processor;
-use super::xen_pv::XenPv;
+use super::xen::Xen;
 use crate::boot::BootError;
 use crate::bus::MapError;
 use crate::effect::{Effect, Input, ResetCause};
@@ -52,6 +52,8 @@ pub enum Mode {
     Pc,
     /// A paravirtualized domain under Xen's ABI: no hardware at all.
     Pv,
+    /// A domain with the processor's own paging and interrupts, and devices of Xen's.
+    Pvh,
 }
 
 impl Mode {
@@ -60,6 +62,7 @@ impl Mode {
         match name {
             "pc" => Some(Self::Pc),
             "pv" => Some(Self::Pv),
+            "pvh" => Some(Self::Pvh),
             _ => None,
         }
     }
@@ -229,11 +232,12 @@ impl Machine {
                 let pc = Pc::new(&ram, options)?;
                 (ram, Box::new(pc))
             }
-            Mode::Pv => {
-                let ram = XenPv::ram(config.ram)?;
+            Mode::Pv | Mode::Pvh => {
+                let ram = Xen::ram(config.ram)?;
                 let uuid = domain_uuid(config.seed);
-                let options = domain::Options { vcpus: config.vcpus, wall_clock: config.wall_clock, uuid };
-                let xen = XenPv::new(&ram, config.ram, rate, config.seed, options);
+                let hvm = config.mode == Mode::Pvh;
+                let options = domain::Options { hvm, vcpus: config.vcpus, wall_clock: config.wall_clock, uuid };
+                let xen = Xen::new(&ram, config.ram, rate, config.seed, options);
                 (ram, Box::new(xen))
             }
         };

@@ -41,7 +41,8 @@ impl Domain {
             5 => guest::put_u64(cpu, arg, hole::START)?,
             6 => {
                 let index = guest::get::<8>(cpu, arg)?.u32(0);
-                let map = if index == 0 { version::PV_FEATURES } else { 0 };
+                let features = if self.hvm.is_some() { super::hvm::FEATURES } else { version::PV_FEATURES };
+                let map = if index == 0 { features } else { 0 };
                 guest::put_u32(cpu, arg.wrapping_add(4), map)?;
             }
             7 => return Ok(4096),
@@ -226,6 +227,7 @@ impl Domain {
             _ => return Err(Errno::ENOSYS),
         };
         match call.args[1] as u32 {
+            0..=4 | 32 if self.hvm.is_some() => return Err(Errno::EINVAL),
             // 4gb_segments, pae_extended_cr3: for 32-bit domains; m2p_strict: the table is the same for all.
             0 | 1 | 3 | 32 => {}
             2 => self.writable_tables = on,

@@ -5,6 +5,7 @@ use super::console::Console;
 use super::event::{Binding, Ports};
 use super::frames::Frames;
 use super::grant::{Grants, reserved};
+use super::hvm::Hvm;
 use super::hypercall::{self, Call};
 use super::mmu::Types;
 use super::store::{DomU, Ring, RingPort, Store};
@@ -14,6 +15,7 @@ use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use crate::machine::platform::StopCause;
 use crate::machine::processor::put_context;
+use std::collections::BTreeSet;
 use tabvisor_core::bus::Trap;
 use tabvisor_core::cpu::{Cpu, Done, event};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT};
@@ -32,6 +34,8 @@ pub struct Cx<'a> {
 /// What a domain is made with.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Does it have its own paging and interrupts (HVM, PVH)? Else it is paravirtualized.
+    pub hvm: bool,
     /// vCPUs.
     pub vcpus: u32,
     /// The wall clock at time zero: seconds since 1970.
@@ -69,6 +73,12 @@ pub struct Domain {
     pub(super) ram: GuestRam,
     pub(super) frames: Frames,
     pub(super) types: Types,
+    /// Frame of shared_info: the hypervisor's own, or where the guest wanted it.
+    pub(super) shared_info: u64,
+    /// Frame numbers beyond the guest's RAM that lead to the hypervisor's frames.
+    pub(super) aliases: BTreeSet<u64>,
+    /// What a domain has that is not paravirtualized.
+    pub(super) hvm: Option<Hvm>,
     pub(super) vcpus: Vec<Vcpu>,
     pub(super) current: usize,
     pub(super) ports: Ports,
@@ -103,6 +113,9 @@ impl Domain {
             ram: ram.clone(),
             frames,
             types: Types::new(frames),
+            shared_info: frames.shared_info,
+            aliases: BTreeSet::new(),
+            hvm: options.hvm.then(|| Hvm::new(options.vcpus.max(1))),
             vcpus: (0..options.vcpus.max(1)).map(|id| Vcpu::new(id, &frames)).collect(),
             current: 0,
             ports: Ports::default(),
@@ -127,7 +140,9 @@ impl Domain {
         };
         domain.put_wall_clock();
         for n in 0..domain.vcpus.len() {
-            domain.vcpus[n].set_upcall_mask(ram, true);
+            if !options.hvm {
+                domain.vcpus[n].set_upcall_mask(ram, true);
+            }
             domain.put_time(n);
         }
         domain
@@ -187,6 +202,10 @@ impl Domain {
                 self.switch(cx, cpu);
                 Ok(())
             }
+            Trap::Hypercall if self.hvm.is_some() => {
+                self.vmcall(cx, cpu);
+                Ok(())
+            }
             Trap::Hypercall => Err(tabvisor_core::cpu::fault(tabvisor_core::cpu::Vector::UD)),
         };
         self.settle(cx);
@@ -205,6 +224,11 @@ impl Domain {
             } else if port == self.store_port {
                 self.pump_store(cx);
             }
+        }
+        self.settle_hvm(cx);
+        if self.hvm.is_some() {
+            self.interrupt = self.hvm_pending(self.current);
+            return;
         }
         let v = self.vcpu();
         self.interrupt = v.wants_upcall(&self.ram) || v.pv.nmi && !v.pv.in_nmi || self.is_woken(self.current);
@@ -230,6 +254,7 @@ impl Domain {
     /// Timers that are due.
     pub fn advance(&mut self, cx: &mut Cx<'_>) {
         self.advance_timers(cx);
+        self.advance_lapics(cx.now);
         self.settle(cx);
     }
 
@@ -268,7 +293,7 @@ impl Domain {
     /// `wc_sec`, `wc_nsec`: the wall clock when the system time was zero.
     fn put_wall_clock(&self) {
         const WC: u64 = 0xc00;
-        let at = (self.frames.shared_info << PAGE_SHIFT) + WC;
+        let at = (self.shared_info << PAGE_SHIFT) + WC;
         let seconds = (self.wall_clock as u64).to_le_bytes();
         let version = u32::from_le_bytes(self.ram.read_le(at));
         self.ram.write(at, &version.wrapping_add(1).to_le_bytes());
@@ -292,8 +317,10 @@ impl Domain {
             (3, 0) => [1 << 1 | 1 << 2, 2, khz, 1],
             (3, 1) => [0, 0, 0x8000_0000, 1],
             (3, 2) => [khz, 0, 0, 0],
+            // The vCPU's number is in EBX, the domain's in ECX; vectors for upcalls work.
+            (4, 0) if self.hvm.is_some() => [1 << 3 | 1 << 4 | 1 << 6, self.current as u32, domid::GUEST.into(), 0],
             (4, _) => [0; 4],
-            (5, 0) => [0, tabvisor_core::cpu::paging::PHYS_BITS, 0, 0],
+            (5, 0) if self.hvm.is_none() => [0, tabvisor_core::cpu::paging::PHYS_BITS, 0, 0],
             (0..0x100, _) => [0; 4],
             _ => return None,
         })
@@ -320,6 +347,10 @@ impl Domain {
         put_state(out, &(&self.vcpus, self.current as u64, &self.ports, self.grants.count, &self.console));
         for context in self.vcpus.iter().filter_map(|v| v.context.as_ref()) {
             put_context(out, context);
+        }
+        put_state(out, &(&self.hvm, self.shared_info, &self.aliases, &self.grants.places[..]));
+        for lapic in self.hvm.iter().flat_map(|h| &h.lapics) {
+            crate::device::Device::state_bytes(lapic, out);
         }
         put_state(out, &(&self.store, &self.store_ring, self.store_port, self.wall_clock, self.watchdogs));
         put_state(out, &(self.writable_tables, self.architectural_iopl, self.runstate_update_flag));

@@ -102,7 +102,7 @@ impl Ports {
 
 impl Domain {
     fn shared(&self, off: u64) -> u64 {
-        (self.frames.shared_info << PAGE_SHIFT) + off
+        (self.shared_info << PAGE_SHIFT) + off
     }
     /// Sets a bit of an array; was it set?
     fn test_and_set(&self, array: u64, bit: u32) -> bool {
@@ -138,8 +138,9 @@ impl Domain {
     fn tell(&mut self, vcpu: u32, port: u32) {
         let Some(v) = self.vcpus.get(vcpu as usize) else { return };
         let at = v.info;
-        if !self.test_and_set(at + info::SELECTOR, port / 64) {
+        if !self.test_and_set(at + info::SELECTOR, port / 64) && !v.upcall_pending(&self.ram) {
             self.ram.write(at + info::PENDING, &[1]);
+            self.assert_upcall(vcpu);
         }
         self.kick(vcpu);
     }

@@ -44,16 +44,19 @@ pub struct Grants {
     frames: Frames,
     /// Frames of the table.
     pub count: u64,
+    /// Where each frame is, in machine frames.
+    pub places: [u64; GRANT_FRAMES as usize],
 }
 
 impl Grants {
     /// A table of one frame.
     pub fn new(frames: Frames) -> Self {
-        Self { frames, count: FIRST_FRAMES }
+        Self { frames, count: FIRST_FRAMES, places: core::array::from_fn(|n| frames.grants + n as u64) }
     }
     fn entry(&self, reference: u32) -> Option<u64> {
         let n = u64::from(reference);
-        (n < self.count * PER_FRAME).then(|| (self.frames.grants << PAGE_SHIFT) + 8 * n)
+        let place = self.places.get((n / PER_FRAME) as usize).filter(|_| n < self.count * PER_FRAME)?;
+        Some((place << PAGE_SHIFT) + 8 * (n % PER_FRAME))
     }
     /// Grants a frame to domain 0, as a toolstack does before the guest runs.
     pub fn put(&self, ram: &GuestRam, reference: u32, frame: u64) {
@@ -123,7 +126,7 @@ impl Domain {
         } else {
             self.grants.count = self.grants.count.max(n);
             for k in 0..n {
-                guest::put_u64(call.cpu, list.wrapping_add(8 * k), self.frames.grants + k)?;
+                guest::put_u64(call.cpu, list.wrapping_add(8 * k), self.grants.places[k as usize])?;
             }
             status::OKAY
         };

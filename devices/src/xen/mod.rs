@@ -5,6 +5,7 @@
 
 pub mod abi;
 pub mod build_pv;
+pub mod build_pvh;
 mod calls;
 mod console;
 pub mod domain;
@@ -13,6 +14,7 @@ pub mod event;
 pub mod frames;
 pub mod grant;
 pub mod guest;
+pub mod hvm;
 pub mod hypercall;
 mod memory;
 mod mmu;

@@ -188,7 +188,8 @@ impl Domain {
 
     /// When anything is due.
     pub fn deadline(&self) -> VmTime {
-        let timers = self.vcpus.iter().map(super::vcpu::Vcpu::deadline).chain([self.slice_end()]);
+        let timers =
+            self.vcpus.iter().map(super::vcpu::Vcpu::deadline).chain([self.slice_end(), self.lapic_deadline()]);
         timers.chain(self.watchdogs.iter().flatten().copied()).min().unwrap_or(VmTime::NEVER)
     }
 

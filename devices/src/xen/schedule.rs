@@ -22,6 +22,9 @@ impl Domain {
     /// May a vCPU that waits go on?
     pub(super) fn is_woken(&self, n: usize) -> bool {
         let v = &self.vcpus[n];
+        if self.hvm.is_some() && self.hvm_pending(n) {
+            return v.state != RunState::Offline;
+        }
         v.state == RunState::Blocked
             && (v.poll_over || v.polling.is_none() && (v.wants_upcall(&self.ram) || v.pv.nmi && !v.pv.in_nmi))
     }
@@ -36,7 +39,7 @@ impl Domain {
         if self.vcpus.len() == 1 {
             return false;
         }
-        let here = !halted && self.is_runnable(self.current) || self.is_woken(self.current);
+        let here = !halted && self.vcpu().state != RunState::Offline || self.is_woken(self.current);
         (!here || self.slice_over) && self.next_vcpu().is_some()
     }
     /// When the running vCPU's time is over, if others wait for it.
@@ -53,14 +56,18 @@ impl Domain {
         let Some(next) = self.next_vcpu() else { return };
         let context = Box::new(cpu.context());
         let v = self.vcpu_mut();
-        v.context = Some(context);
         if v.state == RunState::Running {
-            v.account(cx.now, RunState::Runnable);
+            v.account(cx.now, if context.halted { RunState::Blocked } else { RunState::Runnable });
         }
+        v.context = Some(context);
         self.show_runstate(cx.now, cpu);
         self.current = next;
-        let context = self.vcpu_mut().context.take().expect("a vCPU that does not run has a context");
-        cpu.set_context(&context);
+        if let Some(vector) = self.vcpu_mut().start_at.take() {
+            self.begin_real_mode(cpu, vector);
+        } else {
+            let context = self.vcpu_mut().context.take().expect("a vCPU that does not run has a context");
+            cpu.set_context(&context);
+        }
         self.resume(cx.now, cpu);
     }
 

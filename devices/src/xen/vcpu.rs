@@ -158,6 +158,8 @@ pub struct Vcpu {
     pub poll_timeout: Option<VmTime>,
     /// That is over.
     pub poll_over: bool,
+    /// A start-up IPI has said where it begins, in real mode.
+    pub start_at: Option<u8>,
     /// The guest has said how it begins.
     pub initialised: bool,
     /// Its registers while another one runs.
@@ -182,6 +184,7 @@ impl Vcpu {
             polling: None,
             poll_timeout: None,
             poll_over: false,
+            start_at: None,
             initialised: id == 0,
             context: None,
         }

@@ -46,7 +46,8 @@ mod flag {
     pub const ONLINE: u32 = 32;
 }
 /// Registers in the order of `struct cpu_user_regs`: r15 first.
-const ORDER: [u8; 15] = [15, 14, 13, 12, reg::RBP, reg::RBX, 11, 10, 9, 8, reg::RAX, reg::RCX, reg::RDX, reg::RSI, reg::RDI];
+const ORDER: [u8; 15] =
+    [15, 14, 13, 12, reg::RBP, reg::RBX, 11, 10, 9, 8, reg::RAX, reg::RCX, reg::RDX, reg::RSI, reg::RDI];
 
 impl Domain {
     pub(super) fn initialise(&mut self, call: &mut Call<'_, '_>, id: u32) -> Answer {
