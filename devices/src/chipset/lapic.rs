@@ -176,6 +176,11 @@ impl Lapic {
     pub fn is_addressed(&self, ipi: &Ipi) -> bool {
         self.enabled() && (ipi.others || self.addressed(ipi.message.dest, ipi.message.logical))
     }
+    /// A hypervisor's request, which waits until software enables the APIC.
+    pub fn request(&mut self, vector: u8) {
+        self.state.irr.set(vector, true);
+        self.state.tmr.set(vector, false);
+    }
     /// Takes an interrupt, whoever is addressed.
     pub fn deliver(&mut self, mode: Delivery, vector: u8) -> bool {
         self.take(mode, vector, false)

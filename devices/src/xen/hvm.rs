@@ -86,7 +86,7 @@ impl Domain {
         let Some(hvm) = &mut self.hvm else { return };
         let vector = hvm.upcall_vectors.get(vcpu as usize).copied().unwrap_or(0);
         if vector >= 0x10 {
-            hvm.lapics[vcpu as usize].deliver(Delivery::Fixed, vector);
+            hvm.lapics[vcpu as usize].request(vector);
         }
     }
 
@@ -246,6 +246,10 @@ impl Domain {
         } else if v.state == RunState::Offline && v.initialised {
             v.start_at = Some(vector);
             v.account(cx.now, RunState::Runnable);
+            // INIT has cleared what the APIC was asked for before, but not that it was.
+            if v.upcall_pending(&self.ram) {
+                self.assert_upcall(n as u32);
+            }
         }
     }
 

@@ -253,6 +253,7 @@ impl Domain {
                 let (ram, frames) = (self.ram.clone(), self.frames);
                 self.vcpus[id as usize].register_info(&ram, &frames, a.u64(0), a.u32(8))?;
                 self.put_time(id as usize);
+                self.assert_upcall(id);
                 Ok(0)
             }
             11 => {
