@@ -279,7 +279,17 @@ impl Domain {
                 });
                 Ok(0)
             }
-            // The FIFO ABI (11 to 13) is optional: guests fall back to two levels.
+            // init_control of the FIFO ABI (11 to 13), which is optional: guests fall back to two levels.
+            11 => {
+                let a = guest::get::<24>(call.cpu, arg)?;
+                let (frame, offset, vcpu) = (a.u64(0), a.u32(8), a.u32(12));
+                if vcpu as usize >= self.vcpus.len() {
+                    return Err(Errno::ENOENT);
+                }
+                // Room for the control block: 72 bytes.
+                let ok = self.types.owned(frame) && offset % 8 == 0 && offset <= 4096 - 72;
+                Err(if ok { Errno::ENOSYS } else { Errno::EINVAL })
+            }
             _ => Err(Errno::ENOSYS),
         }
     }
