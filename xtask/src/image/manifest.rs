@@ -4,6 +4,7 @@ use super::apt::sha256;
 use super::lock::Locked;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What an image consists of.
@@ -19,6 +20,9 @@ pub struct Manifest {
     pub files: Vec<File>,
     /// The default command line.
     pub cmdline: String,
+    /// The command line for a mode that needs another one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cmdlines: BTreeMap<String, String>,
     /// Guest RAM in MiB.
     pub memory: u32,
     /// Machine personalities that can boot it; the first is the one it is tested with.
@@ -120,6 +124,7 @@ mod tests {
             arch: "x86_64".into(),
             files: vec![File::write(&dir, "k", "kernel", b"abc").unwrap()],
             cmdline: String::new(),
+            cmdlines: BTreeMap::new(),
             memory: 1,
             modes: vec![],
             packages: vec![],

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// An image that is made of a distribution's packages.
@@ -26,6 +27,9 @@ pub struct Recipe {
     pub initrd: Compression,
     /// The default command line.
     pub cmdline: String,
+    /// The command line for a mode that needs another one.
+    #[serde(default)]
+    pub cmdlines: BTreeMap<String, String>,
     /// Guest RAM in MiB that is comfortable.
     pub memory: u32,
     /// Machine personalities that can boot it.
@@ -56,6 +60,9 @@ impl Recipe {
         if !matches!(this.arch.as_str(), "amd64" | "i386") {
             bail!("arch is `{}`, expected amd64 or i386", this.arch);
         }
+        if let Some(mode) = this.cmdlines.keys().find(|mode| !this.modes.contains(mode)) {
+            bail!("there is a command line for mode `{mode}`, which is not among the modes");
+        }
         for word in [&this.suite, &this.kernel, &this.busybox] {
             // They become arguments of the package client.
             let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
@@ -82,5 +89,7 @@ mod tests {
         assert!(Recipe::parse(&GOOD.replace("'k'", "'--option'")).is_err());
         assert!(Recipe::parse(&GOOD.replace("title", "tittle")).is_err());
         assert!(Recipe::parse(&GOOD.replace("'lz4'", "'bzip2'")).is_err());
+        assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pvh='c'}}\n")).is_ok());
+        assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pv='c'}}\n")).is_err());
     }
 }
