@@ -65,6 +65,7 @@ pub fn options_of(dir: &Path, mode: Option<&str>) -> Result<Vec<String>> {
         let option = match file["role"].as_str() {
             Some("kernel") => "--kernel",
             Some("initrd") => "--initrd",
+            Some("disk") => "--disk",
             _ => continue,
         };
         let name = file["path"].as_str().with_context(|| format!("{} has a file without a path", path.display()))?;

@@ -39,7 +39,8 @@ pub struct Manifest {
 pub struct File {
     /// Relative to the manifest.
     pub path: String,
-    /// `kernel`: boot this; `initrd`: with this; `kernel-original`: the kernel before it was repacked.
+    /// `kernel`: boot this; `initrd`: with this; `disk`: the first disk; `kernel-original`: the kernel before it
+    /// was repacked.
     pub role: String,
     /// Its length.
     pub bytes: u64,
@@ -95,9 +96,11 @@ impl Manifest {
     }
 }
 
-/// Writes `index.json` over the images in `out`: those with several parts first, each group by name.
+/// Writes `index.json` over the images in `out`: those with several parts first, each group by name. Images with a
+/// disk are left out: the index is the page's, which has no disks yet.
 pub fn write_index(out: &Path) -> Result<()> {
     let mut all: Vec<Manifest> = std::fs::read_dir(out)?.flatten().filter_map(|e| Manifest::read(&e.path())).collect();
+    all.retain(|m| m.files.iter().all(|f| f.role != "disk"));
     all.sort_by(|a, b| (a.files.len() < 2, &b.name).cmp(&(b.files.len() < 2, &a.name)));
     let line = |m: Manifest| Line {
         manifest: format!("{}/{NAME}", m.name),
