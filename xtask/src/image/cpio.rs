@@ -16,6 +16,19 @@ struct Entry {
     device: (u32, u32),
 }
 
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File,
+    /// A symbolic link; its data is where it leads.
+    Link,
+    /// A character device with its major and minor number.
+    Character(u32, u32),
+}
+
 /// An archive in the making. Paths have no leading slash; their folders come by themselves.
 #[derive(Default)]
 pub struct Archive {
@@ -51,6 +64,19 @@ impl Archive {
     /// A character device.
     pub fn character(&mut self, path: &str, mode: u32, major: u32, minor: u32) {
         self.add(path, CHARACTER | mode, Vec::new(), (major, minor));
+    }
+
+    /// What is in it, folders first: path, kind, mode as `stat` has it, data.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, Kind, u32, &[u8])> {
+        self.entries.iter().map(|(path, e)| {
+            let kind = match e.mode & 0o170_000 {
+                DIRECTORY => Kind::Folder,
+                LINK => Kind::Link,
+                CHARACTER => Kind::Character(e.device.0, e.device.1),
+                _ => Kind::File,
+            };
+            (path.as_str(), kind, e.mode, e.data.as_slice())
+        })
     }
 
     /// The archive's bytes.

@@ -5,6 +5,7 @@ mod apt;
 mod cpio;
 mod deb;
 mod debian;
+mod ext4;
 mod hello;
 pub(crate) mod kernel;
 mod lock;

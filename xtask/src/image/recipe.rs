@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// An image that is made of a distribution's packages.
@@ -20,16 +21,33 @@ pub struct Recipe {
     pub busybox: String,
     /// Modules to bring along; what they depend on comes too.
     pub modules: Vec<String>,
-    /// The folder, from `images/`, whose files become the initrd beside busybox and modules.
-    pub rootfs: String,
-    /// How the initrd is compressed.
-    pub initrd: Compression,
+    /// The folders, from `images/`, whose files go beside busybox and modules; of two with one name the last.
+    pub rootfs: Vec<String>,
+    /// How the initrd is compressed that all of it becomes.
+    pub initrd: Option<Compression>,
+    /// Or the disk.
+    pub disk: Option<Disk>,
     /// The default command line.
     pub cmdline: String,
+    /// The command line for a mode that needs another one.
+    #[serde(default)]
+    pub cmdlines: BTreeMap<String, String>,
     /// Guest RAM in MiB that is comfortable.
     pub memory: u32,
     /// Machine personalities that can boot it.
     pub modes: Vec<String>,
+}
+
+/// A disk with an ext4 file system.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// The image whose kernel and initrd start it.
+    pub boot: String,
+    /// In MiB.
+    pub size: u32,
+    /// Of the file system: a fixed one, so that the same files make the same disk.
+    pub uuid: String,
 }
 
 /// How an initrd is compressed.
@@ -56,6 +74,12 @@ impl Recipe {
         if !matches!(this.arch.as_str(), "amd64" | "i386") {
             bail!("arch is `{}`, expected amd64 or i386", this.arch);
         }
+        if let Some(mode) = this.cmdlines.keys().find(|mode| !this.modes.contains(mode)) {
+            bail!("there is a command line for mode `{mode}`, which is not among the modes");
+        }
+        if this.initrd.is_some() == this.disk.is_some() {
+            bail!("a recipe makes either an `initrd` or a `disk`");
+        }
         for word in [&this.suite, &this.kernel, &this.busybox] {
             // They become arguments of the package client.
             let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
@@ -71,16 +95,21 @@ impl Recipe {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "title='T'\narch='amd64'\nsuite='bookworm'\nkernel='k'\nbusybox='b'\nmodules=['ext4']\nrootfs='rootfs'\n\
+    const GOOD: &str = "title='T'\narch='amd64'\nsuite='bookworm'\nkernel='k'\nbusybox='b'\nmodules=['ext4']\nrootfs=['rootfs']\n\
                         initrd='lz4'\ncmdline='c'\nmemory=256\nmodes=['pvh']\n";
 
     #[test]
     fn recipes_are_checked() {
         let r = Recipe::parse(GOOD).unwrap();
-        assert_eq!((r.initrd, r.modules.len()), (Compression::Lz4, 1));
+        assert_eq!((r.initrd, r.modules.len()), (Some(Compression::Lz4), 1));
         assert!(Recipe::parse(&GOOD.replace("amd64", "arm64")).is_err());
         assert!(Recipe::parse(&GOOD.replace("'k'", "'--option'")).is_err());
         assert!(Recipe::parse(&GOOD.replace("title", "tittle")).is_err());
         assert!(Recipe::parse(&GOOD.replace("'lz4'", "'bzip2'")).is_err());
+        let disk = "disk={boot='b',size=16,uuid='u'}\n";
+        assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", disk)).is_ok());
+        assert!(Recipe::parse(&format!("{GOOD}{disk}")).is_err());
+        assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pvh='c'}}\n")).is_ok());
+        assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pv='c'}}\n")).is_err());
     }
 }
