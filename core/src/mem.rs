@@ -6,7 +6,6 @@
 
 use crate::size::Size;
 use crate::zeroed::Zeroed;
-use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -57,7 +56,7 @@ struct Inner {
     /// Pages with [`page::CODE`] that a device wrote to; the CPU drains it before it runs on.
     dirty_code: RefCell<Vec<u32>>,
     /// Pages beyond the end that are others within.
-    aliases: RefCell<BTreeMap<u64, u64>>,
+    aliases: RefCell<Vec<(u64, u64)>>,
 }
 
 /// A handle to a machine's RAM. Guest-physical address = offset.
@@ -103,16 +102,21 @@ impl GuestRam {
     }
     #[cold]
     fn beyond(&self, page: u64) -> u8 {
-        if self.0.aliases.borrow().contains_key(&page) { 0 } else { page::DEVICE }
+        if self.alias(page).is_some() { 0 } else { page::DEVICE }
     }
     /// From now on a page beyond the end of RAM is the same as `to` within; `None`: nothing. Callers flush the TLBs.
     /// No code is decoded from such a page, so nothing has to be told of writes there.
     pub fn set_alias(&self, page: u64, to: Option<u64>) {
         let mut aliases = self.0.aliases.borrow_mut();
+        aliases.retain(|a| a.0 != page);
         match to {
-            Some(to) if page >= self.pages() && to < self.pages() => drop(aliases.insert(page, to)),
-            _ => drop(aliases.remove(&page)),
+            Some(to) if page >= self.pages() && to < self.pages() => aliases.push((page, to)),
+            _ => {}
         }
+    }
+    /// There are a few of them.
+    fn alias(&self, page: u64) -> Option<u64> {
+        self.0.aliases.borrow().iter().find(|a| a.0 == page).map(|a| a.1)
     }
     fn pages(&self) -> u64 {
         self.0.flags.len() as u64
@@ -122,7 +126,7 @@ impl GuestRam {
         if at < self.len() {
             return Some(at);
         }
-        let to = *self.0.aliases.borrow().get(&(at >> PAGE_SHIFT))?;
+        let to = self.alias(at >> PAGE_SHIFT)?;
         Some(to << PAGE_SHIFT | at & (PAGE_SIZE - 1))
     }
     /// Sets and clears flags of a page. Callers that take away access flush the TLBs.

@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn the_devices_follow_the_board() {
-        let all = build(&Board { cpus: 1, serial_ports: 2, ps2: true, vga: true });
-        let few = build(&Board { cpus: 1, serial_ports: 0, ps2: false, vga: false });
+        let all = build(&Board { cpus: 1, serial_ports: 2, ps2: true, vga: true, legacy: true });
+        let few = build(&Board { cpus: 1, serial_ports: 0, ps2: false, vga: false, legacy: true });
         for name in [b"COM1", b"COM2", b"KBD_", b"MOU_"] {
             assert!(contains(&all, name) && !contains(&few, name));
         }

@@ -2,7 +2,7 @@
 //! local APICs of PVH.
 
 use super::clock::{Clock, Rate};
-use super::machine::Payload;
+use super::machine::{ConfigError, Payload};
 use super::platform::{Platform, Start, StopCause, Visits};
 use crate::boot::elf::Image;
 use crate::device::put_state;
@@ -77,6 +77,16 @@ impl Xen {
     }
 }
 
+/// What is wrong with a kernel as a guest, or with its file.
+impl From<NotesError> for ConfigError {
+    fn from(e: NotesError) -> Self {
+        match e {
+            NotesError::File(e) => Self::Boot(e),
+            e => Self::Guest(e.to_string()),
+        }
+    }
+}
+
 impl Platform for Xen {
     fn bus(&mut self) -> &mut dyn Bus {
         self
@@ -86,7 +96,7 @@ impl Platform for Xen {
         self.stop = None;
         self.plan();
     }
-    fn load(&mut self, payload: &Payload) -> Result<Start, NotesError> {
+    fn load(&mut self, payload: &Payload) -> Result<Start, ConfigError> {
         self.domain = Domain::new(&self.ram, self.frames, &self.options);
         let image = Image::open(&payload.kernel)?;
         let notes = Notes::read(&image)?;
