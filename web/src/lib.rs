@@ -177,6 +177,7 @@ impl Vm {
 
     /// What this build can do, as JSON.
     pub fn features() -> String {
-        concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","modes":["pc"],"jit":false,"smp":false}"#).into()
+        let modes = if cfg!(feature = "xen") { r#"["pc","pv","pvh"]"# } else { r#"["pc"]"# };
+        format!(r#"{{"version":"{}","modes":{modes},"jit":true,"smp":false}}"#, env!("CARGO_PKG_VERSION"))
     }
 }

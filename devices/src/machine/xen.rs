@@ -12,7 +12,7 @@ use crate::xen::frames::Frames;
 use crate::xen::notes::{Notes, NotesError};
 use crate::xen::{build_pv, build_pvh};
 use tabvisor_core::bus::{Bus, Trap};
-use tabvisor_core::cpu::{Cpu, Done};
+use tabvisor_core::cpu::{Cpu, Done, event};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, RamError};
 use tabvisor_core::size::Size;
 use tabvisor_core::time::VmTime;
@@ -228,6 +228,12 @@ impl Bus for Xen {
         self.domain.leaf(leaf, subleaf)
     }
     fn trap(&mut self, cpu: &mut Cpu, trap: Trap) -> Done {
-        self.with(|domain, cx| domain.trap(cx, cpu, trap))
+        let until = self.run_until;
+        let r = self.with(|domain, cx| domain.trap(cx, cpu, trap));
+        if self.run_until < until {
+            // The CPU has to come back for a nearer deadline.
+            cpu.events |= event::CHECK;
+        }
+        r
     }
 }
