@@ -9,7 +9,7 @@ use crate::project::Project;
 use crate::web;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 /// Builds the image and the runner, then runs. Options after the image's name are the runner's; without a
@@ -25,17 +25,21 @@ pub fn command(args: &[String]) -> Result<ExitCode> {
     if let Some(name) = name {
         boot = options_of(&image::build(name)?, mode_in(rest))?;
     }
+    let program = runner(&project)?;
+    let terminal = Terminal::save();
+    let status = proc::status(Command::new(program).args(boot).args(rest))?;
+    drop(terminal);
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+}
+
+/// Builds the runner; the program.
+pub fn runner(project: &Project) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo
         .args(["build", "--quiet", "--profile", "fast", "--locked", "-p", "tabvisor-runner"])
         .current_dir(&project.root);
     proc::run(&mut cargo).context("the runner does not compile")?;
-    let program =
-        web::target_dir(&project).join("fast").join(format!("tabvisor-runner{}", std::env::consts::EXE_SUFFIX));
-    let terminal = Terminal::save();
-    let status = proc::status(Command::new(program).args(boot).args(rest))?;
-    drop(terminal);
-    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+    Ok(web::target_dir(project).join("fast").join(format!("tabvisor-runner{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// The value of the last `--mode` among the runner's options.

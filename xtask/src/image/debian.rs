@@ -7,7 +7,7 @@ use super::lock::{Lock, Locked};
 use super::manifest::{File, Manifest};
 use super::modules::{self, Modules};
 use super::recipe::{Compression, Disk, Recipe};
-use super::{deb, ext4, kernel, lz4};
+use super::{bootstrap, deb, ext4, kernel, lz4};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ fn boot_image(paths: &Paths, disk: &Disk) -> Result<Manifest> {
 fn inputs(paths: &Paths, name: &str, recipe: &Recipe, lock: &Lock) -> Result<String> {
     let mut all = format!("builder {BUILDER}\n").into_bytes();
     all.extend(std::fs::read(paths.images.join(format!("{name}.toml")))?);
-    for wanted in [&recipe.kernel, &recipe.busybox] {
+    for wanted in recipe.wishes() {
         all.extend(format!("{:?}\n", lock.find(wanted, &recipe.arch)).into_bytes());
     }
     for (name, path) in rootfs(paths, recipe)? {
@@ -93,7 +93,7 @@ fn fetch(paths: &Paths, recipe: &Recipe, lock: &Lock) -> Result<Vec<(Locked, Pat
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let mut archive = None;
     let mut got = Vec::new();
-    for wanted in [&recipe.kernel, &recipe.busybox] {
+    for wanted in recipe.wishes() {
         let locked = lock.find(wanted, &recipe.arch);
         if let Some((l, path)) = locked.and_then(|l| Some((l, apt::cached(&cache, l)?))) {
             got.push((l.clone(), path));
@@ -154,8 +154,8 @@ fn read_busybox(path: &Path) -> Result<Vec<u8>> {
     found.with_context(|| format!("{} has no /bin/busybox", path.display()))
 }
 
-/// The files of the system.
-fn system(paths: &Paths, recipe: &Recipe, kernel: &Kernel, busybox: Vec<u8>) -> Result<Archive> {
+/// A system of one program, without the recipe's own files.
+fn small_system(busybox: Vec<u8>) -> Archive {
     let mut a = Archive::default();
     for dir in ["dev", "etc", "mnt", "proc", "root", "run", "sbin", "sys", "usr/bin", "usr/sbin", "var/log"] {
         a.folder(dir, 0o755);
@@ -166,19 +166,37 @@ fn system(paths: &Paths, recipe: &Recipe, kernel: &Kernel, busybox: Vec<u8>) -> 
     a.character("dev/null", 0o666, 1, 3);
     a.file("bin/busybox", 0o755, busybox);
     a.link("bin/sh", "busybox");
+    a
+}
+
+/// The modules that the recipe wants and what modprobe reads about them, below `/lib/modules`.
+fn module_files(recipe: &Recipe, kernel: &Kernel) -> Result<Vec<(String, Vec<u8>)>> {
+    let chosen = kernel.modules.closure(&recipe.modules)?;
+    let mut files: Vec<(String, Vec<u8>)> = chosen.values().map(|m| (m.path.clone(), m.data.clone())).collect();
+    files.push(("modules.dep".into(), modules::dep_file(&chosen).into_bytes()));
+    files.push(("modules.alias".into(), modules::alias_file(&chosen).into_bytes()));
+    files.push(("modules.softdep".into(), modules::softdep_file(&chosen).into_bytes()));
+    Ok(files.into_iter().map(|(path, data)| (format!("{}/{path}", kernel.version), data)).collect())
+}
+
+/// The files of the system; `package` has what it is made of or with.
+fn system(paths: &Paths, name: &str, recipe: &Recipe, kernel: &Kernel, package: &Path) -> Result<Archive> {
+    let modules = module_files(recipe, kernel)?;
+    let packages = recipe.disk.as_ref().map_or(&[][..], |disk| &disk.packages);
+    let mut a = if packages.is_empty() {
+        let mut a = small_system(read_busybox(package)?);
+        modules.into_iter().for_each(|(path, data)| a.file(&format!("lib/modules/{path}"), 0o644, data));
+        a
+    } else {
+        let apt = Apt::open(&paths.cache(), &recipe.suite, &recipe.arch)?;
+        let wanted = bootstrap::Wanted { suite: &recipe.suite, packages, modules: &modules, kernel: &kernel.version };
+        bootstrap::system(&apt, package, &wanted, &paths.cache().join(format!("{name}-system")))?
+    };
     for (name, path) in rootfs(paths, recipe)? {
         let data = std::fs::read(path)?;
         let mode = if data.starts_with(b"#!") { 0o755 } else { 0o644 };
         a.file(&name, mode, data);
     }
-    let chosen = kernel.modules.closure(&recipe.modules)?;
-    let base = format!("lib/modules/{}", kernel.version);
-    for m in chosen.values() {
-        a.file(&format!("{base}/{}", m.path), 0o644, m.data.clone());
-    }
-    a.file(&format!("{base}/modules.dep"), 0o644, modules::dep_file(&chosen).into_bytes());
-    a.file(&format!("{base}/modules.alias"), 0o644, modules::alias_file(&chosen).into_bytes());
-    a.file(&format!("{base}/modules.softdep"), 0o644, modules::softdep_file(&chosen).into_bytes());
     Ok(a)
 }
 
@@ -208,11 +226,11 @@ pub fn build(paths: &Paths, name: &str, update_lock: bool) -> Result<PathBuf> {
     }
     let none = Lock::default();
     let packages = fetch(paths, &recipe, if update_lock { &none } else { &lock })?;
-    let [(kernel_package, kernel_path), (busybox_package, busybox_path)] = &packages[..] else {
+    let [(kernel_package, kernel_path), (second_package, second_path)] = &packages[..] else {
         bail!("{} packages for two wishes", packages.len());
     };
     if update_lock {
-        let changed = [kernel_package, busybox_package].map(|p| lock.record(p));
+        let changed = [kernel_package, second_package].map(|p| lock.record(p));
         if changed.contains(&true) {
             lock.write(&paths.lock())?;
             println!("image    wrote {}", paths.lock().display());
@@ -221,7 +239,7 @@ pub fn build(paths: &Paths, name: &str, update_lock: bool) -> Result<PathBuf> {
     println!("image    building {name} from {} {}", kernel_package.name, kernel_package.version);
     let kernel = read_kernel(kernel_path)?;
     let arch = if recipe.arch == "amd64" { "x86_64" } else { "i686" };
-    let system = system(paths, &recipe, &kernel, read_busybox(busybox_path)?)?;
+    let system = system(paths, name, &recipe, &kernel, second_path)?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let files = match (&recipe.disk, recipe.initrd) {
         (Some(disk), _) => {

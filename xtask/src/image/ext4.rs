@@ -4,7 +4,7 @@
 //! The same files give the same bytes: identifiers, times and features are given, none is drawn, read from the
 //! clock or left to this machine's configuration.
 
-use super::cpio::{Archive, Kind};
+use super::cpio::{Archive, Item, Kind};
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ fn fill(archive: &Archive, shape: &Shape, work: &Path) -> Result<Vec<u8>> {
 /// What debugfs has to do; the content of files is put into `work` for it.
 fn script(archive: &Archive, work: &Path) -> Result<String> {
     let mut s = String::new();
-    for (i, (path, kind, mode, data)) in archive.entries().enumerate() {
+    for (i, Item { path, kind, mode, owner, data }) in archive.entries().enumerate() {
         ensure!(!path.contains(['"', '\n']), "the name {path:?} cannot be put on a disk");
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         writeln!(s, "cd \"/{folder}\"")?;
@@ -80,6 +80,9 @@ fn script(archive: &Archive, work: &Path) -> Result<String> {
             Kind::Character(major, minor) => writeln!(s, "mknod \"{name}\" c {major} {minor}")?,
         }
         writeln!(s, "set_inode_field \"{name}\" mode 0{mode:o}")?;
+        for (field, id) in [("uid", owner.0), ("gid", owner.1)].into_iter().filter(|(_, id)| *id != 0) {
+            writeln!(s, "set_inode_field \"{name}\" {field} {id}")?;
+        }
     }
     Ok(s)
 }
@@ -120,6 +123,7 @@ mod tests {
         a.character("dev/console", 0o600, 5, 1);
         a.folder("tmp", 0o1777);
         a.file("empty", 0o644, Vec::new());
+        a.owner("empty", (7, 42));
         a
     }
 
@@ -151,6 +155,7 @@ mod tests {
             ("/etc/deep/rc", ["Type: regular", "Mode:  0755", "User:     0   Group:     0"]),
             ("/bin/sh", ["Type: symlink", "Fast link dest: \"busybox\"", "Mode:  0777"]),
             ("/dev/console", ["Type: character special", "Mode:  0600", "05:01"]),
+            ("/empty", ["Mode:  0644", "User:     7   Group:    42", "Size: 0"]),
             ("/tmp", ["Type: directory", "Mode:  01777", "mtime: 0x5e0be100"]),
         ] {
             let stat = ask(&format!("stat {path}"));

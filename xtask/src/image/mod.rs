@@ -2,6 +2,7 @@
 //! `images/out/<name>` with a `manifest.json`. Building an image that is up to date does nothing.
 
 mod apt;
+mod bootstrap;
 mod cpio;
 mod deb;
 mod debian;

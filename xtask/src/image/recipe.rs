@@ -17,8 +17,8 @@ pub struct Recipe {
     pub suite: String,
     /// The package, or one that depends on the package, with the kernel and its modules.
     pub kernel: String,
-    /// The package with the static busybox.
-    pub busybox: String,
+    /// The package with the static busybox: the whole system, unless a disk has `packages`.
+    pub busybox: Option<String>,
     /// Modules to bring along; what they depend on comes too.
     pub modules: Vec<String>,
     /// The folders, from `images/`, whose files go beside busybox and modules; of two with one name the last.
@@ -48,6 +48,9 @@ pub struct Disk {
     pub size: u32,
     /// Of the file system: a fixed one, so that the same files make the same disk.
     pub uuid: String,
+    /// The distribution's essential packages and these, instead of a busybox.
+    #[serde(default)]
+    pub packages: Vec<String>,
 }
 
 /// How an initrd is compressed.
@@ -63,6 +66,11 @@ pub enum Compression {
 }
 
 impl Recipe {
+    /// The packages that are fetched by name: the kernel, and the busybox or the tool that makes a system.
+    pub fn wishes(&self) -> [&str; 2] {
+        [&self.kernel, self.busybox.as_deref().unwrap_or(super::bootstrap::TOOL)]
+    }
+
     /// Reads a recipe.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -80,7 +88,11 @@ impl Recipe {
         if this.initrd.is_some() == this.disk.is_some() {
             bail!("a recipe makes either an `initrd` or a `disk`");
         }
-        for word in [&this.suite, &this.kernel, &this.busybox] {
+        let packages = this.disk.as_ref().map_or(&[][..], |disk| &disk.packages);
+        if this.busybox.is_some() != packages.is_empty() {
+            bail!("a recipe has either a `busybox` or a disk's `packages`");
+        }
+        for word in [&this.suite, &this.kernel].into_iter().chain(&this.busybox).chain(packages) {
             // They become arguments of the package client.
             let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
             if word.is_empty() || word.starts_with('-') || !word.chars().all(ok) {
@@ -109,6 +121,9 @@ mod tests {
         let disk = "disk={boot='b',size=16,uuid='u'}\n";
         assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", disk)).is_ok());
         assert!(Recipe::parse(&format!("{GOOD}{disk}")).is_err());
+        let packages = "disk={boot='b',size=16,uuid='u',packages=['p']}\n";
+        assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", packages)).is_err());
+        assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", packages).replace("busybox='b'\n", "")).is_ok());
         assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pvh='c'}}\n")).is_ok());
         assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pv='c'}}\n")).is_err());
     }
