@@ -1,16 +1,16 @@
 //! A domain: what the hypervisor keeps of a guest, and its way through the hypervisor.
 
 use super::abi::{domid, virq};
+use super::calls;
 use super::console::Console;
 use super::event::{Binding, Ports};
 use super::frames::Frames;
 use super::grant::{Grants, reserved};
 use super::hvm::Hvm;
-use super::hypercall::{self, Call};
+use super::hypercall;
 use super::mmu::Types;
 use super::store::{DomU, Ring, RingPort, Store};
 use super::vcpu::{RunState, Vcpu};
-use super::{abi::Answer, calls};
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use crate::machine::platform::StopCause;
@@ -100,7 +100,7 @@ pub struct Domain {
     pub(super) config_address: u32,
     /// Is there an upcall for the running vCPU, or may it go on?
     pub(super) interrupt: bool,
-    pub(super) functions: [Option<fn(&mut Domain, &mut Call<'_, '_>) -> Answer>; hypercall::COUNT],
+    pub(super) functions: [Option<hypercall::Function>; hypercall::COUNT],
     /// Figures for people.
     pub counters: Counters,
 }

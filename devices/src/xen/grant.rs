@@ -86,12 +86,15 @@ impl Grants {
     }
 }
 
+/// One operation of a list, at its address.
+type Operation = fn(&mut Domain, &mut Call<'_, '_>, u64) -> Result<(), Errno>;
+
 impl Domain {
     /// Hypercall 20.
     pub(super) fn grant_table_op(&mut self, call: &mut Call<'_, '_>) -> Answer {
         let [cmd, arg, count, ..] = call.args;
         let count = count & 0xffff_ffff;
-        let each: (u64, fn(&mut Self, &mut Call<'_, '_>, u64) -> Result<(), Errno>) = match cmd as u32 {
+        let (size, f): (u64, Operation) = match cmd as u32 {
             0 => (32, |_, call, at| {
                 let dom = guest::get::<32>(call.cpu, at)?.u16(16);
                 guest::put_u16(call.cpu, at + 18, bad_domain(dom) as u16)
@@ -105,7 +108,6 @@ impl Domain {
             3 | 4 | 7 | 9 | 11 | 12 => return Err(Errno::ENOSYS),
             _ => return Err(Errno::ENOSYS),
         };
-        let (size, f) = each;
         // Operations other than mapping and copying come one at a time.
         if matches!(cmd, 2 | 6) && count != 1 {
             return Err(Errno::EINVAL);

@@ -16,7 +16,8 @@ pub struct Call<'a, 'c> {
     pub args: [u64; 6],
 }
 
-type Function = fn(&mut Domain, &mut Call<'_, '_>) -> Answer;
+/// What does a hypercall.
+pub(super) type Function = fn(&mut Domain, &mut Call<'_, '_>) -> Answer;
 
 /// Numbers of hypercalls with a meaning of their own here.
 pub mod number {

@@ -219,7 +219,7 @@ impl Domain {
             }
             6 => {
                 let period = guest::get::<8>(call.cpu, arg)?.u64(0);
-                if period < SHORTEST_PERIOD || period > 1 << 60 {
+                if !(SHORTEST_PERIOD..=1 << 60).contains(&period) {
                     return Err(Errno::EINVAL);
                 }
                 self.vcpus[id as usize].periodic = Some((now + VmDuration::from_nanos(period), period));

@@ -215,7 +215,7 @@ impl Vcpu {
         if self.info_registered {
             return Err(Errno::EBUSY);
         }
-        if mfn >= frames.guest || u64::from(offset) + info::LEN > PAGE_SIZE || offset % 4 != 0 {
+        if mfn >= frames.guest || u64::from(offset) + info::LEN > PAGE_SIZE || !offset.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         let to = (mfn << PAGE_SHIFT) + u64::from(offset);

@@ -83,7 +83,8 @@ impl Domain {
         let addresses = [at::RIP, at::EVENT, at::FAILSAFE, at::SYSCALL, at::FS_BASE, at::GS_KERNEL, at::GS_USER];
         let traps = (0..256).all(|k| canonical(c.u64(at::TRAPS + 16 * k + 8)));
         let ldt = c.u64(at::LDT_ENTS);
-        let ldt_ok = ldt == 0 || ldt <= 8192 && c.u64(at::LDT_BASE) % 4096 == 0 && !hole::contains(c.u64(at::LDT_BASE));
+        let ldt_ok =
+            ldt == 0 || ldt <= 8192 && c.u64(at::LDT_BASE).is_multiple_of(4096) && !hole::contains(c.u64(at::LDT_BASE));
         let ok = addresses.iter().all(|&a| canonical(c.u64(a))) && traps && ldt_ok && c.u64(at::GDT_ENTS) <= 7168;
         if ok { Ok(()) } else { Err(Errno::EINVAL) }
     }
