@@ -119,8 +119,9 @@ impl Domain {
     }
 
     fn setup_table(&mut self, call: &mut Call<'_, '_>, at: u64) -> Result<(), Errno> {
-        let a = guest::get::<24>(call.cpu, at)?;
-        let (dom, n, list) = (a.u16(0), u64::from(a.u32(4)), a.u64(16));
+        let a = guest::get::<16>(call.cpu, at)?;
+        let list = if call.narrow() { a.u32(12).into() } else { call.get_word(at.wrapping_add(16))? };
+        let (dom, n) = (a.u16(0), u64::from(a.u32(4)));
         let result = if !matches!(dom, domid::SELF | domid::GUEST) {
             bad_domain(dom)
         } else if n > GRANT_FRAMES {
@@ -128,7 +129,7 @@ impl Domain {
         } else {
             self.grants.count = self.grants.count.max(n);
             for k in 0..n {
-                guest::put_u64(call.cpu, list.wrapping_add(8 * k), self.grants.places[k as usize])?;
+                call.put_word(list.wrapping_add(call.word() * k), self.grants.places[k as usize])?;
             }
             status::OKAY
         };

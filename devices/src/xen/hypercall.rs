@@ -16,6 +16,34 @@ pub struct Call<'a, 'c> {
     pub args: [u64; 6],
 }
 
+impl Call<'_, '_> {
+    /// Does 32-bit code call? Then longs and pointers in structures have 32 bits (Xen's compat layouts).
+    pub fn narrow(&self) -> bool {
+        !self.cpu.long
+    }
+    /// Bytes of a long or a pointer.
+    pub fn word(&self) -> u64 {
+        if self.narrow() { 4 } else { 8 }
+    }
+    /// Reads a long.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn get_word(&mut self, at: u64) -> Result<u64, Errno> {
+        if self.narrow() {
+            return Ok(guest::get::<4>(self.cpu, at)?.u32(0).into());
+        }
+        Ok(guest::get::<8>(self.cpu, at)?.u64(0))
+    }
+    /// Writes a long.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn put_word(&mut self, at: u64, v: u64) -> Result<(), Errno> {
+        if self.narrow() { guest::put_u32(self.cpu, at, v as u32) } else { guest::put_u64(self.cpu, at, v) }
+    }
+}
+
 /// What does a hypercall.
 pub(super) type Function = fn(&mut Domain, &mut Call<'_, '_>) -> Answer;
 

@@ -20,15 +20,20 @@ impl Reservation {
     fn get(call: &mut Call<'_, '_>, at: u64) -> Result<Self, Errno> {
         /// Larger extents are nobody's in a domain without devices.
         const MAX_ORDER: u32 = 9;
-        let a = guest::get::<32>(call.cpu, at)?;
-        if !matches!(a.u16(24), domid::SELF | domid::GUEST) {
-            return Err(if a.u16(24) == domid::DOM0 { Errno::EPERM } else { Errno::ESRCH });
+        let (list, count, order, dom) = if call.narrow() {
+            let a = guest::get::<20>(call.cpu, at)?;
+            (a.u32(0).into(), a.u32(4).into(), a.u32(8), a.u16(16))
+        } else {
+            let a = guest::get::<32>(call.cpu, at)?;
+            (a.u64(0), a.u64(8), a.u32(16), a.u16(24))
+        };
+        if !matches!(dom, domid::SELF | domid::GUEST) {
+            return Err(if dom == domid::DOM0 { Errno::EPERM } else { Errno::ESRCH });
         }
-        let (count, order) = (a.u64(8), a.u32(16));
         if order > MAX_ORDER {
             return Err(Errno::EPERM);
         }
-        Ok(Self { list: a.u64(0), count, order })
+        Ok(Self { list, count, order })
     }
 }
 
@@ -92,18 +97,16 @@ impl Domain {
         mut each: impl FnMut(&mut Self, u64) -> Result<(), Errno>,
     ) -> Answer {
         for n in start..list.count {
-            let at = list.list.wrapping_add(8 * n);
-            let Ok(first) = guest::get::<8>(call.cpu, at) else {
+            let at = list.list.wrapping_add(call.word() * n);
+            let Ok(first) = call.get_word(at) else {
                 return if n == start { Err(Errno::EFAULT) } else { Ok(n) };
             };
-            let first = first.u64(0);
             for k in 0..1 << list.order {
                 if each(self, first.wrapping_add(k)).is_err() {
                     return Ok(n);
                 }
             }
-            // Where frames are asked for, the list gets machine frames: the same numbers.
-            guest::put_u64(call.cpu, at, first)?;
+            // Where frames are asked for, the list would get machine frames: the same numbers.
         }
         Ok(list.count)
     }
@@ -125,8 +128,13 @@ impl Domain {
     fn add_to_physmap(&mut self, call: &mut Call<'_, '_>, arg: u64) -> Answer {
         const SHARED_INFO: u32 = 0;
         const GRANT_TABLE: u32 = 1;
-        let a = guest::get::<24>(call.cpu, arg)?;
-        let (dom, space, index, gpfn) = (a.u16(0), a.u32(4), a.u64(8), a.u64(16));
+        let (dom, space, index, gpfn) = if call.narrow() {
+            let a = guest::get::<16>(call.cpu, arg)?;
+            (a.u16(0), a.u32(4), a.u32(8).into(), a.u32(12).into())
+        } else {
+            let a = guest::get::<24>(call.cpu, arg)?;
+            (a.u16(0), a.u32(4), a.u64(8), a.u64(16))
+        };
         if self.hvm.is_none() {
             return Err(Errno::EACCES);
         }
@@ -179,14 +187,15 @@ impl Domain {
     }
 
     fn remove_from_physmap(&mut self, call: &mut Call<'_, '_>, arg: u64) -> Answer {
-        let a = guest::get::<16>(call.cpu, arg)?;
-        if !matches!(a.u16(0), domid::SELF | domid::GUEST) {
+        let dom = guest::get::<2>(call.cpu, arg)?.u16(0);
+        if !matches!(dom, domid::SELF | domid::GUEST) {
             return Err(Errno::ESRCH);
         }
-        if !self.aliases.remove(&a.u64(8)) {
+        let gpfn = call.get_word(arg.wrapping_add(call.word()))?;
+        if !self.aliases.remove(&gpfn) {
             return Err(Errno::EINVAL);
         }
-        self.ram.set_alias(a.u64(8), None);
+        self.ram.set_alias(gpfn, None);
         call.cpu.tlb.flush_all();
         Ok(0)
     }

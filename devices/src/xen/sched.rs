@@ -102,8 +102,13 @@ impl Domain {
     }
 
     fn poll(&mut self, call: &mut Call<'_, '_>) -> Answer {
-        let a = guest::get::<24>(call.cpu, call.args[1])?;
-        let (list, n, timeout) = (a.u64(0), a.u32(8), a.u64(16));
+        let (list, n, timeout) = if call.narrow() {
+            let a = guest::get::<16>(call.cpu, call.args[1])?;
+            (a.u32(0).into(), a.u32(4), a.u64(8))
+        } else {
+            let a = guest::get::<24>(call.cpu, call.args[1])?;
+            (a.u64(0), a.u32(8), a.u64(16))
+        };
         if n > MAX_POLL {
             return Err(Errno::EINVAL);
         }
