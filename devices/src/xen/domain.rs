@@ -6,6 +6,7 @@ use super::console::Console;
 use super::event::{Binding, Ports};
 use super::frames::Frames;
 use super::grant::{Grants, reserved};
+use super::grant_map::Mapping;
 use super::hvm::Hvm;
 use super::hypercall;
 use super::mmu::Types;
@@ -83,6 +84,8 @@ pub struct Domain {
     pub(super) current: usize,
     pub(super) ports: Ports,
     pub(super) grants: Grants,
+    /// Grants that the guest has mapped, by handle.
+    pub(super) mappings: Vec<Option<Mapping>>,
     pub(super) console: Console,
     pub(super) store: Store,
     pub(super) store_ring: Ring,
@@ -120,6 +123,7 @@ impl Domain {
             current: 0,
             ports: Ports::default(),
             grants: Grants::new(frames),
+            mappings: Vec::new(),
             console: Console::default(),
             store: Store::new(),
             store_ring: Ring::new(domid::GUEST, 0),
@@ -348,7 +352,7 @@ impl Domain {
         for context in self.vcpus.iter().filter_map(|v| v.context.as_ref()) {
             put_context(out, context);
         }
-        put_state(out, &(&self.hvm, self.shared_info, &self.aliases, &self.grants.places[..]));
+        put_state(out, &(&self.hvm, self.shared_info, &self.aliases, &self.grants.places[..], &self.mappings));
         for lapic in self.hvm.iter().flat_map(|h| &h.lapics) {
             crate::device::Device::state_bytes(lapic, out);
         }

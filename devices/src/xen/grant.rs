@@ -21,14 +21,16 @@ pub mod reserved {
 }
 
 /// Bits of an entry's flags.
-mod flag {
+pub(super) mod flag {
     pub const TYPE: u16 = 3;
     pub const PERMIT_ACCESS: u16 = 1;
     pub const READONLY: u16 = 1 << 2;
+    pub const READING: u16 = 1 << 3;
+    pub const WRITING: u16 = 1 << 4;
 }
 
 /// Status of one operation (`GNTST_*`).
-mod status {
+pub(super) mod status {
     pub const OKAY: i16 = 0;
     pub const GENERAL_ERROR: i16 = -1;
     pub const BAD_DOMAIN: i16 = -2;
@@ -36,6 +38,15 @@ mod status {
     pub const BAD_HANDLE: i16 = -4;
     pub const PERMISSION_DENIED: i16 = -8;
     pub const BAD_COPY_ARG: i16 = -10;
+    pub const NO_SPACE: i16 = -13;
+}
+
+/// An entry of the table (`grant_entry_v1`).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub flags: u16,
+    pub domid: u16,
+    pub frame: u64,
 }
 
 /// A guest's grant table, as its back ends see it.
@@ -58,6 +69,17 @@ impl Grants {
         let place = self.places.get((n / PER_FRAME) as usize).filter(|_| n < self.count * PER_FRAME)?;
         Some((place << PAGE_SHIFT) + 8 * (n % PER_FRAME))
     }
+    /// An entry, if the table has it.
+    pub(super) fn read(&self, ram: &GuestRam, reference: u32) -> Option<Entry> {
+        let e = u64::from_le_bytes(ram.read_le(self.entry(reference)?));
+        Some(Entry { flags: e as u16, domid: (e >> 16) as u16, frame: e >> 32 })
+    }
+    /// Sets those of an entry's flags that `mask` has.
+    pub(super) fn set_flags(&self, ram: &GuestRam, reference: u32, flags: u16, mask: u16) {
+        let Some(at) = self.entry(reference) else { return };
+        let old = u16::from_le_bytes(ram.read_le(at));
+        ram.write(at, &(old & !mask | flags & mask).to_le_bytes());
+    }
     /// Grants a frame to domain 0, as a toolstack does before the guest runs.
     pub fn put(&self, ram: &GuestRam, reference: u32, frame: u64) {
         if let Some(at) = self.entry(reference) {
@@ -70,9 +92,8 @@ impl Grants {
     /// # Errors
     /// What is wrong with it, for the log.
     pub fn page(&self, ram: &GuestRam, reference: u32, write: bool) -> Result<u64, String> {
-        let at = self.entry(reference).ok_or_else(|| format!("grant {reference} is beyond the table"))?;
-        let e = u64::from_le_bytes(ram.read_le(at));
-        let (flags, dom, frame) = (e as u16, (e >> 16) as u16, e >> 32);
+        let e = self.read(ram, reference).ok_or_else(|| format!("grant {reference} is beyond the table"))?;
+        let Entry { flags, domid: dom, frame } = e;
         if flags & flag::TYPE != flag::PERMIT_ACCESS || dom != domid::DOM0 {
             return Err(format!("grant {reference} is not for domain 0 (flags {flags:#x}, domain {dom})"));
         }
@@ -95,17 +116,15 @@ impl Domain {
         let [cmd, arg, count, ..] = call.args;
         let count = count & 0xffff_ffff;
         let (size, f): (u64, Operation) = match cmd as u32 {
-            0 => (32, |_, call, at| {
-                let dom = guest::get::<32>(call.cpu, at)?.u16(16);
-                guest::put_u16(call.cpu, at + 18, bad_domain(dom) as u16)
-            }),
-            1 => (24, |_, call, at| guest::put_u16(call.cpu, at + 20, status::BAD_HANDLE as u16)),
+            0 => (32, Self::map_grant),
+            1 => (24, Self::unmap_grant),
+            7 => (24, Self::unmap_and_replace),
             2 => (24, Self::setup_table),
             5 => (40, Self::copy_grant),
             6 => (16, Self::query_size),
             8 => return self.set_version(call, arg),
             10 => return get_version(call, arg),
-            3 | 4 | 7 | 9 | 11 | 12 => return Err(Errno::ENOSYS),
+            3 | 4 | 9 | 11 | 12 => return Err(Errno::ENOSYS),
             _ => return Err(Errno::ENOSYS),
         };
         // Operations other than mapping and copying come one at a time.
@@ -193,7 +212,7 @@ fn get_version(call: &mut Call<'_, '_>, arg: u64) -> Answer {
 }
 
 /// The status for another domain's number.
-fn bad_domain(dom: u16) -> i16 {
+pub(super) fn bad_domain(dom: u16) -> i16 {
     match dom {
         domid::SELF | domid::GUEST => status::BAD_GNTREF,
         domid::DOM0 => status::PERMISSION_DENIED,

@@ -164,6 +164,22 @@ impl Types {
         }
     }
 
+    /// A use that does not write: the frame cannot be given back.
+    ///
+    /// # Errors
+    /// EINVAL if it is not the guest's.
+    pub fn hold(&mut self, mfn: u64) -> Result<(), Errno> {
+        let f = self.frame(mfn)?;
+        f.refs = f.refs.saturating_add(1);
+        Ok(())
+    }
+    /// One of these less.
+    pub fn let_go(&mut self, mfn: u64) {
+        if let Ok(f) = self.frame(mfn) {
+            f.refs = f.refs.saturating_sub(1);
+        }
+    }
+
     /// The guest pins a page table.
     ///
     /// # Errors
@@ -241,9 +257,7 @@ impl Types {
         if entry & pte::RW != 0 {
             return self.get(ram, mfn, Kind::Writable);
         }
-        let f = self.frame(mfn)?;
-        f.refs = f.refs.saturating_add(1);
-        Ok(())
+        self.hold(mfn)
     }
 
     /// A table that leads to one of its own level, read-only (a linear page table).
@@ -264,8 +278,8 @@ impl Types {
         }
         if level > 1 || entry & pte::RW != 0 {
             self.put(ram, mfn);
-        } else if let Ok(f) = self.frame(mfn) {
-            f.refs = f.refs.saturating_sub(1);
+        } else {
+            self.let_go(mfn);
         }
     }
 

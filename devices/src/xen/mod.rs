@@ -13,6 +13,7 @@ mod emulate;
 pub mod event;
 pub mod frames;
 pub mod grant;
+mod grant_map;
 pub mod guest;
 pub mod hvm;
 pub mod hypercall;
