@@ -5,7 +5,7 @@ use super::board::Board;
 use super::clock::{ClockPolicy, Rate};
 use super::machine::{Config, ConfigError, Exit, Machine, Mode, Payload, TripleFault, Until};
 use super::pc::{Options, Pc};
-use super::platform::StopCause;
+use super::platform::{Platform, StopCause};
 use super::processor::Processor;
 use crate::boot::{Entry, layout};
 use crate::effect::{Effect, Input, ResetCause};
