@@ -51,8 +51,6 @@ impl Outcome {
 pub fn run(program: &Path, arguments: &str, cpu: &str) -> Result<Outcome> {
     let kernel = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let mut machine = Machine::new(Config {
-        mode: Mode::Pc,
-        vcpus: 1,
         ram: RAM,
         cpu: cpu.into(),
         clock: ClockPolicy::Deterministic(Rate::ONE),
@@ -66,6 +64,7 @@ pub fn run(program: &Path, arguments: &str, cpu: &str) -> Result<Outcome> {
             initrd: ENVIRONMENT.as_bytes().to_vec().into(),
             cmdline: arguments.into(),
         },
+        ..Config::default()
     })?;
     let (mut text, mut result) = (Vec::new(), None);
     let end = loop {

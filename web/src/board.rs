@@ -62,8 +62,6 @@ impl Pc {
         // `as` saturates, and makes 0 of a clock that is no number.
         let wall_clock_ms = config.wall_clock_ms as i64;
         let board = machine::Config {
-            mode: machine::Mode::Pc,
-            vcpus: 1,
             ram: u64::from(config.memory_mib) << 20,
             cpu: config.cpu.clone(),
             clock,
@@ -73,12 +71,12 @@ impl Pc {
             serial_ports: SERIAL_PORTS,
             // A PC would start over, and a guest with a bug would do so for ever. Here it is a story to tell.
             triple_fault: TripleFault::Crash,
-            test_device: false,
             payload: Payload {
                 kernel: files.kernel.into(),
                 initrd: files.initrd.into(),
                 cmdline: config.cmdline.clone(),
             },
+            ..machine::Config::default()
         };
         #[cfg_attr(not(target_arch = "wasm32"), allow(unused_mut, reason = "there is no host of compiled code"))]
         let mut machine = Machine::new(board).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;

@@ -7,6 +7,7 @@ use super::pc::{Options, Pc};
 use super::platform::{Platform, Start, StopCause, Visits};
 use super::processor::Processor;
 use super::xen_pv::XenPv;
+use crate::backend::DiskConfig;
 use crate::boot::BootError;
 use crate::bus::MapError;
 use crate::effect::{Effect, Input, ResetCause};
@@ -24,7 +25,7 @@ use tabvisor_core::vcpu::{CpuExit, Vcpu};
 const MAX_IDLE_STEPS: u32 = 10_000;
 
 /// What to boot. A reset starts from it again, so it is kept beside RAM: moved in without a copy, and shared.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Payload {
     /// A bzImage, or an ELF executable.
     pub kernel: Arc<Vec<u8>>,
@@ -88,8 +89,29 @@ pub struct Config {
     pub triple_fault: TripleFault,
     /// Is the test device ([`crate::chipset::testdev`]) on the board?
     pub test_device: bool,
+    /// Disks, 255 at most. What is written to them outlasts a reset.
+    pub disks: Vec<DiskConfig>,
     /// What to boot.
     pub payload: Payload,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            vcpus: 1,
+            ram: 256 << 20,
+            cpu: "x86-64-v2".into(),
+            clock: ClockPolicy::Paced,
+            wall_clock: 0,
+            seed: 1,
+            serial_ports: 1,
+            triple_fault: TripleFault::default(),
+            test_device: false,
+            disks: Vec::new(),
+            payload: Payload::default(),
+        }
+    }
 }
 
 /// Why a machine could not be made.
@@ -233,7 +255,8 @@ impl Machine {
                 let ram = XenPv::ram(config.ram)?;
                 let uuid = domain_uuid(config.seed);
                 let options = domain::Options { vcpus: config.vcpus, wall_clock: config.wall_clock, uuid };
-                let xen = XenPv::new(&ram, config.ram, rate, config.seed, options);
+                let disks = (0..).zip(&config.disks).map(|(n, disk)| disk.make(n)).collect();
+                let xen = XenPv::new(&ram, config.ram, rate, config.seed, options, disks);
                 (ram, Box::new(xen))
             }
         };

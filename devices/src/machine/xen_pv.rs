@@ -3,6 +3,7 @@
 use super::clock::{Clock, Rate};
 use super::machine::Payload;
 use super::platform::{Platform, Start, StopCause, Visits};
+use crate::backend::BlockBackend;
 use crate::boot::elf::Image;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
@@ -23,6 +24,8 @@ pub struct XenPv {
     domain: Domain,
     frames: Frames,
     options: Options,
+    /// They are not part of the domain: what was written outlasts a reset.
+    disks: Vec<Box<dyn BlockBackend>>,
     effects: Vec<Effect>,
     stop: Option<StopCause>,
     nearest: VmTime,
@@ -45,7 +48,14 @@ impl XenPv {
     }
 
     /// A hypervisor whose guest is not loaded yet. `ram` comes from [`XenPv::ram`] with the same `guest`.
-    pub fn new(ram: &GuestRam, guest: u64, rate: Rate, seed: u64, options: Options) -> Self {
+    pub fn new(
+        ram: &GuestRam,
+        guest: u64,
+        rate: Rate,
+        seed: u64,
+        options: Options,
+        disks: Vec<Box<dyn BlockBackend>>,
+    ) -> Self {
         let frames = Frames::new(guest >> PAGE_SHIFT);
         Self {
             ram: ram.clone(),
@@ -53,6 +63,7 @@ impl XenPv {
             domain: Domain::new(ram, frames, &options),
             frames,
             options,
+            disks,
             effects: Vec::new(),
             stop: None,
             nearest: VmTime::NEVER,
@@ -64,7 +75,8 @@ impl XenPv {
 
     /// Lets `f` work on the domain, and notes what it did.
     fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {
-        let mut cx = Cx { now: self.clock.now(), out: &mut self.effects, stop: &mut self.stop };
+        let (out, stop) = (&mut self.effects, &mut self.stop);
+        let mut cx = Cx { now: self.clock.now(), out, disks: &mut self.disks, stop };
         let r = f(&mut self.domain, &mut cx);
         self.plan();
         r
@@ -92,7 +104,7 @@ impl Platform for XenPv {
         let image = image.shifted(pv.paddr_offset, 0)?;
         let now = self.clock.now();
         let begin = build_pv::build(&mut self.domain, &pv, &image, &payload.initrd, &payload.cmdline, now)?;
-        self.plan();
+        self.with(|domain, cx| domain.add_devices(cx));
         Ok(Start::Guest(Box::new(move |cpu| begin.apply(cpu))))
     }
     fn now(&self) -> VmTime {
@@ -135,6 +147,7 @@ impl Platform for XenPv {
     fn state_bytes(&self, out: &mut Vec<u8>) {
         put_state(out, &(self.clock.now(), self.clock.retired(), self.random));
         self.domain.state_bytes(out);
+        self.disks.iter().for_each(|disk| disk.state_bytes(out));
     }
     fn table(&self) -> String {
         format!("{:?}\n", self.frames)

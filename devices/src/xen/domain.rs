@@ -1,6 +1,7 @@
 //! A domain: what the hypervisor keeps of a guest, and its way through the hypervisor.
 
 use super::abi::{domid, virq};
+use super::back::BackEnds;
 use super::console::Console;
 use super::event::{Binding, Ports};
 use super::frames::Frames;
@@ -10,6 +11,7 @@ use super::mmu::Types;
 use super::store::{DomU, Ring, RingPort, Store};
 use super::vcpu::{RunState, Vcpu};
 use super::{abi::Answer, calls};
+use crate::backend::BlockBackend;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use crate::machine::platform::StopCause;
@@ -24,6 +26,8 @@ pub struct Cx<'a> {
     pub now: VmTime,
     /// Requests to the outside world.
     pub out: &'a mut Vec<Effect>,
+    /// The machine's disks.
+    pub disks: &'a mut [Box<dyn BlockBackend>],
     /// Why the machine has to stop.
     pub stop: &'a mut Option<StopCause>,
 }
@@ -76,6 +80,7 @@ pub struct Domain {
     pub(super) store: Store,
     pub(super) store_ring: Ring,
     pub(super) store_port: u32,
+    pub(super) back: BackEnds,
     pub(super) uuid: [u8; 16],
     wall_clock: i64,
     pub(super) writable_tables: bool,
@@ -108,6 +113,7 @@ impl Domain {
             store: Store::new(),
             store_ring: Ring::new(domid::GUEST, 0),
             store_port: 0,
+            back: BackEnds::default(),
             uuid: options.uuid,
             wall_clock: options.wall_clock,
             writable_tables: false,
@@ -195,6 +201,8 @@ impl Domain {
                 self.pump_console(cx);
             } else if port == self.store_port {
                 self.pump_store(cx);
+            } else {
+                self.kick_back_ends(cx, port);
             }
         }
         let v = self.vcpu();
@@ -206,9 +214,11 @@ impl Domain {
             self.set_pending(self.console.port);
         }
     }
-    fn pump_store(&mut self, cx: &mut Cx<'_>) {
-        if self.store_ring.pump(&mut self.store, &self.ram) {
+    pub(super) fn pump_store(&mut self, cx: &mut Cx<'_>) {
+        // What back ends write may be news for the guest, and make room for what it says. The ring is short, so this ends.
+        while self.store_ring.pump(&mut self.store, &self.ram) {
             self.set_pending(self.store_port);
+            self.watch_back_ends(cx);
         }
         cx.out.extend(self.store.take_log().into_iter().map(Effect::Log));
     }
@@ -231,6 +241,7 @@ impl Domain {
                 self.console.typed(bytes);
                 self.pump_console(cx);
             }
+            Input::BlockData { .. } | Input::Frame { .. } => self.back_end_input(cx, input),
             Input::PowerButton => self.control(cx, "poweroff"),
             Input::ResetButton => {
                 cx.stop.get_or_insert(StopCause::Reset(crate::effect::ResetCause::Button));
@@ -309,6 +320,7 @@ impl Domain {
     pub fn state_bytes(&self, out: &mut Vec<u8>) {
         self.types.state_bytes(out);
         put_state(out, &(&self.vcpus, self.current as u64, &self.ports, self.grants.count, &self.console));
+        self.back.state_bytes(out);
         put_state(out, &(&self.store, &self.store_ring, self.store_port, self.wall_clock, self.watchdogs));
         put_state(out, &(self.writable_tables, self.architectural_iopl, self.runstate_update_flag));
         put_state(out, &(self.poll_over, self.config_address, self.interrupt));
