@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::path::Path;
 use tabvisor_core::time::VmTime;
 use tabvisor_devices::effect::Effect;
-use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Mode, Payload, Rate, TripleFault, Until};
+use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Payload, Rate, TripleFault, Until};
 
 /// Guest RAM in bytes.
 const RAM: u64 = 512 << 20;

@@ -4,6 +4,33 @@ use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use tabvisor_devices::machine::Mode;
 
+/// A disk of the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Its contents at first. The file is never written.
+    pub file: PathBuf,
+    /// The guest cannot write to it. Otherwise what it writes is kept in memory until the end.
+    pub read_only: bool,
+    /// Its data is read when the guest needs it, as a page does from a server; otherwise before it boots.
+    pub lazy: bool,
+}
+
+impl Disk {
+    fn parse(text: &str) -> Result<Self> {
+        let mut parts = text.split(',');
+        let file = PathBuf::from(parts.next().unwrap_or_default());
+        let mut disk = Self { file, read_only: false, lazy: false };
+        for part in parts {
+            match part {
+                "ro" => disk.read_only = true,
+                "lazy" => disk.lazy = true,
+                other => bail!("a disk is FILE, FILE,ro, FILE,lazy or both, not `{other}`"),
+            }
+        }
+        Ok(disk)
+    }
+}
+
 /// What to boot and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -31,6 +58,8 @@ pub struct Options {
     pub verbose: bool,
     /// Put the test device on the board.
     pub test_device: bool,
+    /// Disks of a domain.
+    pub disks: Vec<Disk>,
 }
 
 /// What `--help` prints.
@@ -42,6 +71,8 @@ options:
   --mode MODE       pc: emulated hardware (the default); pv: a paravirtualized domain of Xen
   --vcpus N         virtual CPUs of a domain (1)
   --cpu MODEL       CPU model (x86-64-v2)
+  --disk FILE       a disk of a domain, xvda first (repeatable); what the guest writes is kept in memory, not in the file.
+                    FILE,ro: it cannot write; FILE,lazy: the file is read as it is needed
   --deterministic   guest time follows the instruction count: every run is the same
   --max-insns N     stop after N instructions
   --hash-at N       print a hash of the machine's state after exactly N instructions (repeatable)
@@ -66,6 +97,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         hash_at: Vec::new(),
         verbose: false,
         test_device: false,
+        disks: Vec::new(),
     };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -86,6 +118,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             }
             "--vcpus" => options.vcpus = u32::try_from(number(&value()?)?).context("so many vCPUs")?,
             "--cpu" => options.cpu = value()?,
+            "--disk" => options.disks.push(Disk::parse(&value()?)?),
             "--deterministic" => options.deterministic = true,
             "--max-insns" => options.max_insns = Some(number(&value()?)?),
             "--hash-at" => options.hash_at.push(number(&value()?)?),
@@ -132,6 +165,13 @@ mod tests {
     }
 
     #[test]
+    fn disks_are_in_the_order_they_are_named() {
+        let disks = parse("--kernel a --disk x --disk y,lazy,ro").unwrap().disks;
+        let disk = |file: &str, on| Disk { file: file.into(), read_only: on, lazy: on };
+        assert_eq!(disks, [disk("x", false), disk("y", true)]);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (line, says) in [
             ("", "no kernel"),
@@ -139,6 +179,7 @@ mod tests {
             ("--kernel a --mem x", "not a number"),
             ("--kernel a --max-insns 99999999999G", "not a number"),
             ("--kernel a --bogus", "--bogus"),
+            ("--kernel a --disk b,rw", "`rw`"),
         ] {
             let error = format!("{:#}", parse(line).unwrap_err());
             assert!(error.contains(says), "{line}: {error}");

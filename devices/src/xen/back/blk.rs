@@ -240,7 +240,7 @@ impl Blk {
         };
         let Outcome::Pending(Ticket(ticket)) = outcome else { return outcome.into() };
         let segments = if op == op::READ { self.segments.clone() } else { Vec::new() };
-        Verdict::Wait(Waiting { ticket, id, op: request.op(), segments, first: what.first, count: what.count, done })
+        Verdict::Wait(Waiting { ticket, id, op, segments, first: what.first, count: what.count, done })
     }
 
     fn request(&mut self, cx: &mut Cx<'_>, request: &Request<'_>) -> Verdict {
@@ -287,7 +287,7 @@ impl Blk {
                         continue;
                     }
                 };
-                link.respond(cx, request.id(), request.op(), status);
+                link.respond(cx, request.id(), request.real_op(), status);
             }
             link.push(cx);
             n = link.ring.await_more(cx.ram)?;

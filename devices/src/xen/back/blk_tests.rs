@@ -125,9 +125,12 @@ impl Front {
     }
     /// Sends one request; its status.
     fn status(&mut self, request: Vec<u8>) -> i16 {
+        let op = if request[0] == op::INDIRECT { request[1] } else { request[0] };
+        let (slot, slots) = (self.ring.rsp_cons, self.ring.slots);
         let answer = self.send(&[request]);
         assert_eq!(answer.len(), 1);
         assert_eq!(answer[0].0, self.next_id);
+        assert_eq!(self.ring.response(&self.guest, slot % slots)[8], op);
         assert!(self.guest.event(self.port), "the guest is told");
         answer[0].1
     }

@@ -120,6 +120,10 @@ impl<'a> Request<'a> {
     pub fn op(&self) -> u8 {
         self.bytes[0]
     }
+    /// What is to be done, and what the response has to say that it was: Linux compares.
+    pub fn real_op(&self) -> u8 {
+        if self.op() == op::INDIRECT { self.indirect_op() } else { self.op() }
+    }
     /// `id`.
     pub fn id(&self) -> u64 {
         self.u64(8)

@@ -152,6 +152,10 @@ impl FrontRing {
     pub fn push(&self, guest: &Guest) {
         self.set(guest, 0, self.req_prod);
     }
+    /// The bytes of a slot.
+    pub fn response(&self, guest: &Guest, slot: u32) -> Vec<u8> {
+        (0..12).map(|k| guest.ram.read_le::<1>(self.byte(slot, k))[0]).collect()
+    }
     /// Takes all responses, and asks for an event with the next.
     pub fn take(&mut self, guest: &Guest, n: u64) -> Vec<Vec<u8>> {
         let prod = self.index(guest, 8);

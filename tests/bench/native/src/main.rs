@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::effect::Effect;
-use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Mode, Payload, Rate, TripleFault, Until};
+use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Payload, Rate, TripleFault, Until};
 
 const HELP: &str = "tabvisor-bench --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout SECONDS] [--out FILE] [--verbose]";
 
