@@ -8,6 +8,7 @@ use super::platform::{Platform, Start, StopCause, Visits};
 use super::processor::Processor;
 use super::xen_pv::XenPv;
 use crate::backend::DiskConfig;
+use crate::backend::net::NicConfig;
 use crate::boot::BootError;
 use crate::bus::MapError;
 use crate::effect::{Effect, Input, ResetCause};
@@ -91,6 +92,8 @@ pub struct Config {
     pub test_device: bool,
     /// Disks, 255 at most. What is written to them outlasts a reset.
     pub disks: Vec<DiskConfig>,
+    /// Network cards, 255 at most.
+    pub nics: Vec<NicConfig>,
     /// What to boot.
     pub payload: Payload,
 }
@@ -109,6 +112,7 @@ impl Default for Config {
             triple_fault: TripleFault::default(),
             test_device: false,
             disks: Vec::new(),
+            nics: Vec::new(),
             payload: Payload::default(),
         }
     }
@@ -254,7 +258,8 @@ impl Machine {
             Mode::Pv => {
                 let ram = XenPv::ram(config.ram)?;
                 let uuid = domain_uuid(config.seed);
-                let options = domain::Options { vcpus: config.vcpus, wall_clock: config.wall_clock, uuid };
+                let nics = config.nics.clone();
+                let options = domain::Options { vcpus: config.vcpus, wall_clock: config.wall_clock, uuid, nics };
                 let disks = (0..).zip(&config.disks).map(|(n, disk)| disk.make(n)).collect();
                 let xen = XenPv::new(&ram, config.ram, rate, config.seed, options, disks);
                 (ram, Box::new(xen))

@@ -104,7 +104,8 @@ impl Platform for XenPv {
         let image = image.shifted(pv.paddr_offset, 0)?;
         let now = self.clock.now();
         let begin = build_pv::build(&mut self.domain, &pv, &image, &payload.initrd, &payload.cmdline, now)?;
-        self.with(|domain, cx| domain.add_devices(cx));
+        let nics = self.options.nics.clone();
+        self.with(|domain, cx| domain.add_devices(cx, &nics));
         Ok(Start::Guest(Box::new(move |cpu| begin.apply(cpu))))
     }
     fn now(&self) -> VmTime {

@@ -12,6 +12,7 @@ use super::store::{DomU, Ring, RingPort, Store};
 use super::vcpu::{RunState, Vcpu};
 use super::{abi::Answer, calls};
 use crate::backend::BlockBackend;
+use crate::backend::net::NicConfig;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use crate::machine::platform::StopCause;
@@ -41,6 +42,8 @@ pub struct Options {
     pub wall_clock: i64,
     /// Identifies the domain.
     pub uuid: [u8; 16],
+    /// Network cards.
+    pub nics: Vec<NicConfig>,
 }
 
 /// Figures for people.

@@ -290,7 +290,7 @@ impl Blk {
                 link.respond(cx, request.id(), request.real_op(), status);
             }
             link.push(cx);
-            n = link.ring.await_more(cx.ram)?;
+            n = link.ring.await_more(cx.ram, 0)?;
             if n == 0 {
                 break;
             }

@@ -2,6 +2,7 @@
 
 use super::xenbus::XenbusState;
 use crate::backend::BlockBackend;
+use crate::backend::net::NicConfig;
 use crate::effect::{Effect, Input};
 use crate::xen::abi::domid;
 use crate::xen::domain::{Cx, Domain, Options, Rings};
@@ -25,16 +26,17 @@ pub struct Guest {
 
 impl Guest {
     pub fn new(disks: Vec<Box<dyn BlockBackend>>) -> Self {
-        Self::with_options(disks, &Options { vcpus: 1, wall_clock: 0, uuid: [0; 16] })
+        Self::with_nics(disks, &[])
     }
-    pub fn with_options(disks: Vec<Box<dyn BlockBackend>>, options: &Options) -> Self {
+    pub fn with_nics(disks: Vec<Box<dyn BlockBackend>>, nics: &[NicConfig]) -> Self {
         let frames = Frames::new(FRAMES);
         let ram = GuestRam::new(frames.bytes()).expect("small");
-        let mut domain = Domain::new(&ram, frames, options);
+        let mut domain =
+            Domain::new(&ram, frames, &Options { vcpus: 1, wall_clock: 0, uuid: [0; 16], nics: nics.into() });
         domain.open_rings();
         domain.connect(Rings { store: 1, console: 2 });
         let mut guest = Self { ram, domain, disks, out: Vec::new(), next_page: 16, next_gref: 8 };
-        guest.with(|domain, cx| domain.add_devices(cx));
+        guest.with(|domain, cx| domain.add_devices(cx, nics));
         guest
     }
     pub fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {

@@ -7,6 +7,8 @@ pub mod blk;
 mod blkif;
 #[cfg(test)]
 mod front;
+pub mod net;
+mod netif;
 mod ring;
 mod xenbus;
 
@@ -17,6 +19,7 @@ use super::grant::Grants;
 use super::mmu::{Kind, Types};
 use super::store::{DevicePaths, Store};
 use crate::backend::BlockBackend;
+use crate::backend::net::NicConfig;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use ring::{Broken, Ring};
@@ -180,10 +183,13 @@ impl BackEnds {
 
 impl Domain {
     /// Makes the devices of a domain that is built.
-    pub fn add_devices(&mut self, cx: &mut domain::Cx<'_>) {
+    pub fn add_devices(&mut self, cx: &mut domain::Cx<'_>, nics: &[NicConfig]) {
         for (n, disk) in cx.disks.iter().enumerate() {
             let blk = blk::Blk::new(n, &**disk);
             self.back.add(&mut self.store, "vbd", blk::device_number(n as u32), Box::new(blk));
+        }
+        for (n, config) in (0..).zip(nics) {
+            self.back.add(&mut self.store, "vif", n.into(), Box::new(net::Net::new(n, config)));
         }
     }
 

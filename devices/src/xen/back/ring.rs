@@ -118,12 +118,13 @@ impl Ring {
         let event = self.index(ram, shared::RSP_EVENT);
         new.wrapping_sub(event) < new.wrapping_sub(old)
     }
-    /// Asks to be told of the next request, and looks whether it is there already.
+    /// Asks to be told when there are more requests than the `seen` that wait, and looks how many there are.
     ///
     /// # Errors
     /// As [`Ring::waiting`].
-    pub fn await_more(&self, ram: &GuestRam) -> Result<u32, Broken> {
-        ram.write(self.pages[0] + shared::REQ_EVENT, &self.req_cons.wrapping_add(1).to_le_bytes());
+    pub fn await_more(&self, ram: &GuestRam, seen: u32) -> Result<u32, Broken> {
+        let event = self.req_cons.wrapping_add(seen).wrapping_add(1);
+        ram.write(self.pages[0] + shared::REQ_EVENT, &event.to_le_bytes());
         self.waiting(ram)
     }
 }
@@ -213,7 +214,7 @@ mod tests {
             assert_eq!(ring.push(&ram), told, "{:#x}", ring.rsp_prod);
             set(&ram, &ring, shared::RSP_EVENT, 0);
         }
-        assert_eq!((get(&ram, &ring, shared::RSP_PROD), ring.await_more(&ram)), (1, Ok(2)));
+        assert_eq!((get(&ram, &ring, shared::RSP_PROD), ring.await_more(&ram, 0)), (1, Ok(2)));
         assert_eq!(get(&ram, &ring, shared::REQ_EVENT), 2);
         assert!(!ring.push(&ram), "nothing is new");
     }
