@@ -229,6 +229,10 @@ impl Runner {
                     self.machine.input(&Input::BlockData { disk, ticket, bytes });
                     news = true;
                 }
+                Effect::Frame { nic, bytes } if self.verbose => {
+                    let start: String = bytes.iter().take(48).map(|b| format!(" {b:02x}")).collect();
+                    self.console.say(&format!("network card {nic} sends {} bytes:{start}", bytes.len()));
+                }
                 Effect::Log(text) if self.verbose => self.console.say(&text),
                 _ => {}
             }

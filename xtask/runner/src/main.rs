@@ -18,6 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tabvisor_devices::backend::net::NicConfig;
 use tabvisor_devices::boot;
 use tabvisor_devices::machine::{ClockPolicy, Config, Machine, Payload, Rate, TripleFault};
 
@@ -54,6 +55,7 @@ fn run() -> Result<End> {
         triple_fault: TripleFault::Reset,
         test_device: options.test_device,
         disks: configs,
+        nics: (1..=options.nics).map(|n| NicConfig { mac: [0, 0x16, 0x3e, 0, 0, n] }).collect(),
         payload: Payload {
             kernel: file("kernel", &options.kernel)?,
             initrd: options.initrd.as_deref().map_or_else(|| Ok(Arc::default()), |path| file("initrd", path))?,

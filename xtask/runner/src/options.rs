@@ -60,6 +60,8 @@ pub struct Options {
     pub test_device: bool,
     /// Disks of a domain.
     pub disks: Vec<Disk>,
+    /// Network cards of a domain.
+    pub nics: u8,
 }
 
 /// What `--help` prints.
@@ -73,6 +75,7 @@ options:
   --cpu MODEL       CPU model (x86-64-v2)
   --disk FILE       a disk of a domain, xvda first (repeatable); what the guest writes is kept in memory, not in the file.
                     FILE,ro: it cannot write; FILE,lazy: the file is read as it is needed
+  --nic             a network card of a domain (repeatable); nobody is at the other end, --verbose shows what it sends
   --deterministic   guest time follows the instruction count: every run is the same
   --max-insns N     stop after N instructions
   --hash-at N       print a hash of the machine's state after exactly N instructions (repeatable)
@@ -98,6 +101,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         verbose: false,
         test_device: false,
         disks: Vec::new(),
+        nics: 0,
     };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -119,6 +123,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             "--vcpus" => options.vcpus = u32::try_from(number(&value()?)?).context("so many vCPUs")?,
             "--cpu" => options.cpu = value()?,
             "--disk" => options.disks.push(Disk::parse(&value()?)?),
+            "--nic" => options.nics = options.nics.checked_add(1).context("so many network cards")?,
             "--deterministic" => options.deterministic = true,
             "--max-insns" => options.max_insns = Some(number(&value()?)?),
             "--hash-at" => options.hash_at.push(number(&value()?)?),
