@@ -23,12 +23,10 @@ pub(crate) fn tcp(v6: bool, data: usize) -> Vec<u8> {
     f
 }
 
-/// Are the checksums of a frame right? The sum over all of it, checksum and all, is "minus zero".
+/// Are all checksums of a TCP frame right?
 pub(crate) fn is_right(frame: &[u8]) -> bool {
     let l = Layout::of(frame).expect("IP");
-    let addresses = if l.v6 { l.l3 + 8..l.l3 + 40 } else { l.l3 + 12..l.l3 + 20 };
-    let all = sum(&frame[addresses]) + u64::from(l.protocol) + (l.end - l.l4) as u64 + sum(&frame[l.l4..l.end]);
-    fold(all) == 0 && (l.v6 || fold(sum(&frame[l.l3..l.l4])) == 0)
+    super::is_right(frame) && (l.v6 || fold(sum(&frame[l.l3..l.l4])) == 0)
 }
 
 fn finished(packet: Packet) -> Vec<Vec<u8>> {
@@ -43,7 +41,8 @@ fn a_blank_checksum_is_computed() {
         for n in [0, 1, 2, 3, 100, 1461] {
             let bytes = tcp(v6, n);
             assert!(!is_right(&bytes));
-            assert_eq!(finished(Packet::new(bytes.clone())), [bytes.clone()], "only if it is blank");
+            let given = Packet { bytes: bytes.clone(), checksum: Checksum::Given, gso: None };
+            assert_eq!(finished(given), core::slice::from_ref(&bytes), "only if it is blank");
             let mut padded = bytes.clone();
             padded.extend([0xee; 6]);
             for bytes in [bytes, padded] {
@@ -51,6 +50,18 @@ fn a_blank_checksum_is_computed() {
                 assert!(all.len() == 1 && is_right(&all[0]));
             }
         }
+    }
+}
+
+#[test]
+fn a_right_checksum_is_told_apart_from_a_wrong_one() {
+    for v6 in [false, true] {
+        let good = finished(Packet { bytes: tcp(v6, 77), checksum: Checksum::Blank, gso: None }).remove(0);
+        assert_eq!(Packet::new(good.clone()).checksum, Checksum::Valid);
+        let mut bad = good.clone();
+        bad[100] ^= 1;
+        assert_eq!(Packet::new(bad).checksum, Checksum::Given);
+        assert_eq!(Packet::new(good[..good.len() - 1].into()).checksum, Checksum::Given);
     }
 }
 

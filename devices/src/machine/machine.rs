@@ -90,9 +90,9 @@ pub struct Config {
     pub triple_fault: TripleFault,
     /// Is the test device ([`crate::chipset::testdev`]) on the board?
     pub test_device: bool,
-    /// Disks, 255 at most. What is written to them outlasts a reset.
+    /// Disks of a domain, 255 at most. What is written to them outlasts a reset.
     pub disks: Vec<DiskConfig>,
-    /// Network cards, 255 at most.
+    /// Network cards of a domain, 255 at most.
     pub nics: Vec<NicConfig>,
     /// What to boot.
     pub payload: Payload,

@@ -133,6 +133,9 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             other => bail!("there is no option `{other}`\n{HELP}"),
         }
     }
+    if options.deterministic && options.disks.iter().any(|d| d.lazy) {
+        bail!("when the data of a lazy disk arrives depends on the host; a deterministic machine cannot have one");
+    }
     options.hash_at.sort_unstable();
     options.hash_at.dedup();
     options.kernel = kernel.context("no kernel: give --kernel FILE")?;
@@ -185,6 +188,7 @@ mod tests {
             ("--kernel a --max-insns 99999999999G", "not a number"),
             ("--kernel a --bogus", "--bogus"),
             ("--kernel a --disk b,rw", "`rw`"),
+            ("--kernel a --disk b,lazy --deterministic", "lazy disk"),
         ] {
             let error = format!("{:#}", parse(line).unwrap_err());
             assert!(error.contains(says), "{line}: {error}");

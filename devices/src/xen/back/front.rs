@@ -127,7 +127,8 @@ impl FrontRing {
     pub fn new(guest: &mut Guest, pages: u64, entry: u64, slots: u32) -> Self {
         let pages: Vec<u64> = (0..pages).map(|_| guest.page()).collect();
         let ring = Self { pages, entry, slots, req_prod: 0, rsp_cons: 0 };
-        (ring.set(guest, 4, 1), ring.set(guest, 12, 1));
+        ring.set(guest, 4, 1);
+        ring.set(guest, 12, 1);
         ring
     }
     pub fn grefs(&self, guest: &mut Guest) -> Vec<u32> {

@@ -144,7 +144,7 @@ impl Front {
 fn frame(n: usize) -> Vec<u8> {
     let mut f = vec![0xff; 12];
     f.extend([0x88, 0xb5]);
-    f.extend((0..n).map(|k| (k * 7 >> 3) as u8));
+    f.extend((0..n).map(|k| (k * 7 / 8) as u8));
     f
 }
 
