@@ -222,7 +222,8 @@ impl Blk {
         let placed = self.place(cx, &segments, op == op::READ);
         self.segments = segments;
         let (id, disk) = (request.id(), self.disk);
-        if placed.is_none() || !cx.disks[disk].has(what) {
+        // An empty flush is nowhere; Linux says that it is at sector -1.
+        if placed.is_none() || what.count > 0 && !cx.disks[disk].has(what) {
             return Verdict::Error;
         }
         let mut done = 0;

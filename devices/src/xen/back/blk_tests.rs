@@ -212,7 +212,7 @@ fn data_is_written_and_stays() {
     let r = f.rw(op::WRITE, 63, &[(gref, 1, 2), (gref, 7, 7)]);
     assert_eq!(f.status(r), rsp::OKAY);
     assert_eq!((62..67).map(|n| f.sector(n)).collect::<Vec<_>>(), [62, 5001, 5002, 5007, 66]);
-    for request in [f.rw(op::FLUSH_DISKCACHE, 0, &[]), f.rw(op::FLUSH_DISKCACHE, 7, &[(gref, 3, 3)])] {
+    for request in [f.rw(op::FLUSH_DISKCACHE, u64::MAX, &[]), f.rw(op::FLUSH_DISKCACHE, 7, &[(gref, 3, 3)])] {
         f.next_id = u64::from_le_bytes(*request[8..].first_chunk().unwrap());
         assert_eq!(f.status(request), rsp::OKAY);
     }
