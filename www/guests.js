@@ -12,7 +12,8 @@ import { ProblemError } from './problem.js';
  * @property {string} id
  * @property {string} name
  * @property {string} summary one sentence
- * @property {import('./protocol.js').Mode[]} modes
+ * @property {import('./protocol.js').Mode[]} modes the first is what the card boots
+ * @property {Partial<Record<import('./protocol.js').Mode, string>>} cmdlines command lines of modes that need another one
  * @property {number} downloadBytes 0: unknown
  * @property {MachineConfig} config
  */
@@ -24,6 +25,9 @@ import { ProblemError } from './problem.js';
  * @property {number} [at] when that was, epoch milliseconds
  * @property {string} [picture] the last console lines
  */
+
+/** What a guest may run on. */
+export const MODES = /** @type {const} */ (['pc', 'pvh', 'pv']);
 
 /** Where the build puts guests, beside the page. */
 const CATALOGUE = './images/index.json';
@@ -41,6 +45,7 @@ export const HELLO = {
   name: HELLO_CONFIG.name,
   summary: SUMMARIES.get(HELLO_CONFIG.id) ?? '',
   modes: [HELLO_CONFIG.mode],
+  cmdlines: {},
   downloadBytes: 0,
   config: HELLO_CONFIG,
 };
@@ -101,7 +106,8 @@ export function asGuest(manifest, base) {
   // "Hello: our own guest": the card has room for the part in front.
   const [name, ...subtitle] = (text(manifest.title) || id).split(': ');
   const packages = (Array.isArray(manifest.packages) ? manifest.packages : []).map((/** @type {any} */ p) => `${text(p?.name)} ${text(p?.version)}`.trim());
-  const modes = (Array.isArray(manifest.modes) ? manifest.modes : []).filter((/** @type {unknown} */ m) => typeof m === 'string');
+  const modes = (Array.isArray(manifest.modes) ? manifest.modes : []).filter((/** @type {unknown} */ m) => MODES.includes(/** @type {any} */ (m)));
+  const cmdlines = Object.fromEntries(modes.flatMap((/** @type {string} */ m) => (text(manifest.cmdlines?.[m]) ? [[m, text(manifest.cmdlines[m])]] : [])));
   if (modes.length === 0) modes.push('pc');
   const memory = Number(manifest.memory);
   return {
@@ -109,6 +115,7 @@ export function asGuest(manifest, base) {
     name,
     summary: SUMMARIES.get(id) ?? (subtitle.join(': ') || (packages.length > 0 ? `Made of ${packages.join(' and ')}.` : '')),
     modes,
+    cmdlines,
     downloadBytes: files.reduce((sum, f) => sum + (f.size ?? 0), 0),
     config: {
       id,
@@ -122,6 +129,14 @@ export function asGuest(manifest, base) {
       files,
     },
   };
+}
+
+/**
+ * @param {Guest} guest @param {import('./protocol.js').Mode} mode
+ * @returns {string} the command line that the guest has for a mode
+ */
+export function cmdlineFor(guest, mode) {
+  return guest.cmdlines[mode] ?? (mode === 'pvh' ? guest.cmdlines.pv : undefined) ?? guest.config.cmdline;
 }
 
 /** @param {unknown} value @returns {string} */

@@ -2,7 +2,7 @@
 
 import { el, setText } from './dom.js';
 import { ago, bytes as formatBytes, duration, mebibytes } from './format.js';
-import { configOfFiles, remembered } from './guests.js';
+import { MODES as ALL_MODES, cmdlineFor, configOfFiles, remembered } from './guests.js';
 import { icon } from './icons.js';
 import { MODES } from './machine-view.js';
 import { optionsForm } from './options.js';
@@ -22,10 +22,26 @@ import { HEAD_BYTES, sniff } from './sniff.js';
  */
 export function guestCard(guest, boot, prepare) {
   const known = remembered(guest.id);
-  const form = optionsForm(guest.config);
+  const form = optionsForm(guest.config, guest.modes.map((mode) => ({ mode, label: MODES[mode].label, cmdline: cmdlineFor(guest, mode) })));
   const start = () => {
     if (form.valid()) boot(form.apply(guest.config));
   };
+  const others = guest.modes.slice(1).map((mode) =>
+    el(
+      'button',
+      {
+        type: 'button',
+        class: 'boot-as',
+        title: MODES[mode].explain,
+        'aria-label': `Boot ${guest.name} as ${MODES[mode].label}`,
+        click: () => {
+          form.choose(mode);
+          start();
+        },
+      },
+      MODES[mode].label,
+    ),
+  );
   const title = `guest-${guest.id}`;
   const bootButton = el(
     'button',
@@ -63,6 +79,7 @@ export function guestCard(guest, boot, prepare) {
         'div',
         { class: 'card-foot' },
         bootButton,
+        ...others,
         el('details', {}, el('summary', {}, 'Options'), form.element),
       ),
     ),
@@ -125,7 +142,7 @@ export async function showFiles(dialog, files, boot) {
   const roles = new Map(found.map(({ file, guess }) => [file, guess.role]));
   const message = el('p', { class: 'files-message', role: 'status' });
   const bootButton = el('button', { type: 'button', class: 'primary' }, icon('boot'), 'Boot');
-  const form = optionsForm(configDefaults());
+  const form = optionsForm(configDefaults(), ALL_MODES.map((mode) => ({ mode, label: MODES[mode].label, cmdline: `console=${mode === 'pc' ? 'ttyS0' : 'hvc0'}` })));
   const list = found.map(({ file, guess }) => {
     const role = el(
       'select',

@@ -42,6 +42,9 @@ export const MODES = {
   pv: { label: 'PV', explain: 'Paravirtual: the guest asks the hypervisor directly, no hardware is emulated.' },
 };
 
+/** The most frequent ones; all of them are in the list's title. */
+const HYPERCALLS_SHOWN = 8;
+
 /**
  * What the buttons do.
  * @typedef {object} MachineActions
@@ -105,6 +108,8 @@ export class MachineView {
     this.heap = el('dd');
     this.code = el('dd', { class: 'code' });
     this.codeHead = el('dt', {}, 'Compiled');
+    this.hypercallsHead = el('h3', { title: 'Hypercall: the guest asks its hypervisor directly, no hardware is emulated', hidden: true }, 'Hypercalls');
+    this.hypercalls = el('dl', { class: 'pairs hypercalls', hidden: true });
     this.spec = el('dl', { class: 'pairs spec' });
     this.spark = sparkline(HISTORY);
     return el(
@@ -132,6 +137,7 @@ export class MachineView {
           this.heap,
         ),
       ),
+      el('section', { class: 'asked' }, this.hypercallsHead, this.hypercalls),
       el('section', { class: 'parts' }, el('h3', {}, 'Machine'), this.spec),
     );
   }
@@ -249,14 +255,17 @@ export class MachineView {
     setText(/** @type {Node} */ (this.guestTime), s ? clock(s.guestMs) : '–');
     setText(/** @type {Node} */ (this.heap), s ? formatBytes(s.heapBytes) : '–');
     this.renderCode(s?.code ?? null, s?.instructions ?? 0);
+    this.renderHypercalls(s?.hypercalls ?? '');
     this.spark?.draw(m.history);
     const { config } = m;
-    const key = JSON.stringify([config.memoryMiB, config.cpu, config.cmdline, config.clock]);
+    const key = JSON.stringify([config.memoryMiB, config.vcpus, config.mode, config.cpu, config.cmdline, config.clock]);
     if (this.spec && this.spec.dataset.key !== key) {
       this.spec.dataset.key = key;
       this.spec.replaceChildren(
         el('dt', {}, 'RAM'),
         el('dd', {}, mebibytes(config.memoryMiB)),
+        el('dt', { title: 'They take turns on one core of your computer' }, 'Virtual CPUs'),
+        el('dd', {}, String(config.mode === 'pc' ? 1 : (config.vcpus ?? 1))),
         el('dt', { title: 'What CPUID tells the guest' }, 'CPU model'),
         el('dd', {}, config.cpu),
         el('dt', { title: 'Paced: guest time follows your clock. Deterministic: it follows the instruction count.' }, 'Clock'),
@@ -278,6 +287,18 @@ export class MachineView {
       `about ${formatBytes(code.memoryBytes)} of memory is in use for it. ` +
       `Entered ${count(code.entered)} times, from one region to another ${count(code.hops)} times. Left ${count(code.stopped)} times ` +
       `in front of an instruction for the interpreter, ${count(code.short)} times for the time, ${count(code.faults)} times by a fault.`;
+  }
+
+  /** @param {string} lines a count and a name each, the most frequent first */
+  renderHypercalls(lines) {
+    const [head, list] = [/** @type {HTMLElement} */ (this.hypercallsHead), /** @type {HTMLElement} */ (this.hypercalls)];
+    head.hidden = list.hidden = lines === '';
+    if (lines === '' || list.dataset.lines === lines) return;
+    list.dataset.lines = lines;
+    const all = lines.trim().split('\n').map((line) => line.split(' '));
+    setText(head, `Hypercalls: ${count(all.reduce((sum, [n]) => sum + Number(n), 0))}`);
+    list.replaceChildren(...all.slice(0, HYPERCALLS_SHOWN).flatMap(([n, name]) => [el('dt', {}, name), el('dd', {}, count(Number(n)))]));
+    list.title = all.map(([n, name]) => `${name}: ${n}`).join('\n');
   }
 
   /** @param {MachineModel} m */

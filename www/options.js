@@ -11,14 +11,27 @@ export const CPU_MODELS = ['pentium', 'x86-64-v1', 'x86-64-v2'];
 const MEMORY_MIN = 16;
 const MEMORY_MAX = 2048;
 
+/**
+ * A way to run a guest.
+ * @typedef {object} Choice
+ * @property {import('./protocol.js').Mode} mode
+ * @property {string} label
+ * @property {string} cmdline the command line that goes with it
+ */
+
 let serial = 0;
+
+/** Virtual CPUs a domain can have. */
+const VCPUS_MAX = 8;
 
 /**
  * @param {MachineConfig} config the form starts from this
- * @returns {{element: HTMLElement, valid: () => boolean, apply: (config: MachineConfig) => MachineConfig}} `valid` shows
+ * @param {Choice[]} choices what else it may run on
+ * @returns {{element: HTMLElement, valid: () => boolean, choose: (mode: import('./protocol.js').Mode) => void,
+ *   apply: (config: MachineConfig) => MachineConfig}} `valid` shows
  *   the visitor what cannot be; `apply` returns a changed copy
  */
-export function optionsForm(config) {
+export function optionsForm(config, choices) {
   const id = `options-${++serial}`;
   const memory = el('input', {
     id: `${id}-memory`,
@@ -39,11 +52,30 @@ export function optionsForm(config) {
   );
   const cmdline = el('textarea', { id: `${id}-cmdline`, rows: '2', spellcheck: 'false', autocapitalize: 'off' });
   cmdline.value = config.cmdline;
+  const mode = el(
+    'select',
+    { id: `${id}-mode`, title: 'PC: emulated hardware. PVH and PV: under a hypervisor, without devices.' },
+    ...choices.map((c) => el('option', { value: c.mode, selected: c.mode === config.mode }, c.label)),
+  );
+  const vcpus = el('input', { id: `${id}-vcpus`, type: 'number', min: '1', max: String(VCPUS_MAX), value: String(config.vcpus ?? 1), inputmode: 'numeric' });
+  const chosen = () => choices.find((c) => c.mode === mode.value) ?? choices[0];
+  let usual = config.cmdline;
+  const choose = () => {
+    const next = chosen()?.cmdline ?? usual;
+    // What the visitor has written stays.
+    if (cmdline.value === usual) cmdline.value = next;
+    usual = next;
+    vcpus.disabled = mode.value === 'pc';
+  };
+  mode.addEventListener('change', choose);
+  choose();
   const field = (/** @type {HTMLElement} */ control, /** @type {string} */ label, wide = false) =>
     el('div', { class: wide ? 'field wide' : 'field' }, el('label', { for: control.id }, label), control);
   const element = el(
     'div',
     { class: 'options' },
+    choices.length > 1 ? field(mode, 'Runs as') : null,
+    choices.some((c) => c.mode !== 'pc') ? field(vcpus, 'Virtual CPUs') : null,
     field(memory, 'Memory in MiB'),
     field(cpu, 'Processor model'),
     field(clock, 'Guest clock'),
@@ -57,8 +89,14 @@ export function optionsForm(config) {
       if (closed) closed.open = true;
       return memory.reportValidity();
     },
+    choose: (to) => {
+      mode.value = to;
+      choose();
+    },
     apply: (base) => ({
       ...base,
+      mode: chosen()?.mode ?? base.mode,
+      vcpus: Math.min(Math.max(Math.floor(Number(vcpus.value)) || 1, 1), VCPUS_MAX),
       memoryMiB: Number(memory.value),
       cpu: cpu.value,
       clock: clock.value === 'deterministic' ? 'deterministic' : 'paced',

@@ -18,6 +18,7 @@
  * @property {string} id stable name, the key for what we remember about earlier boots
  * @property {string} name shown to the visitor
  * @property {Mode} mode how the guest is entered
+ * @property {number} [vcpus] virtual CPUs of a domain (default: 1); they take turns
  * @property {number} memoryMiB guest RAM
  * @property {string} cpu CPUID model by name
  * @property {string} cmdline kernel command line
@@ -49,6 +50,7 @@
  * @property {number} mips million instructions per second of wall time
  * @property {number} busy share of one host core, 0 to 1
  * @property {number} heapBytes WebAssembly memory of the machine
+ * @property {string} hypercalls what the guest asked its hypervisor for: lines of a count and a name, the most frequent first
  * @property {import('./wasm.js').Compiled | null} code what was compiled; null: everything is interpreted
  */
 

@@ -2,7 +2,7 @@
 
 import { HELLO_CONFIG } from './hello.js';
 import { ProblemError, asProblem } from './problem.js';
-import { compileEngine, missingFeature } from './wasm.js';
+import { compileEngine, engineFor, missingFeature } from './wasm.js';
 
 /** @typedef {import('./protocol.js').ToWorker} ToWorker */
 /** @typedef {import('./protocol.js').FromWorker} FromWorker */
@@ -30,8 +30,8 @@ import { compileEngine, missingFeature } from './wasm.js';
  * @property {FromWorker[]} said what nobody listened to
  */
 
-/** @type {Promise<WebAssembly.Module> | null} the compiled engine, which all workers share */
-let engine = null;
+/** @type {Map<import('./wasm.js').EngineName, Promise<WebAssembly.Module>>} compiled engines, which all workers share */
+const engines = new Map();
 /**
  * What the page began before its modules were there (index.html), if an address names a machine.
  * @type {(Ahead & {engine?: Promise<WebAssembly.Module>}) | null}
@@ -40,16 +40,21 @@ const early = /** @type {any} */ (globalThis).ahead ?? null;
 /** @type {Ahead | null} */
 let spare = early;
 
-/** @returns {Promise<WebAssembly.Module>} */
-function compiled() {
-  engine ??= early?.engine?.catch(() => compileEngine()) ?? compileEngine();
+/** @param {import('./wasm.js').EngineName} name @returns {Promise<WebAssembly.Module>} */
+function compiled(name) {
+  const known = engines.get(name);
+  if (known) return known;
+  const begun = name === 'pc' ? early?.engine : undefined;
+  const engine = begun?.catch(() => compileEngine(name)) ?? compileEngine(name);
+  engines.set(name, engine);
   // The next boot tries again.
-  engine.catch(() => (engine = null));
+  engine.catch(() => engines.delete(name));
   return engine;
 }
 
-function startWorker() {
-  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'machine' });
+/** @param {import('./wasm.js').EngineName} name the worker's name says which engine it is for */
+function startWorker(name) {
+  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name });
 }
 
 /**
@@ -58,7 +63,7 @@ function startWorker() {
  */
 export function warm() {
   if (spare || missingFeature()) return;
-  const worker = startWorker();
+  const worker = startWorker('pc');
   /** @type {Ahead} */
   const ahead = { worker, hello: false, began: 0, said: [] };
   spare = ahead;
@@ -67,7 +72,7 @@ export function warm() {
     event.preventDefault();
     delete ahead.worker;
   };
-  compiled().then(
+  compiled('pc').then(
     (module) => worker.postMessage(/** @type {ToWorker} */ ({ kind: 'engine', module })),
     () => delete ahead.worker,
   );
@@ -75,13 +80,15 @@ export function warm() {
 
 /** @param {MachineConfig} config @returns {Ahead & {worker: Worker}} the worker for it, which may run it already */
 function workerFor(config) {
+  const name = engineFor(config.mode);
+  if (name !== 'pc') return { worker: startWorker(name), hello: false, began: Date.now(), said: [] };
   const ahead = spare;
   spare = null;
   // Before it has a machine, a worker says nothing but what it lacks.
   const fits = ahead?.hello ? config === HELLO_CONFIG : ahead?.said.length === 0;
   if (ahead?.worker && fits) return { ...ahead, worker: ahead.worker };
   ahead?.worker?.terminate();
-  return { worker: startWorker(), hello: false, began: Date.now(), said: [] };
+  return { worker: startWorker(name), hello: false, began: Date.now(), said: [] };
 }
 
 /** A machine in its own worker. */
@@ -104,7 +111,7 @@ export class Vm {
       this.broken(event.message);
     };
     // A worker that was started ahead has the engine already, and takes no notice of a second one.
-    compiled().then(
+    compiled(engineFor(config.mode)).then(
       (module) => this.send({ kind: 'engine', module }),
       (error) => {
         this.close();

@@ -8,6 +8,8 @@ import { ProblemError } from './problem.js';
  * @typedef {object} WasmVm
  * @property {(on: boolean, codeMiB?: number, hot?: number) => void} setCompile hot code is compiled to WebAssembly, into so
  *   much memory (128); `hot`: how often it has to be seen; to be said before `boot`
+ * @property {(mode: import('./protocol.js').Mode, vcpus: number) => void} setMode what the guest runs on; to be said before `boot`
+ * @property {() => string} hypercalls what the guest has asked its hypervisor for: lines of a count and a name
  * @property {(role: string, bytes: Uint8Array) => void} load append bytes of the "kernel" or "initrd"
  * @property {() => void} boot place the kernel; the next `run` executes it
  * @property {(sliceMs: number) => number} run milliseconds it may sleep: 0 to go on, Infinity to wait for input
@@ -126,17 +128,26 @@ export function missingFeature() {
   return null;
 }
 
-const PKG = new URL('./pkg/', import.meta.url);
+/** @typedef {'pc' | 'xen'} EngineName the engine for PCs, and the one with a hypervisor */
+
+/** @type {Record<EngineName, URL>} */
+const PKG = { pc: new URL('./pkg/', import.meta.url), xen: new URL('./pkg-xen/', import.meta.url) };
+
+/** @param {import('./protocol.js').Mode} mode @returns {EngineName} */
+export function engineFor(mode) {
+  return mode === 'pc' ? 'pc' : 'xen';
+}
 
 /**
  * Fetches and compiles the module. A compiled module can be sent to any number of workers, which share its code.
+ * @param {EngineName} name
  * @param {Promise<Response>} [underWay] the module's file, if it was asked for already
  * @returns {Promise<WebAssembly.Module>}
  */
-export async function compileEngine(underWay) {
+export async function compileEngine(name, underWay) {
   const lacking = missingFeature();
   if (lacking) throw new ProblemError(lacking);
-  const url = new URL('tabvisor_web_bg.wasm', PKG);
+  const url = new URL('tabvisor_web_bg.wasm', PKG[name]);
   let response;
   try {
     response = await (underWay ?? fetch(url));
@@ -159,9 +170,9 @@ export async function compileEngine(underWay) {
  *   default(from: {module_or_path: WebAssembly.Module}): Promise<{memory: WebAssembly.Memory}>}} Glue
  */
 
-/** @returns {Promise<Glue>} */
-export async function loadGlue() {
-  const url = new URL('tabvisor_web.js', PKG);
+/** @param {EngineName} name @returns {Promise<Glue>} */
+export async function loadGlue(name) {
+  const url = new URL('tabvisor_web.js', PKG[name]);
   try {
     return await import(url.href);
   } catch (error) {

@@ -93,7 +93,7 @@ class Runner {
     /** @type {Promise<WebAssembly.Module>} */
     const module = new Promise((resolve) => (this.provide = resolve));
     // Before there is a machine: a worker may be started ahead of it.
-    const glue = loadGlue();
+    const glue = loadGlue(self.name === 'xen' ? 'xen' : 'pc');
     this.loading = Promise.all([glue, module]).then(([g, m]) => startEngine(g, m));
     this.loading.catch((error) => {
       if (this.state === 'off') port.postMessage({ kind: 'problem', problem: asProblem(error, 'The engine did not start.') });
@@ -138,6 +138,7 @@ class Runner {
     const wallClock = deterministic ? 0 : Date.now();
     const vm = new engine.Vm(memoryMiB, config.cpu, config.cmdline, deterministic, wallClock);
     this.vm = vm;
+    vm.setMode(config.mode, config.vcpus ?? 1);
     vm.setCompile(config.compile ?? true, config.codeMiB);
     for (const { role, bytes } of loaded) vm.load(role, bytes);
     vm.boot();
@@ -226,7 +227,8 @@ class Runner {
     const mips = Math.max(0, instructions - this.markInstructions) / span / 1000;
     const heapBytes = this.engine?.heapBytes() ?? 0;
     const [guestMs, code] = [stats[VM_STAT.guestMs], compiledFigures(stats)];
-    port.postMessage({ kind: 'stats', stats: { instructions, guestMs, mips, busy, heapBytes, code } });
+    const hypercalls = vm.hypercalls();
+    port.postMessage({ kind: 'stats', stats: { instructions, guestMs, mips, busy, heapBytes, code, hypercalls } });
     this.markTime = now;
     this.markInstructions = instructions;
     this.busyMs = 0;

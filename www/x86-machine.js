@@ -3,13 +3,14 @@
 //   <script type="module" src="https://…/x86-machine.js"></script>
 //   <x86-machine kernel="vmlinuz" initrd="initrd.cpio" memory="256" cmdline="console=ttyS0" autostart></x86-machine>
 //
-// Attributes: name, kernel, initrd, memory (MiB), cpu, cmdline, clock (paced | deterministic), ready (regular
+// Attributes: name, kernel, initrd, mode (pc | pvh | pv), vcpus, memory (MiB), cpu, cmdline, clock (paced | deterministic), ready (regular
 // expression for "it can be used now"), autostart. Scripts may set `config` instead, and call boot(), pause(),
 // resume(), reset(), powerOff(). Events: statechange, stage, problem (all with `detail`).
 // For tests and scripts: `machine.console.text()` is everything on the console, `machine.console.send(text)` types.
 
 import './x86-console.js';
 import { el } from './dom.js';
+import { MODES as ALL_MODES } from './guests.js';
 import { HISTORY, MachineView } from './machine-view.js';
 import { asProblem } from './problem.js';
 import { report } from './report.js';
@@ -25,7 +26,7 @@ import { missingFeature } from './wasm.js';
 export const VERSION = '0.1.0';
 
 export class X86Machine extends HTMLElement {
-  static observedAttributes = ['name', 'kernel', 'initrd', 'memory', 'cpu', 'cmdline', 'clock', 'ready'];
+  static observedAttributes = ['name', 'kernel', 'initrd', 'mode', 'vcpus', 'memory', 'cpu', 'cmdline', 'clock', 'ready'];
 
   constructor() {
     super();
@@ -294,8 +295,11 @@ export class X86Machine extends HTMLElement {
       files.push({ role, name: decodeURIComponent(url.pathname.split('/').pop() || role), url: url.href });
     }
     const memory = get('memory');
+    const mode = ALL_MODES.find((m) => m === get('mode'));
     return {
       ...config,
+      mode: mode ?? config.mode,
+      vcpus: Math.floor(Number(get('vcpus'))) || 1,
       name: get('name') ?? files[0]?.name ?? config.name,
       memoryMiB: memory === null ? config.memoryMiB : Math.floor(Number(memory)) || 0,
       cpu: get('cpu') ?? config.cpu,

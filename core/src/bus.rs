@@ -10,6 +10,8 @@ use crate::size::Size;
 pub enum Trap {
     /// VMCALL or VMMCALL, in any mode of any guest.
     Hypercall,
+    /// What [`Bus::preempts`] wanted, between two instructions.
+    Preempted,
     /// SYSCALL of a paravirtualized guest, with RCX and R11 as the instruction leaves them.
     Syscall,
     /// SYSENTER of a paravirtualized guest.
@@ -43,6 +45,11 @@ pub trait Bus {
     fn mmio_read(&mut self, at: u64, size: Size) -> u64;
     /// A store to a physical address that is not RAM (or that is ROM).
     fn mmio_write(&mut self, at: u64, size: Size, value: u64);
+    /// Does the board's hypervisor want the CPU, whatever runs there lets interrupt it, for [`Trap::Preempted`]?
+    /// `halted`: nothing runs.
+    fn preempts(&self, _halted: bool) -> bool {
+        false
+    }
     /// Is an interrupt waiting that the board wants to deliver (INTR)?
     fn interrupt_pending(&self) -> bool {
         false

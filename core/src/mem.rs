@@ -55,6 +55,8 @@ struct Inner {
     flags: Vec<Cell<u8>>,
     /// Pages with [`page::CODE`] that a device wrote to; the CPU drains it before it runs on.
     dirty_code: RefCell<Vec<u32>>,
+    /// Pages beyond the end that are others within.
+    aliases: RefCell<Vec<(u64, u64)>>,
 }
 
 /// A handle to a machine's RAM. Guest-physical address = offset.
@@ -73,7 +75,12 @@ impl GuestRam {
         let size = usize::try_from(len).map_err(|_| RamError::Memory(len))?;
         let bytes = Zeroed::new(size).ok_or(RamError::Memory(len))?;
         let pages = (len >> PAGE_SHIFT) as usize;
-        Ok(Self(Rc::new(Inner { bytes, flags: alloc::vec![Cell::new(0); pages], dirty_code: RefCell::default() })))
+        Ok(Self(Rc::new(Inner {
+            bytes,
+            flags: alloc::vec![Cell::new(0); pages],
+            dirty_code: RefCell::default(),
+            aliases: RefCell::default(),
+        })))
     }
 
     /// Bytes of RAM.
@@ -88,7 +95,39 @@ impl GuestRam {
     /// The flags ([`page`]) of the page with this number; [`page::DEVICE`] beyond the end.
     #[inline(always)]
     pub fn flags(&self, page: u64) -> u8 {
-        self.0.flags.get(page as usize).map_or(page::DEVICE, Cell::get)
+        match self.0.flags.get(page as usize) {
+            Some(flags) => flags.get(),
+            None => self.beyond(page),
+        }
+    }
+    #[cold]
+    fn beyond(&self, page: u64) -> u8 {
+        if self.alias(page).is_some() { 0 } else { page::DEVICE }
+    }
+    /// From now on a page beyond the end of RAM is the same as `to` within; `None`: nothing. Callers flush the TLBs.
+    /// No code is decoded from such a page, so nothing has to be told of writes there.
+    pub fn set_alias(&self, page: u64, to: Option<u64>) {
+        let mut aliases = self.0.aliases.borrow_mut();
+        aliases.retain(|a| a.0 != page);
+        match to {
+            Some(to) if page >= self.pages() && to < self.pages() => aliases.push((page, to)),
+            _ => {}
+        }
+    }
+    /// There are a few of them.
+    fn alias(&self, page: u64) -> Option<u64> {
+        self.0.aliases.borrow().iter().find(|a| a.0 == page).map(|a| a.1)
+    }
+    fn pages(&self) -> u64 {
+        self.0.flags.len() as u64
+    }
+    /// Where the byte at `at` really is.
+    fn resolve(&self, at: u64) -> Option<u64> {
+        if at < self.len() {
+            return Some(at);
+        }
+        let to = self.alias(at >> PAGE_SHIFT)?;
+        Some(to << PAGE_SHIFT | at & (PAGE_SIZE - 1))
     }
     /// Sets and clears flags of a page. Callers that take away access flush the TLBs.
     pub fn change_flags(&self, page: u64, set: u8, clear: u8) {
@@ -104,6 +143,12 @@ impl GuestRam {
 
     /// Fills `to` from RAM at `at`; bytes beyond the end of RAM read as ones.
     pub fn read(&self, at: u64, to: &mut [u8]) {
+        if at >= self.len() {
+            return self.by_page(at, to.len(), |at, part| match at {
+                Some(at) => self.read(at, &mut to[part]),
+                None => to[part].fill(0xff),
+            });
+        }
         let n = self.len().saturating_sub(at).min(to.len() as u64) as usize;
         // SAFETY: `[at, at + n)` lies inside the allocation; `to` is not part of it.
         unsafe { core::ptr::copy_nonoverlapping(self.0.bytes.base().wrapping_add(at as usize), to.as_mut_ptr(), n) }
@@ -112,6 +157,13 @@ impl GuestRam {
     /// Copies `from` to RAM at `at` as a device does (DMA): code on the page is invalidated,
     /// ROM is writable. Bytes beyond the end of RAM are lost.
     pub fn write(&self, at: u64, from: &[u8]) {
+        if at >= self.len() {
+            return self.by_page(at, from.len(), |at, part| {
+                if let Some(at) = at {
+                    self.write(at, &from[part]);
+                }
+            });
+        }
         let n = self.len().saturating_sub(at).min(from.len() as u64) as usize;
         if n == 0 {
             return;
@@ -123,6 +175,17 @@ impl GuestRam {
         }
         // SAFETY: `[at, at + n)` lies inside the allocation; `from` is not part of it.
         unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), self.0.bytes.base().wrapping_add(at as usize), n) }
+    }
+    /// Calls `each` for the parts of an access beyond the end that lie in one page, with where they really are.
+    #[cold]
+    fn by_page(&self, at: u64, n: usize, mut each: impl FnMut(Option<u64>, core::ops::Range<usize>)) {
+        let mut done = 0;
+        while done < n {
+            let at = at.wrapping_add(done as u64);
+            let len = ((PAGE_SIZE - at % PAGE_SIZE) as usize).min(n - done);
+            each(if at < self.len() { None } else { self.resolve(at) }, done..done + len);
+            done += len;
+        }
     }
     /// A little-endian value of `N` bytes; ones beyond the end of RAM.
     pub fn read_le<const N: usize>(&self, at: u64) -> [u8; N] {
@@ -143,7 +206,8 @@ impl GuestRam {
     /// For the CPU: where the byte at guest-physical `at` lies, if it is RAM.
     #[inline(always)]
     pub(crate) fn host(&self, at: u64) -> Option<Host> {
-        (at < self.len()).then(|| Host((self.0.bytes.base() as usize).wrapping_add(at as usize)))
+        let at = if at < self.len() { at } else { self.resolve(at)? };
+        Some(Host((self.0.bytes.base() as usize).wrapping_add(at as usize)))
     }
 }
 
@@ -269,6 +333,19 @@ mod tests {
         ram.write(4094, &[1, 2, 3, 4]);
         assert_eq!(ram.read_le::<4>(4094), [1, 2, 0xff, 0xff]);
         assert_eq!(ram.read_le::<2>(u64::MAX), [0xff, 0xff]);
+    }
+
+    #[test]
+    fn a_page_beyond_the_end_can_be_one_within() {
+        let ram = GuestRam::new(8192).unwrap();
+        assert_eq!(ram.flags(0xfeffc), page::DEVICE);
+        ram.set_alias(0xfeffc, Some(1));
+        ram.set_alias(0, Some(1));
+        ram.write(0xfeff_cffe, &[1, 2, 3, 4]);
+        assert_eq!((ram.read_le::<4>(8190), ram.read_le::<4>(0xfeff_cffe)), ([1, 2, 0xff, 0xff], [1, 2, 0xff, 0xff]));
+        assert_eq!((ram.flags(0xfeffc), ram.read_le::<2>(0)), (0, [0, 0]));
+        ram.set_alias(0xfeffc, None);
+        assert_eq!(ram.read_le::<1>(0xfeff_cffe), [0xff]);
     }
 
     #[test]

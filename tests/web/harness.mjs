@@ -123,9 +123,10 @@ export class Visitor {
     return this.machine.getByRole('button', { name, exact: true });
   }
 
-  /** Presses Boot on a guest's card. @param {string} id */
-  async boot(id) {
-    await this.page.locator(`[data-guest="${id}"]`).getByRole('button', { name: /^Boot / }).click();
+  /** Presses Boot on a guest's card, or the button for another mode. @param {string} id @param {string} [mode] */
+  async boot(id, mode) {
+    const name = mode ? new RegExp(`^Boot .* as ${mode.toUpperCase()}$`) : /^Boot (?!.* as PVH?$)/;
+    await this.page.locator(`[data-guest="${id}"]`).getByRole('button', { name }).click();
   }
 
   /** Whether the page offers a guest. @param {string} id @returns {Promise<boolean>} */

@@ -12,6 +12,8 @@ use tabvisor_devices::machine::{self, ClockPolicy, Exit, Machine, Payload, Rate,
 const CONSOLE: u8 = 0;
 /// Serial ports on the board.
 const SERIAL_PORTS: u8 = 1;
+/// Virtual CPUs at most; they take turns on one.
+const MAX_VCPUS: u32 = 8;
 /// Messages of the devices kept for a report.
 const MAX_LOG: usize = 200;
 /// Debug console output kept for a report, in bytes.
@@ -40,6 +42,10 @@ pub trait Board {
     fn jit_stats(&mut self) -> Option<jit::Stats> {
         None
     }
+    /// Lines of what the guest has asked its hypervisor for: a count and a name.
+    fn hypercalls(&self) -> String {
+        String::new()
+    }
     /// The WebAssembly module of the code at a linear address, or where the CPU stands.
     fn module_at(&self, _la: Option<u64>) -> Option<Vec<u8>> {
         None
@@ -62,6 +68,8 @@ impl Pc {
         // `as` saturates, and makes 0 of a clock that is no number.
         let wall_clock_ms = config.wall_clock_ms as i64;
         let board = machine::Config {
+            mode: machine::Mode::by_name(&config.mode).ok_or_else(|| unknown_mode(&config.mode))?,
+            vcpus: config.vcpus.clamp(1, MAX_VCPUS),
             ram: u64::from(config.memory_mib) << 20,
             cpu: config.cpu.clone(),
             clock,
@@ -79,7 +87,7 @@ impl Pc {
             ..machine::Config::default()
         };
         #[cfg_attr(not(target_arch = "wasm32"), allow(unused_mut, reason = "there is no host of compiled code"))]
-        let mut machine = Machine::new(board).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;
+        let mut machine = make(board).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;
         #[cfg(target_arch = "wasm32")]
         if let Some(limits) = config.compile {
             if let Some(host) = crate::code_host::Host::new(limits) {
@@ -88,6 +96,16 @@ impl Pc {
         }
         Ok(Self { machine, log: Vec::new(), debug: Vec::new() })
     }
+}
+
+/// The page's own engine has no hypervisor: it is a quarter smaller, and what boots a PC is loaded sooner.
+fn make(config: machine::Config) -> Result<Machine, machine::ConfigError> {
+    if cfg!(feature = "xen") { Machine::new(config) } else { Machine::pc(config) }
+}
+
+fn unknown_mode(mode: &str) -> VmError {
+    let why = format!("There is no mode called {mode:?}.");
+    VmError::new(NOT_STARTED, why, "Use pc, pv or pvh.")
 }
 
 impl Board for Pc {
@@ -133,6 +151,14 @@ impl Board for Pc {
     }
     fn jit_stats(&mut self) -> Option<jit::Stats> {
         self.machine.jit_stats()
+    }
+    fn hypercalls(&self) -> String {
+        if !cfg!(feature = "xen") {
+            return String::new();
+        }
+        let mut all = self.machine.hypercalls();
+        all.sort_unstable_by_key(|c| core::cmp::Reverse(c.1));
+        all.iter().map(|(name, n)| format!("{n} {name}\n")).collect()
     }
     fn module_at(&self, la: Option<u64>) -> Option<Vec<u8>> {
         self.machine.module_at(la)

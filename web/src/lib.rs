@@ -61,8 +61,20 @@ impl Vm {
     /// time in milliseconds since 1970 UTC.
     #[wasm_bindgen(constructor)]
     pub fn new(memory_mib: u32, cpu: String, cmdline: String, deterministic: bool, wall_clock_ms: f64) -> Self {
-        let config = Config { memory_mib, cpu, cmdline, deterministic, wall_clock_ms, compile: None };
+        let (mode, vcpus) = ("pc".to_owned(), 1);
+        let config = Config { mode, vcpus, memory_mib, cpu, cmdline, deterministic, wall_clock_ms, compile: None };
         Self { session: Session::new(config, Pc::build) }
+    }
+
+    /// What the guest runs on: `pc`, `pv` or `pvh`, with so many virtual CPUs. To be said before `boot`.
+    #[wasm_bindgen(js_name = setMode)]
+    pub fn set_mode(&mut self, mode: String, vcpus: u32) {
+        self.session.set_mode(mode, vcpus);
+    }
+
+    /// What the guest has asked its hypervisor for, and how often: lines of a count and a name, the most frequent first.
+    pub fn hypercalls(&self) -> String {
+        self.session.hypercalls()
     }
 
     /// Is hot code compiled? To be said before `boot`. `codeMiB`: memory for compiled code, 128 MiB if not given; `hot`:
@@ -165,6 +177,7 @@ impl Vm {
 
     /// What this build can do, as JSON.
     pub fn features() -> String {
-        concat!(r#"{"version":""#, env!("CARGO_PKG_VERSION"), r#"","modes":["pc"],"jit":false,"smp":false}"#).into()
+        let modes = if cfg!(feature = "xen") { r#"["pc","pv","pvh"]"# } else { r#"["pc"]"# };
+        format!(r#"{{"version":"{}","modes":{modes},"jit":true,"smp":false}}"#, env!("CARGO_PKG_VERSION"))
     }
 }

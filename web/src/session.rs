@@ -12,6 +12,10 @@ use tabvisor_devices::machine::Exit;
 /// What a machine is made of.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What the guest runs on, by name: `pc`, `pv`, `pvh`.
+    pub mode: String,
+    /// Virtual CPUs of a domain.
+    pub vcpus: u32,
     /// Guest RAM in MiB.
     pub memory_mib: u32,
     /// CPUID model by name.
@@ -83,6 +87,15 @@ impl<B: Board> Session<B> {
     /// Is hot code compiled, and within which limits? Counts at the next boot.
     pub fn set_compile(&mut self, limits: Option<Limits>) {
         self.config.compile = limits;
+    }
+
+    /// What the guest runs on, and virtual CPUs of a domain. Counts at the next boot.
+    pub fn set_mode(&mut self, mode: String, vcpus: u32) {
+        (self.config.mode, self.config.vcpus) = (mode, vcpus);
+    }
+    /// What the guest has asked its hypervisor for: lines of a count and a name.
+    pub fn hypercalls(&self) -> String {
+        self.board.as_ref().map(Board::hypercalls).unwrap_or_default()
     }
 
     /// A machine without files yet.

@@ -75,6 +75,8 @@ fn build(config: &Config, files: Files) -> Result<Toy, VmError> {
 
 fn session(code: &str, deterministic: bool) -> Session<Toy> {
     let config = Config {
+        mode: "pc".into(),
+        vcpus: 1,
         memory_mib: 16,
         cpu: "x86-64-v2".into(),
         cmdline: String::new(),

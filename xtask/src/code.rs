@@ -36,7 +36,7 @@ pub fn command(args: &[String]) -> Result<()> {
     web::build(&project)?;
     let tool = probe::npm_file(&project, "binaryen/bin/wasm-dis")?.context("no wasm-dis: run `cargo xtask setup`")?;
     let mut node = Command::new("node");
-    node.arg(project.at("tests/bench/code.mjs")).args(run::options_of(&image::build(name)?)?);
+    node.arg(project.at("tests/bench/code.mjs")).args(run::options_of(&image::build(name)?, None)?);
     node.arg("--disassembler").arg(tool).args(rest);
     proc::run(&mut node)
 }

@@ -21,6 +21,8 @@ mod serve;
 mod suite;
 mod version;
 mod web;
+mod xtf;
+mod xtf_expected;
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
@@ -39,6 +41,7 @@ cargo xtask COMMAND
   bench [options]                    our machine beside v86 and QEMU on the same programs (`bench --help`)
   run IMAGE [options]                boot an image here, its serial console in this terminal
   code IMAGE [options]               the WebAssembly that code of a guest becomes, as text (`code` alone: its options)
+  xtf FOLDER [NAME ...]              the built Xen Test Framework in FOLDER, beside what real Xen gives
   help                               this text";
 
 fn main() -> ExitCode {
@@ -73,6 +76,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode> {
         "bench" => bench::command(rest).map(done),
         "run" => run::command(rest),
         "code" => code::command(rest).map(done),
+        "xtf" => xtf::command(rest),
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     }
 }

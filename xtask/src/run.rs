@@ -1,4 +1,4 @@
-//! `cargo xtask run IMAGE`: boots an image without a page, its serial console in this terminal.
+//! `cargo xtask run IMAGE`: boots an image without a page, its console in this terminal.
 //!
 //! The machine itself is a program of its own (package `tabvisor-runner`), built with the optimizer, so that
 //! this one stays quick to build. Whatever ends it, the terminal is put back as it was.
@@ -7,9 +7,9 @@ use crate::image;
 use crate::proc;
 use crate::project::Project;
 use crate::web;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 /// Builds the image and the runner, then runs. Options after the image's name are the runner's; without a
@@ -23,37 +23,59 @@ pub fn command(args: &[String]) -> Result<ExitCode> {
     };
     let mut boot = Vec::new();
     if let Some(name) = name {
-        boot = options_of(&image::build(name)?)?;
+        boot = options_of(&image::build(name)?, mode_in(rest))?;
     }
-    let mut cargo = Command::new("cargo");
-    cargo
-        .args(["build", "--quiet", "--profile", "fast", "--locked", "-p", "tabvisor-runner"])
-        .current_dir(&project.root);
-    proc::run(&mut cargo).context("the runner does not compile")?;
-    let program =
-        web::target_dir(&project).join("fast").join(format!("tabvisor-runner{}", std::env::consts::EXE_SUFFIX));
+    let program = runner(&project)?;
     let terminal = Terminal::save();
     let status = proc::status(Command::new(program).args(boot).args(rest))?;
     drop(terminal);
     Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
 }
 
-/// The runner's options for an image: what its manifest says.
-pub fn options_of(dir: &Path) -> Result<Vec<String>> {
+/// Builds the runner; the program.
+pub fn runner(project: &Project) -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--quiet", "--profile", "fast", "--locked", "-p", "tabvisor-runner"])
+        .current_dir(&project.root);
+    proc::run(&mut cargo).context("the runner does not compile")?;
+    Ok(web::target_dir(project).join("fast").join(format!("tabvisor-runner{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// The value of the last `--mode` among the runner's options.
+fn mode_in(options: &[String]) -> Option<&str> {
+    options.windows(2).rev().find(|pair| pair[0] == "--mode").map(|pair| pair[1].as_str())
+}
+
+/// The runner's options for an image: what its manifest says for this mode, or for the image's first.
+///
+/// # Errors
+/// If there is no such image, or none for this mode.
+pub fn options_of(dir: &Path, mode: Option<&str>) -> Result<Vec<String>> {
     let path = dir.join("manifest.json");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let manifest: Value = serde_json::from_str(&text).with_context(|| format!("{} is no manifest", path.display()))?;
-    let mut options = Vec::new();
+    let modes: Vec<&str> = manifest["modes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mode = mode.or_else(|| modes.first().copied()).unwrap_or("pc");
+    // A manifest that names no modes is an old one, of a PC.
+    ensure!(
+        modes.contains(&mode) || modes.is_empty() && mode == "pc",
+        "the image {} has no mode `{mode}`; it boots with --mode {}",
+        dir.file_name().unwrap_or_default().display(),
+        if modes.is_empty() { "pc".to_owned() } else { modes.join(" or ") }
+    );
+    let mut options = vec!["--mode".to_owned(), mode.to_owned()];
     for file in manifest["files"].as_array().into_iter().flatten() {
         let option = match file["role"].as_str() {
             Some("kernel") => "--kernel",
             Some("initrd") => "--initrd",
+            Some("disk") => "--disk",
             _ => continue,
         };
         let name = file["path"].as_str().with_context(|| format!("{} has a file without a path", path.display()))?;
         options.extend([option.to_owned(), dir.join(name).to_string_lossy().into_owned()]);
     }
-    if let Some(cmdline) = manifest["cmdline"].as_str() {
+    if let Some(cmdline) = manifest["cmdlines"][mode].as_str().or_else(|| manifest["cmdline"].as_str()) {
         options.extend(["--cmdline".to_owned(), cmdline.to_owned()]);
     }
     if let Some(memory) = manifest["memory"].as_u64() {
@@ -91,13 +113,31 @@ mod tests {
     fn a_manifest_becomes_the_runners_options() {
         let dir = std::env::temp_dir().join(format!("tabvisor-run-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        assert!(options_of(&dir).unwrap_err().to_string().contains("manifest.json"));
-        let text = r#"{"files":[{"path":"k","role":"kernel"},{"path":"o","role":"kernel-original"},{"path":"i","role":"initrd"}],
-            "cmdline":"console=ttyS0 quiet","memory":128}"#;
-        std::fs::write(dir.join("manifest.json"), text).unwrap();
+        assert!(options_of(&dir, None).unwrap_err().to_string().contains("manifest.json"));
+        let write = |text: &str| std::fs::write(dir.join("manifest.json"), text).unwrap();
+        write(
+            r#"{"files":[{"path":"k","role":"kernel"},{"path":"o","role":"kernel-original"},{"path":"i","role":"initrd"}],
+            "cmdline":"console=ttyS0 quiet","cmdlines":{"pv":"console=hvc0"},"modes":["pc","pv"],"memory":128}"#,
+        );
         let file = |name: &str| dir.join(name).to_string_lossy().into_owned();
-        let want = ["--kernel", &file("k"), "--initrd", &file("i"), "--cmdline", "console=ttyS0 quiet", "--mem", "128"];
-        assert_eq!(options_of(&dir).unwrap(), want);
+        let (kernel, initrd) = (file("k"), file("i"));
+        let want = |mode: &'static str, cmdline: &'static str| {
+            ["--mode", mode, "--kernel", &kernel, "--initrd", &initrd, "--cmdline", cmdline, "--mem", "128"]
+                .map(str::to_owned)
+        };
+        assert_eq!(options_of(&dir, None).unwrap(), want("pc", "console=ttyS0 quiet"));
+        assert_eq!(options_of(&dir, Some("pv")).unwrap(), want("pv", "console=hvc0"));
+        let error = options_of(&dir, Some("pvh")).unwrap_err().to_string();
+        assert!(error.contains("no mode `pvh`") && error.contains("pc or pv"), "{error}");
+        write(r#"{"files":[]}"#);
+        assert_eq!(options_of(&dir, Some("pc")).unwrap(), ["--mode", "pc"]);
+        assert!(options_of(&dir, Some("pv")).is_err());
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn the_last_mode_counts() {
+        let options = ["--vcpus", "2", "--mode", "pc", "--mode", "pv", "--mode"].map(str::to_owned);
+        assert_eq!((mode_in(&options), mode_in(&options[..2])), (Some("pv"), None));
     }
 }

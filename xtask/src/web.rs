@@ -1,4 +1,5 @@
-//! Builds the page's WebAssembly: cargo, then wasm-bindgen, then wasm-opt, into `www/pkg`.
+//! Builds the page's WebAssembly: cargo, then wasm-bindgen, then wasm-opt, into `www/pkg`; and once more
+//! with the hypervisor, into `www/pkg-xen`, which is loaded when a guest wants that.
 //!
 //! Each stage is skipped when what it would read is what it read last time, so a second call takes as long
 //! as cargo needs to see that nothing changed.
@@ -46,32 +47,55 @@ pub fn build(project: &Project) -> Result<()> {
     let start = Instant::now();
     link_npm(project)?;
     vendor(project)?;
-    println!("page     compiling the machine to WebAssembly (the first time takes a minute or two)");
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--locked", "--target", "wasm32-unknown-unknown", "-p", "tabvisor-web"]);
-    proc::run(cargo.current_dir(&project.root)).context("the page's WebAssembly does not compile")?;
-
-    let raw = target_dir(project).join("wasm32-unknown-unknown/release/tabvisor_web.wasm");
-    let pkg = project.at("www/pkg");
-    let stamp = pkg.join(".stamp");
-    let (npm, rust) = (project.at("package-lock.json"), project.at("Cargo.lock"));
-    let key = format!("{:016x}", project::fingerprint(&[&raw, &npm, &rust]));
-    if fs::read_to_string(&stamp).is_ok_and(|old| old == key) {
-        hello(project)?;
-        println!("page     unchanged ({:.1} s)", start.elapsed().as_secs_f64());
-        return Ok(());
+    for engine in &ENGINES {
+        engine.build(project, start)?;
     }
-    let fresh = project.at("www/pkg.partial");
-    let _ = fs::remove_dir_all(&fresh);
-    bindgen(project, &raw, &fresh)?;
-    optimize(project, &fresh.join("tabvisor_web_bg.wasm"))?;
-    fs::write(fresh.join(".stamp"), key).context("cannot write the build stamp")?;
-    let _ = fs::remove_dir_all(&pkg);
-    fs::rename(&fresh, &pkg).context("cannot move www/pkg into place")?;
-    hello(project)?;
-    sizes(&pkg)?;
-    println!("page     built ({:.1} s)", start.elapsed().as_secs_f64());
-    Ok(())
+    hello(project)
+}
+
+/// A module that a machine's worker loads. What boots a PC is loaded sooner without a hypervisor.
+struct Engine {
+    /// For people.
+    what: &'static str,
+    /// Cargo's features.
+    features: &'static [&'static str],
+    /// Where it goes.
+    folder: &'static str,
+}
+
+const ENGINES: [Engine; 2] = [
+    Engine { what: "the machine", features: &[], folder: "www/pkg" },
+    Engine { what: "the machine with its hypervisor", features: &["--features", "xen"], folder: "www/pkg-xen" },
+];
+
+impl Engine {
+    fn build(&self, project: &Project, start: Instant) -> Result<()> {
+        println!("page     compiling {} to WebAssembly (the first time takes a minute or two)", self.what);
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--release", "--locked", "--target", "wasm32-unknown-unknown", "-p", "tabvisor-web"]);
+        proc::run(cargo.args(self.features).current_dir(&project.root))
+            .context("the page's WebAssembly does not compile")?;
+
+        let raw = target_dir(project).join("wasm32-unknown-unknown/release/tabvisor_web.wasm");
+        let pkg = project.at(self.folder);
+        let stamp = pkg.join(".stamp");
+        let (npm, rust) = (project.at("package-lock.json"), project.at("Cargo.lock"));
+        let key = format!("{:016x}", project::fingerprint(&[&raw, &npm, &rust]));
+        if fs::read_to_string(&stamp).is_ok_and(|old| old == key) {
+            println!("page     unchanged ({:.1} s)", start.elapsed().as_secs_f64());
+            return Ok(());
+        }
+        let fresh = project.at(&format!("{}.partial", self.folder));
+        let _ = fs::remove_dir_all(&fresh);
+        bindgen(project, &raw, &fresh)?;
+        optimize(project, &fresh.join("tabvisor_web_bg.wasm"))?;
+        fs::write(fresh.join(".stamp"), key).context("cannot write the build stamp")?;
+        let _ = fs::remove_dir_all(&pkg);
+        fs::rename(&fresh, &pkg).with_context(|| format!("cannot move {} into place", self.folder))?;
+        sizes(&pkg)?;
+        println!("page     built ({:.1} s)", start.elapsed().as_secs_f64());
+        Ok(())
+    }
 }
 
 /// Puts the project's own guest into the page, so that it boots something where no package can be fetched.

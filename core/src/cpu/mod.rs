@@ -2,6 +2,7 @@
 //! segmentation, paging, exceptions, tasks, modes, CPUID models.
 
 pub mod board;
+pub mod context;
 pub mod debug;
 pub mod exception;
 pub mod features;

@@ -55,6 +55,14 @@ impl Cpu {
         self.segments_changed();
     }
 
+    /// All segment registers as a guest begins: flat code and stack with these selectors, nothing else.
+    pub fn guest_segments(cs: u16, ss: u16) -> [Segment; 8] {
+        let mut all = [Segment::null(0); 8];
+        all[reg::CS as usize] = flat(cs, true);
+        all[reg::SS as usize] = flat(ss, false);
+        all
+    }
+
     /// Goes to CS:RIP and SS:RSP as an IRET to CPL 3 does; RFLAGS are loaded as they are.
     ///
     /// # Errors

@@ -2,12 +2,17 @@
 
 use super::exception::Source;
 use super::{Cpu, Shadow, Vector, event};
+use crate::bus::Trap;
 use crate::flags;
 
 impl Cpu {
     /// Delivers what is pending, if the instruction before lets it. `true`: there may be more.
     pub(crate) fn take_pending(&mut self) -> bool {
         self.keep_to_allowance();
+        if self.preempted() {
+            // It answers to nobody's instruction, so it cannot fail.
+            let _ = self.trap(Trap::Preempted);
+        }
         self.interrupt_waiting = self.bus().interrupt_pending();
         if self.pending_db != 0 && self.shadow != Shadow::MovSs {
             let bits = core::mem::take(&mut self.pending_db);
@@ -42,6 +47,9 @@ impl Cpu {
             return false;
         }
         self.keep_to_allowance();
+        if self.preempted() {
+            return false;
+        }
         self.interrupt_waiting = self.bus().interrupt_pending();
         let interrupt = self.flag(flags::IF) && self.interrupt_waiting;
         if interrupt || !self.nmi_blocked && self.bus().nmi_pending() || shadow && self.left == 0 {
@@ -67,6 +75,11 @@ impl Cpu {
             self.shadow = Shadow::Interrupts;
             self.events |= event::STEP;
         }
+    }
+
+    fn preempted(&mut self) -> bool {
+        let halted = self.events & event::HALTED != 0;
+        self.bus().preempts(halted)
     }
 
     /// Comes back for a nearer deadline of the board.

@@ -16,12 +16,19 @@ pub struct Board {
     pub ps2: bool,
     /// Is there a VGA?
     pub vga: bool,
+    /// Are there the devices that every PC has (8259s, I/O APIC, real-time clock, PCI)?
+    pub legacy: bool,
+}
+
+impl Board {
+    /// What a domain has that runs under a hypervisor with no devices: processors.
+    pub const DOMAIN: Self = Self { cpus: 1, serial_ports: 0, ps2: false, vga: false, legacy: false };
 }
 
 impl Default for Board {
     /// The board of a direct boot: one CPU, COM1, keyboard controller, no VGA.
     fn default() -> Self {
-        Self { cpus: 1, serial_ports: 1, ps2: true, vga: false }
+        Self { cpus: 1, serial_ports: 1, ps2: true, vga: false, legacy: true }
     }
 }
 
@@ -92,6 +99,7 @@ mod boot_arch {
     pub const LEGACY_DEVICES: u16 = 1;
     pub const I8042: u16 = 1 << 1;
     pub const NO_VGA: u16 = 1 << 2;
+    pub const NO_CMOS_RTC: u16 = 1 << 5;
 }
 
 /// A generic address structure for I/O ports (5.2.3.2).
@@ -104,7 +112,7 @@ fn port_address(port: u16, bits: u8, access: u8) -> [u8; 12] {
 
 /// FADT, revision 4 (5.2.9). SMI_CMD is 0: the hardware is always in ACPI mode.
 fn fadt(board: &Board, facs: u32, dsdt: u32) -> Vec<u8> {
-    use boot_arch::{I8042, LEGACY_DEVICES, NO_VGA};
+    use boot_arch::{I8042, LEGACY_DEVICES, NO_CMOS_RTC, NO_VGA};
     use fadt_flag::{FIX_RTC, PROC_C1, RESET_REG_SUP, SLP_BUTTON, WBINVD};
     let mut t = vec![0; 244];
     // Offsets as the specification counts them, from the beginning of the table.
@@ -123,7 +131,8 @@ fn fadt(board: &Board, facs: u32, dsdt: u32) -> Vec<u8> {
     put(108, &[0x32]); // CENTURY: where the RTC's RAM has it
     let i8042 = if board.ps2 { I8042 } else { 0 };
     let no_vga = if board.vga { 0 } else { NO_VGA };
-    put(109, &(LEGACY_DEVICES | i8042 | no_vga).to_le_bytes());
+    let legacy = if board.legacy { LEGACY_DEVICES } else { NO_CMOS_RTC };
+    put(109, &(legacy | i8042 | no_vga).to_le_bytes());
     put(112, &(WBINVD | PROC_C1 | SLP_BUTTON | FIX_RTC | RESET_REG_SUP).to_le_bytes());
     put(116, &port_address(layout::RESET_PORT, 8, 1));
     put(128, &[layout::RESET_VALUE]);
@@ -142,10 +151,13 @@ const LEVEL_LOW: u16 = 0xf;
 fn madt(board: &Board) -> Vec<u8> {
     let mut b = Vec::new();
     b.extend((layout::LAPIC_BASE as u32).to_le_bytes());
-    b.extend(1u32.to_le_bytes()); // PCAT_COMPAT: there are two 8259s as well
+    b.extend(u32::from(board.legacy).to_le_bytes()); // PCAT_COMPAT: there are two 8259s as well
     for id in 0..board.cpus {
         b.extend([0, 8, id as u8, id as u8]);
         b.extend(1u32.to_le_bytes()); // enabled
+    }
+    if !board.legacy {
+        return table(b"APIC", 4, &b);
     }
     b.extend([1, 12, layout::IOAPIC_ID, 0]);
     b.extend((layout::IOAPIC_BASE as u32).to_le_bytes());

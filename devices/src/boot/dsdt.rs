@@ -67,18 +67,8 @@ fn pci_root(out: &mut Vec<u8>, vga: bool) {
 /// The body of the DSDT.
 pub(super) fn build(board: &Board) -> Vec<u8> {
     let mut devices = Vec::new();
-    pci_root(&mut devices, board.vga);
-    // Ports of the board itself, so that nothing else is put there.
-    device(&mut devices, "MBRD", "PNP0C02", 0, vec![&ports(PM_BASE, PM_LEN), &ports(RESET_PORT, 1)]);
-    device(&mut devices, "RTC_", "PNP0B00", 0, vec![&ports(0x70, 2), &isa_irq(layout::RTC_IRQ)]);
-    let coms = [("COM1", layout::COM1, layout::COM1_IRQ), ("COM2", layout::COM2, layout::COM2_IRQ)];
-    for (i, (name, port, irq)) in coms.into_iter().enumerate().take(board.serial_ports.into()) {
-        device(&mut devices, name, "PNP0501", i as u8 + 1, vec![&ports(port, 8), &isa_irq(irq)]);
-    }
-    if board.ps2 {
-        let irq = isa_irq(layout::KBD_IRQ);
-        device(&mut devices, "KBD_", "PNP0303", 0, vec![&ports(0x60, 1), &ports(0x64, 1), &irq]);
-        device(&mut devices, "MOU_", "PNP0F13", 0, vec![&isa_irq(layout::AUX_IRQ)]);
+    if board.legacy {
+        legacy(board, &mut devices);
     }
     let mut aml = Scope::raw(Path::new("_SB_"), devices);
     let mut s5 = PackageBuilder::new();
@@ -87,6 +77,23 @@ pub(super) fn build(board: &Board) -> Vec<u8> {
     }
     Name::new("_S5_".into(), &s5).to_aml_bytes(&mut aml as &mut dyn AmlSink);
     aml
+}
+
+/// The devices of a PC.
+fn legacy(board: &Board, devices: &mut Vec<u8>) {
+    pci_root(devices, board.vga);
+    // Ports of the board itself, so that nothing else is put there.
+    device(devices, "MBRD", "PNP0C02", 0, vec![&ports(PM_BASE, PM_LEN), &ports(RESET_PORT, 1)]);
+    device(devices, "RTC_", "PNP0B00", 0, vec![&ports(0x70, 2), &isa_irq(layout::RTC_IRQ)]);
+    let coms = [("COM1", layout::COM1, layout::COM1_IRQ), ("COM2", layout::COM2, layout::COM2_IRQ)];
+    for (i, (name, port, irq)) in coms.into_iter().enumerate().take(board.serial_ports.into()) {
+        device(devices, name, "PNP0501", i as u8 + 1, vec![&ports(port, 8), &isa_irq(irq)]);
+    }
+    if board.ps2 {
+        let irq = isa_irq(layout::KBD_IRQ);
+        device(devices, "KBD_", "PNP0303", 0, vec![&ports(0x60, 1), &ports(0x64, 1), &irq]);
+        device(devices, "MOU_", "PNP0F13", 0, vec![&isa_irq(layout::AUX_IRQ)]);
+    }
 }
 
 #[cfg(test)]
@@ -99,8 +106,8 @@ mod tests {
 
     #[test]
     fn the_devices_follow_the_board() {
-        let all = build(&Board { cpus: 1, serial_ports: 2, ps2: true, vga: true });
-        let few = build(&Board { cpus: 1, serial_ports: 0, ps2: false, vga: false });
+        let all = build(&Board { cpus: 1, serial_ports: 2, ps2: true, vga: true, legacy: true });
+        let few = build(&Board { cpus: 1, serial_ports: 0, ps2: false, vga: false, legacy: true });
         for name in [b"COM1", b"COM2", b"KBD_", b"MOU_"] {
             assert!(contains(&all, name) && !contains(&few, name));
         }

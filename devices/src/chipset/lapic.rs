@@ -142,9 +142,50 @@ pub struct Lapic {
     state: State,
     /// Ended level-triggered interrupts that the I/O APIC has to hear of.
     ended: Vec<u8>,
+    /// Interprocessor interrupts on their way to others; `None` where there are none.
+    sent: Option<Vec<Ipi>>,
 }
 
+/// An interprocessor interrupt for other processors than the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipi {
+    /// To all others, whatever the message says.
+    pub others: bool,
+    /// What is sent, and to whom else.
+    pub message: Message,
+}
+
+/// IPIs that wait to be carried on; software sends one at a time.
+const MAX_SENT: usize = 64;
+
 impl Lapic {
+    /// The APIC of one of several processors, after reset; 0 is the bootstrap processor's.
+    pub fn of_processor(id: u8) -> Self {
+        let base = BASE_RESET | BASE_EN | if id == 0 { BASE_BSP } else { 0 };
+        Self { state: State { id: id.into(), base, ..State::default() }, ended: Vec::new(), sent: Some(Vec::new()) }
+    }
+    /// INIT: all but the ID and IA32_APIC_BASE is as after reset (11.4.7.3).
+    pub fn init(&mut self) {
+        self.state = State { id: self.state.id, base: self.state.base, ..State::default() };
+    }
+    /// Takes the interprocessor interrupts that were sent to others.
+    pub fn take_sent(&mut self) -> Vec<Ipi> {
+        self.sent.as_mut().map(core::mem::take).unwrap_or_default()
+    }
+    /// Is this APIC addressed?
+    pub fn is_addressed(&self, ipi: &Ipi) -> bool {
+        self.enabled() && (ipi.others || self.addressed(ipi.message.dest, ipi.message.logical))
+    }
+    /// A hypervisor's request, which waits until software enables the APIC.
+    pub fn request(&mut self, vector: u8) {
+        self.state.irr.set(vector, true);
+        self.state.tmr.set(vector, false);
+    }
+    /// Takes an interrupt, whoever is addressed.
+    pub fn deliver(&mut self, mode: Delivery, vector: u8) -> bool {
+        self.take(mode, vector, false)
+    }
+
     fn enabled(&self) -> bool {
         self.state.base & BASE_EN != 0
     }
@@ -389,7 +430,7 @@ impl Lapic {
         }
     }
 
-    /// Interrupt command register: only this processor can be the destination.
+    /// Interrupt command register.
     fn send(&mut self) {
         let icr = self.state.icr;
         let mode = Delivery::of_bits((icr >> 8) as u32);
@@ -406,6 +447,16 @@ impl Lapic {
             3 => false, // all excluding self
             _ => true,
         };
+        let shorthand = icr >> 18 & 3;
+        let x2apic = self.x2apic();
+        if let Some(sent) = self.sent.as_mut().filter(|s| shorthand != 1 && s.len() < MAX_SENT) {
+            let dest = if x2apic { icr >> 32 } else { icr >> 56 } as u32;
+            let message = Message { dest, logical: icr & 1 << 11 != 0, mode, vector, level: icr & 1 << 15 != 0 };
+            // Level-triggered without the assert bit is an INIT's end, which means nothing any more.
+            if !(mode == Delivery::Init && message.level && icr & 1 << 14 == 0) {
+                sent.push(Ipi { others: shorthand >= 2, message });
+            }
+        }
         if to_self {
             self.take(mode, vector, false);
         }
@@ -504,7 +555,7 @@ impl Lapic {
         true
     }
 
-    fn advance_timer(&mut self, now: VmTime) {
+    pub(crate) fn advance_timer(&mut self, now: VmTime) {
         if self.state.timer.advance(now) {
             self.local(TIMER);
         }

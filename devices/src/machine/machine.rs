@@ -6,14 +6,13 @@ use super::hash::{StateHash, is_zero};
 use super::pc::{Options, Pc};
 use super::platform::{Platform, Start, StopCause, Visits};
 use super::processor::Processor;
-use super::xen_pv::XenPv;
+use super::xen::Xen;
 use crate::backend::DiskConfig;
 use crate::backend::net::NicConfig;
 use crate::boot::BootError;
 use crate::bus::MapError;
 use crate::effect::{Effect, Input, ResetCause};
 use crate::xen::domain;
-use crate::xen::notes::NotesError;
 use std::sync::Arc;
 use tabvisor_core::cpu::features::Model;
 use tabvisor_core::jit::{self, CodeHost};
@@ -54,6 +53,8 @@ pub enum Mode {
     Pc,
     /// A paravirtualized domain under Xen's ABI: no hardware at all.
     Pv,
+    /// A domain with the processor's own paging and interrupts, and devices of Xen's.
+    Pvh,
 }
 
 impl Mode {
@@ -62,6 +63,7 @@ impl Mode {
         match name {
             "pc" => Some(Self::Pc),
             "pv" => Some(Self::Pv),
+            "pvh" => Some(Self::Pvh),
             _ => None,
         }
     }
@@ -118,6 +120,16 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Guest time per instruction, to begin with.
+    fn rate(&self) -> Rate {
+        match self.clock {
+            ClockPolicy::Deterministic(rate) => rate,
+            ClockPolicy::Paced => Rate::ONE,
+        }
+    }
+}
+
 /// Why a machine could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -128,23 +140,56 @@ pub enum ConfigError {
     #[error(transparent)]
     Boot(#[from] BootError),
     /// The kernel, as a guest of a hypervisor.
-    #[error(transparent)]
-    Guest(NotesError),
+    #[error("{0}")]
+    Guest(String),
     /// The parts list.
     #[error("the board is not consistent: {0}")]
     Board(#[from] MapError),
     /// The CPU.
     #[error("{0}")]
     Cpu(String),
+    /// A mode that the program was built without.
+    #[error("this build has no hypervisor, which mode {0:?} needs; use mode Pc, or a build with one")]
+    Mode(Mode),
 }
 
-impl From<NotesError> for ConfigError {
-    fn from(e: NotesError) -> Self {
-        match e {
-            NotesError::File(e) => Self::Boot(e),
-            e => Self::Guest(e),
-        }
-    }
+/// The CPU that this project is about.
+fn processor(ram: &GuestRam, name: &str) -> Result<Box<dyn Processor>, String> {
+    let model = Model::by_name(name)
+        .ok_or_else(|| format!("there is no CPU model called {name:?}; use {}", Model::NAMES.join(", ")))?;
+    Ok(Box::new(Vcpu::new(ram, model)))
+}
+
+/// RAM and whatever else the mode asks for.
+fn platform(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError> {
+    if config.mode == Mode::Pc { pc(config) } else { domain(config) }
+}
+
+fn pc(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError> {
+    let options = Options {
+        rate: config.rate(),
+        wall_clock: config.wall_clock,
+        seed: config.seed,
+        serial_ports: config.serial_ports,
+        test_device: config.test_device,
+    };
+    let ram = GuestRam::new(config.ram)?;
+    let pc = Pc::new(&ram, options)?;
+    Ok((ram, Box::new(pc)))
+}
+
+fn domain(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError> {
+    let ram = Xen::ram(config.ram)?;
+    let options = domain::Options {
+        hvm: config.mode == Mode::Pvh,
+        vcpus: config.vcpus,
+        wall_clock: config.wall_clock,
+        uuid: domain_uuid(config.seed),
+        nics: config.nics.clone(),
+    };
+    let disks = (0..).zip(&config.disks).map(|(n, disk)| disk.make(n)).collect();
+    let xen = Xen::new(&ram, config.ram, config.rate(), config.seed, options, disks);
+    Ok((ram, Box::new(xen)))
 }
 
 /// A random (version 4) UUID from the source of the guest's random numbers.
@@ -222,10 +267,17 @@ impl Machine {
     /// # Errors
     /// [`ConfigError`] says what is wrong with `config`.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        Self::with_processor(config, |ram, name| {
-            let model = Model::by_name(name)
-                .ok_or_else(|| format!("there is no CPU model called {name:?}; use {}", Model::NAMES.join(", ")))?;
-            Ok(Box::new(Vcpu::new(ram, model)))
+        Self::assemble(config, processor, platform)
+    }
+
+    /// The same for a program that is to be small and has no hypervisor: a PC.
+    ///
+    /// # Errors
+    /// As [`Machine::new`], and for any other mode.
+    pub fn pc(config: Config) -> Result<Self, ConfigError> {
+        Self::assemble(config, processor, |config| match config.mode {
+            Mode::Pc => pc(config),
+            mode => Err(ConfigError::Mode(mode)),
         })
     }
 
@@ -238,33 +290,15 @@ impl Machine {
         config: Config,
         make: impl FnOnce(&GuestRam, &str) -> Result<Box<dyn Processor>, String>,
     ) -> Result<Self, ConfigError> {
-        let rate = match config.clock {
-            ClockPolicy::Deterministic(rate) => rate,
-            ClockPolicy::Paced => Rate::ONE,
-        };
-        let (ram, platform): (_, Box<dyn Platform>) = match config.mode {
-            Mode::Pc => {
-                let options = Options {
-                    rate,
-                    wall_clock: config.wall_clock,
-                    seed: config.seed,
-                    serial_ports: config.serial_ports,
-                    test_device: config.test_device,
-                };
-                let ram = GuestRam::new(config.ram)?;
-                let pc = Pc::new(&ram, options)?;
-                (ram, Box::new(pc))
-            }
-            Mode::Pv => {
-                let ram = XenPv::ram(config.ram)?;
-                let uuid = domain_uuid(config.seed);
-                let nics = config.nics.clone();
-                let options = domain::Options { vcpus: config.vcpus, wall_clock: config.wall_clock, uuid, nics };
-                let disks = (0..).zip(&config.disks).map(|(n, disk)| disk.make(n)).collect();
-                let xen = XenPv::new(&ram, config.ram, rate, config.seed, options, disks);
-                (ram, Box::new(xen))
-            }
-        };
+        Self::assemble(config, make, platform)
+    }
+
+    fn assemble(
+        config: Config,
+        make: impl FnOnce(&GuestRam, &str) -> Result<Box<dyn Processor>, String>,
+        platform: impl FnOnce(&Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError>,
+    ) -> Result<Self, ConfigError> {
+        let (ram, platform) = platform(&config)?;
         let cpu = make(&ram, &config.cpu).map_err(ConfigError::Cpu)?;
         let mut machine = Self { config, ram, cpu, platform, halts: 0, ended: None };
         machine.load()?;

@@ -10,7 +10,7 @@ pub mod platform;
 pub mod processor;
 #[cfg(test)]
 mod tests;
-pub mod xen_pv;
+pub mod xen;
 
 pub use clock::{ClockPolicy, Rate};
 pub use machine::{Config, ConfigError, Exit, Machine, Mode, Payload, Stats, TripleFault, Until};

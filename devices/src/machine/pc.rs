@@ -3,7 +3,7 @@
 
 use super::board::{Board, IOAPIC, PCI_CONFIG, PIC};
 use super::clock::{Clock, Rate};
-use super::machine::Payload;
+use super::machine::{ConfigError, Payload};
 use super::platform::{Platform, Start, StopCause, Visits};
 use crate::boot::{self, Files, acpi, layout};
 use crate::bus::{Handle, MapError, Widths};
@@ -20,7 +20,6 @@ use crate::irq::LINES;
 use crate::pci::bridges::Bridge;
 use crate::pci::mechanism::Bdf;
 use crate::serial::uart16550::Uart16550;
-use crate::xen::notes::NotesError;
 use tabvisor_core::bus::Bus;
 use tabvisor_core::mem::GuestRam;
 use tabvisor_core::size::Size;
@@ -160,7 +159,7 @@ impl Platform for Pc {
     fn reset(&mut self) {
         Self::reset(self);
     }
-    fn load(&mut self, p: &Payload) -> Result<Start, NotesError> {
+    fn load(&mut self, p: &Payload) -> Result<Start, ConfigError> {
         let files = Files { kernel: &p.kernel, initrd: &p.initrd, cmdline: &p.cmdline };
         let tables = acpi::Board { serial_ports: self.serial_ports, ..acpi::Board::default() };
         Ok(Start::Bare(boot::direct(self.board.ram(), &files, &tables)?))

@@ -1,10 +1,9 @@
 //! What the machine's run loop needs of a platform: everything that a CPU sits on, be it a PC's board or a hypervisor.
 
 use super::clock::Clock;
-use super::machine::Payload;
+use super::machine::{ConfigError, Payload};
 use crate::boot::Entry;
 use crate::effect::{Effect, Input, ResetCause};
-use crate::xen::notes::NotesError;
 use tabvisor_core::bus::Bus;
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::time::VmTime;
@@ -54,8 +53,8 @@ pub trait Platform {
     /// Puts the payload into (cleared) RAM.
     ///
     /// # Errors
-    /// [`NotesError`] says what is wrong with it.
-    fn load(&mut self, payload: &Payload) -> Result<Start, NotesError>;
+    /// [`ConfigError`] says what is wrong with it.
+    fn load(&mut self, payload: &Payload) -> Result<Start, ConfigError>;
     /// Guest time.
     fn now(&self) -> VmTime;
     /// When anything here next wants to be called.

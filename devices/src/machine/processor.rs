@@ -4,6 +4,7 @@
 use crate::boot::{Entry, entry};
 use crate::device::put_state;
 use tabvisor_core::bus::Bus;
+use tabvisor_core::cpu::context::Context;
 use tabvisor_core::cpu::segment::Segment;
 use tabvisor_core::cpu::{Cpu, Msrs, Shadow, TableReg, event, reg};
 use tabvisor_core::jit::{self, CodeHost};
@@ -79,23 +80,8 @@ impl Processor for Vcpu {
 
     fn state_bytes(&mut self, out: &mut Vec<u8>) {
         let c = &mut *self.cpu;
-        let flags = c.rflags_image();
-        put_state(out, &(&c.regs[..16], c.rip, flags, c.cpl, c.events & (event::HALTED | event::SHUTDOWN)));
-        put_state(out, &(c.cr0, c.cr2, c.cr3, c.cr4, c.efer, c.xcr0, c.pdpte, c.dr));
-        put_state(out, &(c.xmm, c.mxcsr, &c.fpu, c.ferr, c.pending_db));
-        for s in &c.seg {
-            put_state(out, &(s.sel, s.base, s.limit, s.attr));
-        }
-        for t in [c.gdtr, c.idtr] {
-            put_state(out, &(t.base, t.limit));
-        }
-        let shadow: u8 = match c.shadow {
-            Shadow::None => 0,
-            Shadow::Interrupts => 1,
-            Shadow::MovSs => 2,
-        };
-        put_state(out, &(shadow, c.nmi_blocked, c.guest_kernel));
-        put_msrs(out, &c.msr);
+        put_state(out, &(c.events & event::SHUTDOWN, c.ferr));
+        put_context(out, &c.context());
     }
 
     fn describe(&mut self) -> String {
@@ -115,6 +101,48 @@ impl Processor for Vcpu {
 /// Places in `Cpu::seg` behind the six segment registers.
 const LDTR: usize = 6;
 const TR: usize = 7;
+
+/// Appends what the software on a CPU can tell apart.
+pub(crate) fn put_context(out: &mut Vec<u8>, c: &Context) {
+    let Context {
+        regs,
+        rip,
+        rflags,
+        cpl,
+        guest_kernel,
+        halted,
+        seg,
+        tables,
+        cr,
+        efer,
+        xcr0,
+        pdpte,
+        dr,
+        msr,
+        fpu,
+        xmm,
+        mxcsr,
+        nmi_blocked,
+        shadow,
+        pending_db,
+    } = c;
+    put_state(out, &(regs, rip, rflags, cpl, guest_kernel, halted));
+    put_state(out, &(cr, efer, xcr0, pdpte, dr));
+    put_state(out, &(xmm, mxcsr, fpu, pending_db));
+    for s in seg {
+        put_state(out, &(s.sel, s.base, s.limit, s.attr));
+    }
+    for t in tables {
+        put_state(out, &(t.base, t.limit));
+    }
+    let shadow: u8 = match shadow {
+        Shadow::None => 0,
+        Shadow::Interrupts => 1,
+        Shadow::MovSs => 2,
+    };
+    put_state(out, &(shadow, nmi_blocked));
+    put_msrs(out, msr);
+}
 
 /// Every MSR by name, so that a new one cannot be forgotten.
 fn put_msrs(out: &mut Vec<u8>, msr: &Msrs) {

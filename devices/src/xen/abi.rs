@@ -81,7 +81,7 @@ pub mod hole {
     pub const TABLES: u64 = 0xffff_8200_0000_0000;
     /// May a hypercall's pointer lie there?
     pub fn contains(va: u64) -> bool {
-        va >= 1 << 47 && va < END
+        (1 << 47..END).contains(&va)
     }
 }
 

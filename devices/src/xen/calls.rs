@@ -6,7 +6,7 @@ use super::guest;
 use super::hypercall::Call;
 use super::vcpu::{Callback, Gate};
 use tabvisor_core::cpu::memory::canonical;
-use tabvisor_core::cpu::{cr4, reg};
+use tabvisor_core::cpu::{Cpu, cr4, reg};
 
 /// What we say we are.
 pub mod version {
@@ -41,7 +41,8 @@ impl Domain {
             5 => guest::put_u64(cpu, arg, hole::START)?,
             6 => {
                 let index = guest::get::<8>(cpu, arg)?.u32(0);
-                let map = if index == 0 { version::PV_FEATURES } else { 0 };
+                let features = if self.hvm.is_some() { super::hvm::FEATURES } else { version::PV_FEATURES };
+                let map = if index == 0 { features } else { 0 };
                 guest::put_u32(cpu, arg.wrapping_add(4), map)?;
             }
             7 => return Ok(4096),
@@ -183,39 +184,13 @@ impl Domain {
     /// Hypercall 8.
     pub(super) fn set_debugreg(&mut self, call: &mut Call<'_, '_>) -> Answer {
         let [n, v, ..] = call.args;
-        let n = self.debug_register(call, n)?;
-        match n {
-            0..=3 if !canonical(v) || hole::contains(v) => return Err(Errno::EPERM),
-            6 | 7 if v >> 32 != 0 => return Err(Errno::EINVAL),
-            // General detect is Xen's.
-            7 if v & 1 << 13 != 0 => return Err(Errno::EPERM),
-            7 => {
-                // I/O breakpoints (R/W = 2) need CR4.DE; without it there is no such kind.
-                let io = (0..4).any(|k| v >> (2 * k) & 3 != 0 && v >> (16 + 4 * k) & 3 == 2);
-                if io && call.cpu.cr4 & cr4::DE == 0 {
-                    return Err(Errno::EPERM);
-                }
-            }
-            _ => {}
-        }
-        call.cpu.set_debug_register(n, v);
-        Ok(0)
+        write_debug(call.cpu, n, v).map(|()| 0)
     }
 
     /// Hypercall 9.
     pub(super) fn get_debugreg(&mut self, call: &mut Call<'_, '_>) -> Answer {
-        let n = self.debug_register(call, call.args[0])?;
+        let n = debug_register(call.cpu, call.args[0])?;
         Ok(call.cpu.dr[n])
-    }
-
-    /// DR4 and DR5 are other names of DR6 and DR7, unless CR4.DE says that they are none.
-    fn debug_register(&self, call: &Call<'_, '_>, n: u64) -> Result<usize, Errno> {
-        match n {
-            0..=3 | 6 | 7 => Ok(n as usize),
-            4 | 5 if call.cpu.cr4 & cr4::DE == 0 => Ok(n as usize + 2),
-            4 | 5 => Err(Errno::ENODEV),
-            _ => Err(Errno::EINVAL),
-        }
     }
 
     /// Hypercall 21.
@@ -226,6 +201,7 @@ impl Domain {
             _ => return Err(Errno::ENOSYS),
         };
         match call.args[1] as u32 {
+            0..=4 | 32 if self.hvm.is_some() => return Err(Errno::EINVAL),
             // 4gb_segments, pae_extended_cr3: for 32-bit domains; m2p_strict: the table is the same for all.
             0 | 1 | 3 | 32 => {}
             2 => self.writable_tables = on,
@@ -260,5 +236,39 @@ impl Domain {
             28 => Ok(0),
             _ => Err(Errno::ENOSYS),
         }
+    }
+}
+
+/// Sets a debug register, if a guest may have what it says.
+///
+/// # Errors
+/// EPERM for the hypervisor's own, EINVAL for what no processor has.
+pub(super) fn write_debug(cpu: &mut Cpu, n: u64, v: u64) -> Result<(), Errno> {
+    let n = debug_register(cpu, n)?;
+    match n {
+        0..=3 if !canonical(v) || hole::contains(v) => return Err(Errno::EPERM),
+        6 | 7 if v >> 32 != 0 => return Err(Errno::EINVAL),
+        // General detect is Xen's.
+        7 if v & 1 << 13 != 0 => return Err(Errno::EPERM),
+        7 => {
+            // I/O breakpoints (R/W = 2) need CR4.DE; without it there is no such kind.
+            let io = (0..4).any(|k| v >> (2 * k) & 3 != 0 && v >> (16 + 4 * k) & 3 == 2);
+            if io && cpu.cr4 & cr4::DE == 0 {
+                return Err(Errno::EPERM);
+            }
+        }
+        _ => {}
+    }
+    cpu.set_debug_register(n, v);
+    Ok(())
+}
+
+/// DR4 and DR5 are other names of DR6 and DR7, unless CR4.DE says that they are none.
+pub(super) fn debug_register(cpu: &Cpu, n: u64) -> Result<usize, Errno> {
+    match n {
+        0..=3 | 6 | 7 => Ok(n as usize),
+        4 | 5 if cpu.cr4 & cr4::DE == 0 => Ok(n as usize + 2),
+        4 | 5 => Err(Errno::ENODEV),
+        _ => Err(Errno::EINVAL),
     }
 }

@@ -2,20 +2,23 @@
 
 use super::abi::{domid, virq};
 use super::back::BackEnds;
+use super::calls;
 use super::console::Console;
 use super::event::{Binding, Ports};
 use super::frames::Frames;
 use super::grant::{Grants, reserved};
-use super::hypercall::{self, Call};
+use super::hvm::Hvm;
+use super::hypercall;
 use super::mmu::Types;
 use super::store::{DomU, Ring, RingPort, Store};
 use super::vcpu::{RunState, Vcpu};
-use super::{abi::Answer, calls};
 use crate::backend::BlockBackend;
 use crate::backend::net::NicConfig;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use crate::machine::platform::StopCause;
+use crate::machine::processor::put_context;
+use std::collections::BTreeSet;
 use tabvisor_core::bus::Trap;
 use tabvisor_core::cpu::{Cpu, Done, event};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT};
@@ -36,6 +39,8 @@ pub struct Cx<'a> {
 /// What a domain is made with.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Does it have its own paging and interrupts (HVM, PVH)? Else it is paravirtualized.
+    pub hvm: bool,
     /// vCPUs.
     pub vcpus: u32,
     /// The wall clock at time zero: seconds since 1970.
@@ -75,6 +80,12 @@ pub struct Domain {
     pub(super) ram: GuestRam,
     pub(super) frames: Frames,
     pub(super) types: Types,
+    /// Frame of shared_info: the hypervisor's own, or where the guest wanted it.
+    pub(super) shared_info: u64,
+    /// Frame numbers beyond the guest's RAM that lead to the hypervisor's frames.
+    pub(super) aliases: BTreeSet<u64>,
+    /// What a domain has that is not paravirtualized.
+    pub(super) hvm: Option<Hvm>,
     pub(super) vcpus: Vec<Vcpu>,
     pub(super) current: usize,
     pub(super) ports: Ports,
@@ -90,12 +101,14 @@ pub struct Domain {
     pub(super) architectural_iopl: bool,
     pub(super) runstate_update_flag: bool,
     pub(super) in_multicall: bool,
-    pub(super) poll_over: bool,
+    /// When the running vCPU has had its time, if others wait; and whether it has.
+    pub(super) slice: VmTime,
+    pub(super) slice_over: bool,
     pub(super) watchdogs: [Option<VmTime>; 2],
     pub(super) config_address: u32,
     /// Is there an upcall for the running vCPU, or may it go on?
     pub(super) interrupt: bool,
-    pub(super) functions: [Option<fn(&mut Domain, &mut Call<'_, '_>) -> Answer>; hypercall::COUNT],
+    pub(super) functions: [Option<hypercall::Function>; hypercall::COUNT],
     /// Figures for people.
     pub counters: Counters,
 }
@@ -108,6 +121,9 @@ impl Domain {
             ram: ram.clone(),
             frames,
             types: Types::new(frames),
+            shared_info: frames.shared_info,
+            aliases: BTreeSet::new(),
+            hvm: options.hvm.then(|| Hvm::new(options.vcpus.max(1))),
             vcpus: (0..options.vcpus.max(1)).map(|id| Vcpu::new(id, &frames)).collect(),
             current: 0,
             ports: Ports::default(),
@@ -123,7 +139,8 @@ impl Domain {
             architectural_iopl: false,
             runstate_update_flag: false,
             in_multicall: false,
-            poll_over: false,
+            slice: VmTime::ZERO,
+            slice_over: false,
             watchdogs: [None; 2],
             config_address: 0,
             interrupt: false,
@@ -132,7 +149,9 @@ impl Domain {
         };
         domain.put_wall_clock();
         for n in 0..domain.vcpus.len() {
-            domain.vcpus[n].set_upcall_mask(ram, true);
+            if !options.hvm {
+                domain.vcpus[n].set_upcall_mask(ram, true);
+            }
             domain.put_time(n);
         }
         domain
@@ -188,12 +207,21 @@ impl Domain {
             Trap::Syscall => self.syscall(cx, cpu),
             Trap::Sysenter => self.sysenter(cx, cpu),
             Trap::Interrupt { vector, source, return_rip } => self.interrupt(cx, cpu, vector, source, return_rip),
+            Trap::Preempted => {
+                self.switch(cx, cpu);
+                Ok(())
+            }
+            Trap::Hypercall if self.hvm.is_some() => {
+                self.vmcall(cx, cpu);
+                Ok(())
+            }
             Trap::Hypercall => Err(tabvisor_core::cpu::fault(tabvisor_core::cpu::Vector::UD)),
         };
         self.settle(cx);
-        if self.interrupt || cx.stop.is_some() {
+        if self.interrupt {
             cpu.events |= event::CHECK;
         }
+        self.after_trap(cx, cpu);
         r
     }
 
@@ -208,8 +236,13 @@ impl Domain {
                 self.kick_back_ends(cx, port);
             }
         }
+        self.settle_hvm(cx);
+        if self.hvm.is_some() {
+            self.interrupt = self.hvm_pending(self.current);
+            return;
+        }
         let v = self.vcpu();
-        self.interrupt = v.wants_upcall(&self.ram) || v.pv.nmi && !v.pv.in_nmi || self.is_woken();
+        self.interrupt = v.wants_upcall(&self.ram) || v.pv.nmi && !v.pv.in_nmi || self.is_woken(self.current);
     }
 
     fn pump_console(&mut self, cx: &mut Cx<'_>) {
@@ -234,6 +267,7 @@ impl Domain {
     /// Timers that are due.
     pub fn advance(&mut self, cx: &mut Cx<'_>) {
         self.advance_timers(cx);
+        self.advance_lapics(cx.now);
         self.settle(cx);
     }
 
@@ -273,7 +307,7 @@ impl Domain {
     /// `wc_sec`, `wc_nsec`: the wall clock when the system time was zero.
     fn put_wall_clock(&self) {
         const WC: u64 = 0xc00;
-        let at = (self.frames.shared_info << PAGE_SHIFT) + WC;
+        let at = (self.shared_info << PAGE_SHIFT) + WC;
         let seconds = (self.wall_clock as u64).to_le_bytes();
         let version = u32::from_le_bytes(self.ram.read_le(at));
         self.ram.write(at, &version.wrapping_add(1).to_le_bytes());
@@ -297,8 +331,10 @@ impl Domain {
             (3, 0) => [1 << 1 | 1 << 2, 2, khz, 1],
             (3, 1) => [0, 0, 0x8000_0000, 1],
             (3, 2) => [khz, 0, 0, 0],
+            // The vCPU's number is in EBX, the domain's in ECX; vectors for upcalls work.
+            (4, 0) if self.hvm.is_some() => [1 << 3 | 1 << 4 | 1 << 6, self.current as u32, domid::GUEST.into(), 0],
             (4, _) => [0; 4],
-            (5, 0) => [0, tabvisor_core::cpu::paging::PHYS_BITS, 0, 0],
+            (5, 0) if self.hvm.is_none() => [0, tabvisor_core::cpu::paging::PHYS_BITS, 0, 0],
             (0..0x100, _) => [0; 4],
             _ => return None,
         })
@@ -324,9 +360,16 @@ impl Domain {
         self.types.state_bytes(out);
         put_state(out, &(&self.vcpus, self.current as u64, &self.ports, self.grants.count, &self.console));
         self.back.state_bytes(out);
+        for context in self.vcpus.iter().filter_map(|v| v.context.as_ref()) {
+            put_context(out, context);
+        }
+        put_state(out, &(&self.hvm, self.shared_info, &self.aliases, &self.grants.places[..]));
+        for lapic in self.hvm.iter().flat_map(|h| &h.lapics) {
+            crate::device::Device::state_bytes(lapic, out);
+        }
         put_state(out, &(&self.store, &self.store_ring, self.store_port, self.wall_clock, self.watchdogs));
         put_state(out, &(self.writable_tables, self.architectural_iopl, self.runstate_update_flag));
-        put_state(out, &(self.poll_over, self.config_address, self.interrupt));
+        put_state(out, &(self.slice, self.slice_over, self.config_address, self.interrupt));
     }
 }
 

@@ -2,6 +2,7 @@
 //! page tables (Xen: xen/arch/x86/pv/emul-priv-op.c, emul-inv-op.c, ro-page-fault.c).
 
 use super::abi::{hole, pte};
+use super::calls::{debug_register, write_debug};
 use super::domain::{Cx, Domain};
 use super::guest;
 use super::mmu::Kind;
@@ -41,7 +42,18 @@ impl Domain {
             }
             Op::MovFromCr => self.read_control(cpu, &i),
             Op::MovToCr => self.write_control(cpu, &i),
-            Op::MovFromDr | Op::MovToDr | Op::Xsetbv => return as_ring_0(cpu, op, &i),
+            Op::MovFromDr => match debug_register(cpu, (i.b & 7).into()) {
+                Ok(n) => {
+                    cpu.regs[usize::from(i.a & 15)] = cpu.dr[n];
+                    true
+                }
+                Err(_) => false,
+            },
+            Op::MovToDr => {
+                let v = cpu.regs[usize::from(i.b & 15)];
+                write_debug(cpu, (i.a & 7).into(), v).is_ok()
+            }
+            Op::Xsetbv => return as_ring_0(cpu, op, &i),
             Op::Rdmsr => self.read_msr(cpu),
             Op::Wrmsr => self.write_msr(cpu),
             Op::Wbinvd => i.len > 2 || !is_invd(cpu),
@@ -165,7 +177,8 @@ impl Domain {
             EFER => cpu.efer,
             PAT => 0x0000_0501_0007_0406,
             APIC_BASE => 0xfee0_0800 | if self.vcpu().id == 0 { 0x100 } else { 0 },
-            MCG_CAP => 0,
+            // Xen hides what it does with its own.
+            MCG_CAP | DEBUGCTL => 0,
             BIOS_SIGN_ID | MISC_ENABLE | ARCH_CAPABILITIES | SPEC_CTRL => cpu.read_msr(n)?,
             _ => return None,
         })
@@ -187,7 +200,7 @@ impl Domain {
     /// #UD at `rip`: is it a CPUID in its forced form?
     pub(super) fn forced_cpuid(&mut self, cpu: &mut Cpu, rip: u64) -> bool {
         let Ok(bytes) = guest::get::<7>(cpu, rip) else { return false };
-        if bytes.0[..5] != FORCED || bytes.0[5..] != CPUID || !cpu.guest_kernel {
+        if bytes.0[..5] != FORCED || bytes.0[5..] != CPUID {
             return false;
         }
         let (leaf, sub) = (cpu.regs[reg::RAX as usize] as u32, cpu.regs[reg::RCX as usize] as u32);

@@ -102,7 +102,7 @@ impl Ports {
 
 impl Domain {
     fn shared(&self, off: u64) -> u64 {
-        (self.frames.shared_info << PAGE_SHIFT) + off
+        (self.shared_info << PAGE_SHIFT) + off
     }
     /// Sets a bit of an array; was it set?
     fn test_and_set(&self, array: u64, bit: u32) -> bool {
@@ -138,8 +138,9 @@ impl Domain {
     fn tell(&mut self, vcpu: u32, port: u32) {
         let Some(v) = self.vcpus.get(vcpu as usize) else { return };
         let at = v.info;
-        if !self.test_and_set(at + info::SELECTOR, port / 64) {
+        if !self.test_and_set(at + info::SELECTOR, port / 64) && !v.upcall_pending(&self.ram) {
             self.ram.write(at + info::PENDING, &[1]);
+            self.assert_upcall(vcpu);
         }
         self.kick(vcpu);
     }
@@ -278,7 +279,17 @@ impl Domain {
                 });
                 Ok(0)
             }
-            // The FIFO ABI (11 to 13) is optional: guests fall back to two levels.
+            // init_control of the FIFO ABI (11 to 13), which is optional: guests fall back to two levels.
+            11 => {
+                let a = guest::get::<24>(call.cpu, arg)?;
+                let (frame, offset, vcpu) = (a.u64(0), a.u32(8), a.u32(12));
+                if vcpu as usize >= self.vcpus.len() {
+                    return Err(Errno::ENOENT);
+                }
+                // Room for the control block: 72 bytes.
+                let ok = self.types.owned(frame) && offset % 8 == 0 && offset <= 4096 - 72;
+                Err(if ok { Errno::ENOSYS } else { Errno::EINVAL })
+            }
             _ => Err(Errno::ENOSYS),
         }
     }

@@ -26,6 +26,8 @@ pub struct Frames {
     pub shared_info: u64,
     /// The first frame of the grant table.
     pub grants: u64,
+    /// Two pages for rings that the guest's own memory has no room for.
+    pub rings: u64,
     /// Xen's descriptors, the last of each vCPU's GDT.
     gdt: u64,
     /// L3 of slot 256, and L3 of slot 260.
@@ -40,14 +42,15 @@ impl Frames {
     pub fn new(guest: u64) -> Self {
         let shared_info = guest;
         let grants = shared_info + 1;
-        let gdt = grants + GRANT_FRAMES;
+        let rings = grants + GRANT_FRAMES;
+        let gdt = rings + 2;
         let tables_l3 = gdt + 1;
         let tables_l1 = tables_l3 + 2;
         let m2p_l3 = tables_l1 + MAX_VCPUS * TABLE_PAGES / PER_PAGE;
         // The table describes itself, too: a few entries more than there will be.
         let m2p_pages = (guest + guest / PER_PAGE + 256).div_ceil(PER_PAGE);
         let m2p = m2p_l3 + 2 + m2p_pages.div_ceil(PER_PAGE);
-        Self { guest, all: m2p + m2p_pages, shared_info, grants, gdt, m2p_l3, tables_l3, tables_l1, m2p }
+        Self { guest, all: m2p + m2p_pages, shared_info, grants, rings, gdt, m2p_l3, tables_l3, tables_l1, m2p }
     }
 
     /// Bytes of memory.

@@ -44,16 +44,19 @@ pub struct Grants {
     frames: Frames,
     /// Frames of the table.
     pub count: u64,
+    /// Where each frame is, in machine frames.
+    pub places: [u64; GRANT_FRAMES as usize],
 }
 
 impl Grants {
     /// A table of one frame.
     pub fn new(frames: Frames) -> Self {
-        Self { frames, count: FIRST_FRAMES }
+        Self { frames, count: FIRST_FRAMES, places: core::array::from_fn(|n| frames.grants + n as u64) }
     }
     fn entry(&self, reference: u32) -> Option<u64> {
         let n = u64::from(reference);
-        (n < self.count * PER_FRAME).then(|| (self.frames.grants << PAGE_SHIFT) + 8 * n)
+        let place = self.places.get((n / PER_FRAME) as usize).filter(|_| n < self.count * PER_FRAME)?;
+        Some((place << PAGE_SHIFT) + 8 * (n % PER_FRAME))
     }
     /// Grants a frame to domain 0, as a toolstack does before the guest runs.
     pub fn put(&self, ram: &GuestRam, reference: u32, frame: u64) {
@@ -83,12 +86,15 @@ impl Grants {
     }
 }
 
+/// One operation of a list, at its address.
+type Operation = fn(&mut Domain, &mut Call<'_, '_>, u64) -> Result<(), Errno>;
+
 impl Domain {
     /// Hypercall 20.
     pub(super) fn grant_table_op(&mut self, call: &mut Call<'_, '_>) -> Answer {
         let [cmd, arg, count, ..] = call.args;
         let count = count & 0xffff_ffff;
-        let each: (u64, fn(&mut Self, &mut Call<'_, '_>, u64) -> Result<(), Errno>) = match cmd as u32 {
+        let (size, f): (u64, Operation) = match cmd as u32 {
             0 => (32, |_, call, at| {
                 let dom = guest::get::<32>(call.cpu, at)?.u16(16);
                 guest::put_u16(call.cpu, at + 18, bad_domain(dom) as u16)
@@ -102,7 +108,6 @@ impl Domain {
             3 | 4 | 7 | 9 | 11 | 12 => return Err(Errno::ENOSYS),
             _ => return Err(Errno::ENOSYS),
         };
-        let (size, f) = each;
         // Operations other than mapping and copying come one at a time.
         if matches!(cmd, 2 | 6) && count != 1 {
             return Err(Errno::EINVAL);
@@ -123,7 +128,7 @@ impl Domain {
         } else {
             self.grants.count = self.grants.count.max(n);
             for k in 0..n {
-                guest::put_u64(call.cpu, list.wrapping_add(8 * k), self.frames.grants + k)?;
+                guest::put_u64(call.cpu, list.wrapping_add(8 * k), self.grants.places[k as usize])?;
             }
             status::OKAY
         };

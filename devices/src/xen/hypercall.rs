@@ -16,7 +16,8 @@ pub struct Call<'a, 'c> {
     pub args: [u64; 6],
 }
 
-type Function = fn(&mut Domain, &mut Call<'_, '_>) -> Answer;
+/// What does a hypercall.
+pub(super) type Function = fn(&mut Domain, &mut Call<'_, '_>) -> Answer;
 
 /// Numbers of hypercalls with a meaning of their own here.
 pub mod number {
@@ -25,6 +26,11 @@ pub mod number {
     /// `__HYPERVISOR_iret`.
     pub const IRET: usize = 23;
 }
+
+/// Registers with the arguments in 32-bit code.
+const NARROW: [u8; 6] = [reg::RBX, reg::RCX, reg::RDX, reg::RSI, reg::RDI, reg::RBP];
+/// What only a paravirtualized guest may ask for.
+const PV_ONLY: [usize; 17] = [0, 1, 2, 3, 4, 5, 8, 9, 10, 14, 22, 23, 25, 26, 28, 30, 33];
 
 /// How many numbers there are.
 pub const COUNT: usize = 56;
@@ -66,6 +72,7 @@ const TABLE: &[(usize, &str, Function)] = &[
     (33, "physdev_op", Domain::physdev_op),
     (35, "sysctl", |_, _| Err(Errno::EPERM)),
     (36, "domctl", |_, _| Err(Errno::EPERM)),
+    (34, "hvm_op", Domain::hvm_op),
     (40, "xenpmu_op", |_, _| Err(Errno::EOPNOTSUPP)),
 ];
 
@@ -87,7 +94,10 @@ impl Domain {
     /// The hypercall that the registers ask for.
     pub(super) fn hypercall(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu) {
         let number = cpu.regs[reg::RAX as usize] as u32 as usize;
-        let args = [reg::RDI, reg::RSI, reg::RDX, 10, reg::R8, 9].map(|r| cpu.regs[usize::from(r)]);
+        // 64-bit code has the order of system calls, 32-bit code another one.
+        let order = if cpu.long { [reg::RDI, reg::RSI, reg::RDX, 10, reg::R8, 9] } else { NARROW };
+        let args =
+            order.map(|r| if cpu.long { cpu.regs[usize::from(r)] } else { cpu.regs[usize::from(r)] & 0xffff_ffff });
         let answer = self.dispatch(cx, cpu, number, args);
         cpu.regs[reg::RAX as usize] = rax(answer);
     }
@@ -95,6 +105,9 @@ impl Domain {
     fn dispatch(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, number: usize, args: [u64; 6]) -> Answer {
         let slot = number.min(COUNT);
         self.counters.hypercalls[slot] += 1;
+        if self.hvm.is_some() && PV_ONLY.contains(&number) {
+            return Err(Errno::ENOSYS);
+        }
         match self.functions.get(number).copied().flatten() {
             Some(f) => f(self, &mut Call { cpu, cx, args }),
             None => Err(Errno::ENOSYS),

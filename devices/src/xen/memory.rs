@@ -4,7 +4,10 @@ use super::abi::{Answer, Errno, domid, hole, pte};
 use super::domain::Domain;
 use super::guest;
 use super::hypercall::Call;
-use tabvisor_core::mem::PAGE_SHIFT;
+use tabvisor_core::mem::{PAGE_SHIFT, PAGE_SIZE};
+
+/// Pages beyond its RAM that a guest may have.
+const MAX_ALIASES: usize = 256;
 
 /// A list of frames (`struct xen_memory_reservation`).
 struct Reservation {
@@ -50,7 +53,8 @@ impl Domain {
                 Ok(if op == 3 { self.types.count() } else { self.frames.guest })
             }
             5 => Err(Errno::EFAULT),
-            7 => Err(Errno::EACCES),
+            7 => self.add_to_physmap(call, arg),
+            15 if self.hvm.is_some() => self.remove_from_physmap(call, arg),
             9 => self.memory_map(call, arg),
             10 => Err(Errno::EPERM),
             11 => self.exchange(call, arg),
@@ -114,6 +118,77 @@ impl Domain {
         self.ram.write(mfn << PAGE_SHIFT, &[0; 4096]);
         self.frames.set_m2p(&self.ram, mfn, mfn);
         Ok(())
+    }
+
+    /// Puts a page of the hypervisor at one of the guest's frame numbers. Within the guest's RAM the page moves there;
+    /// what was there is gone.
+    fn add_to_physmap(&mut self, call: &mut Call<'_, '_>, arg: u64) -> Answer {
+        const SHARED_INFO: u32 = 0;
+        const GRANT_TABLE: u32 = 1;
+        let a = guest::get::<24>(call.cpu, arg)?;
+        let (dom, space, index, gpfn) = (a.u16(0), a.u32(4), a.u64(8), a.u64(16));
+        if self.hvm.is_none() {
+            return Err(Errno::EACCES);
+        }
+        if !matches!(dom, domid::SELF | domid::GUEST) {
+            return Err(Errno::ESRCH);
+        }
+        if gpfn >= 1 << (tabvisor_core::cpu::paging::PHYS_BITS - PAGE_SHIFT) {
+            return Err(Errno::EINVAL);
+        }
+        match space {
+            SHARED_INFO => {
+                let old = self.shared_info;
+                let new = self.move_page(call, old, self.frames.shared_info, gpfn)?;
+                for v in &mut self.vcpus {
+                    if !v.info_registered && v.info >> PAGE_SHIFT == old {
+                        v.info = new << PAGE_SHIFT | v.info & 0xfff;
+                    }
+                }
+                self.shared_info = new;
+            }
+            GRANT_TABLE => {
+                let n = usize::try_from(index).ok().filter(|n| *n < self.grants.places.len()).ok_or(Errno::EINVAL)?;
+                self.grants.count = self.grants.count.max(n as u64 + 1);
+                let own = self.frames.grants + n as u64;
+                self.grants.places[n] = self.move_page(call, self.grants.places[n], own, gpfn)?;
+            }
+            _ => return Err(Errno::ENOSYS),
+        }
+        Ok(0)
+    }
+
+    /// Moves the page in frame `from` to where the guest sees it at `gpfn`; the frame it is in then.
+    fn move_page(&mut self, call: &mut Call<'_, '_>, from: u64, own: u64, gpfn: u64) -> Result<u64, Errno> {
+        let to = if gpfn < self.frames.guest { gpfn } else { own };
+        if to != from {
+            let mut page = [0; PAGE_SIZE as usize];
+            self.ram.read(from << PAGE_SHIFT, &mut page);
+            self.ram.write(to << PAGE_SHIFT, &page);
+        }
+        if to == own {
+            // The hypervisor's own frames are nobody's but through this.
+            if self.aliases.len() >= MAX_ALIASES {
+                return Err(Errno::ENOSPC);
+            }
+            self.aliases.insert(gpfn);
+            self.ram.set_alias(gpfn, Some(own));
+        }
+        call.cpu.tlb.flush_all();
+        Ok(to)
+    }
+
+    fn remove_from_physmap(&mut self, call: &mut Call<'_, '_>, arg: u64) -> Answer {
+        let a = guest::get::<16>(call.cpu, arg)?;
+        if !matches!(a.u16(0), domid::SELF | domid::GUEST) {
+            return Err(Errno::ESRCH);
+        }
+        if !self.aliases.remove(&a.u64(8)) {
+            return Err(Errno::EINVAL);
+        }
+        self.ram.set_alias(a.u64(8), None);
+        call.cpu.tlb.flush_all();
+        Ok(0)
     }
 
     /// The E820 map: RAM from 0 to as much as the guest may ever have.

@@ -293,7 +293,9 @@ impl Domain {
 
     /// An LDT at a linear address. Its pages are looked at when they are used.
     fn set_ldt(&mut self, cpu: &mut Cpu, base: u64, entries: u64) -> Result<(), Errno> {
-        if entries > 8192 || entries > 0 && (base % PAGE_SIZE != 0 || !canonical(base) || hole::contains(base)) {
+        if entries > 8192
+            || entries > 0 && (!base.is_multiple_of(PAGE_SIZE) || !canonical(base) || hole::contains(base))
+        {
             return Err(Errno::EINVAL);
         }
         self.drop_ldt(cpu);

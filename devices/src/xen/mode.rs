@@ -6,7 +6,7 @@ use super::domain::{Cx, Domain};
 use super::guest;
 use super::vcpu::info;
 use tabvisor_core::cpu::exception::Source;
-use tabvisor_core::cpu::{Cpu, Fault, Vector, fault, reg};
+use tabvisor_core::cpu::{Cpu, Fault, Shadow, Vector, fault, reg};
 use tabvisor_core::cpu::{Done, Stop};
 use tabvisor_core::flags;
 use tabvisor_core::mem::PAGE_SHIFT;
@@ -91,6 +91,8 @@ impl Domain {
 
     /// Delivers an event upcall, if one is wanted.
     fn upcall(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, rip: u64) {
+        self.counters.upcalls += 1;
+        self.resume(cx.now, cpu);
         let pv = &self.vcpu().pv;
         if pv.nmi && !pv.in_nmi {
             let gate = pv.traps[Vector::NMI as usize];
@@ -121,6 +123,9 @@ impl Domain {
 
     /// INT n, INT3, INTO.
     fn software(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, vector: u8, rip: u64) -> Done {
+        if cpu.shadow == Shadow::MovSs {
+            cpu.pending_db = 0;
+        }
         let gate = self.vcpu().pv.traps[usize::from(vector)];
         let refused = Err(Stop::Fault(Fault { vector: Vector::GP, code: u16::from(vector) << 3 | 2 }));
         let allowed = match vector {
@@ -139,6 +144,10 @@ impl Domain {
     /// An exception of the instruction at `rip`, or a trap behind the one before it.
     fn exception(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, vector: u8, code: Option<u16>, rip: u64) {
         cpu.clear_resume_flag();
+        if vector != Vector::DB as u8 {
+            // As above: what MOV SS has held off until after an instruction that faults.
+            cpu.pending_db = 0;
+        }
         let kernel = cpu.guest_kernel;
         let handled = match (vector, code) {
             (13, Some(0)) => self.emulate(cx, cpu),
@@ -177,7 +186,15 @@ impl Domain {
 
     /// SYSCALL: a hypercall of the kernel, a system call of its users.
     pub(super) fn syscall(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu) -> Done {
+        if cpu.shadow == Shadow::MovSs {
+            // A breakpoint that MOV SS has held off is met by the hypervisor, who takes no notice (XSA-260).
+            cpu.pending_db = 0;
+        }
         if cpu.guest_kernel {
+            if cpu.seg[reg::CS as usize].sel != sel::CS64 || cpu.seg[reg::SS as usize].sel != sel::DS {
+                let (rip, rsp) = (cpu.rip, cpu.regs[reg::RSP as usize]);
+                cpu.enter_flat(sel::CS64, sel::DS, rip, rsp);
+            }
             self.hypercall(cx, cpu);
             return Ok(());
         }

@@ -21,7 +21,10 @@ impl Domain {
         let [cmd, arg, ..] = call.args;
         match cmd as u32 {
             // yield.
-            0 => Ok(0),
+            0 => {
+                self.slice_over = true;
+                Ok(0)
+            }
             1 => {
                 self.vcpu().set_upcall_mask(&self.ram, false);
                 if !self.vcpu().upcall_pending(&self.ram) {
@@ -60,7 +63,7 @@ impl Domain {
         }
     }
 
-    fn shut_down(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, reason: u32) {
+    pub(super) fn shut_down(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, reason: u32) {
         let stop = match reason {
             shutdown::POWEROFF => StopCause::Off,
             shutdown::REBOOT | shutdown::SOFT_RESET => StopCause::Reset(ResetCause::Guest),
@@ -90,17 +93,10 @@ impl Domain {
         }
     }
 
-    /// May the vCPU that waits go on, other than through an upcall?
-    pub(super) fn is_woken(&self) -> bool {
-        let v = self.vcpu();
-        v.state == RunState::Blocked && v.polling.is_none() && (self.poll_over || v.wants_upcall(&self.ram))
-    }
-
     pub(super) fn wake_pollers(&mut self, port: u32) {
         for v in &mut self.vcpus {
             if v.polling.as_ref().is_some_and(|ports| ports.contains(&port)) {
-                (v.polling, v.poll_timeout) = (None, None);
-                self.poll_over = true;
+                (v.polling, v.poll_timeout, v.poll_over) = (None, None, true);
             }
         }
     }
@@ -126,7 +122,7 @@ impl Domain {
         let v = self.vcpu_mut();
         v.polling = Some(ports);
         v.poll_timeout = (timeout != 0).then_some(VmTime::from_nanos(timeout));
-        self.poll_over = false;
+        v.poll_over = false;
         self.block(call.cx, call.cpu);
         Ok(0)
     }
@@ -168,6 +164,7 @@ impl Domain {
     /// What is due by `now`.
     pub(super) fn advance_timers(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now;
+        self.advance_slice(now);
         for n in 0..self.vcpus.len() {
             let v = &mut self.vcpus[n];
             let mut fire = v.timer.take_if(|t| *t <= now).is_some();
@@ -178,8 +175,7 @@ impl Domain {
                 fire |= v.state == RunState::Running;
             }
             if v.poll_timeout.is_some_and(|t| t <= now) {
-                (v.polling, v.poll_timeout) = (None, None);
-                self.poll_over = true;
+                (v.polling, v.poll_timeout, v.poll_over) = (None, None, true);
             }
             if fire {
                 self.send_virq(n as u32, virq::TIMER);
@@ -192,7 +188,8 @@ impl Domain {
 
     /// When anything is due.
     pub fn deadline(&self) -> VmTime {
-        let timers = self.vcpus.iter().map(super::vcpu::Vcpu::deadline);
+        let timers =
+            self.vcpus.iter().map(super::vcpu::Vcpu::deadline).chain([self.slice_end(), self.lapic_deadline()]);
         timers.chain(self.watchdogs.iter().flatten().copied()).min().unwrap_or(VmTime::NEVER)
     }
 
@@ -222,7 +219,7 @@ impl Domain {
             }
             6 => {
                 let period = guest::get::<8>(call.cpu, arg)?.u64(0);
-                if period < SHORTEST_PERIOD || period > 1 << 60 {
+                if !(SHORTEST_PERIOD..=1 << 60).contains(&period) {
                     return Err(Errno::EINVAL);
                 }
                 self.vcpus[id as usize].periodic = Some((now + VmDuration::from_nanos(period), period));
@@ -256,6 +253,7 @@ impl Domain {
                 let (ram, frames) = (self.ram.clone(), self.frames);
                 self.vcpus[id as usize].register_info(&ram, &frames, a.u64(0), a.u32(8))?;
                 self.put_time(id as usize);
+                self.assert_upcall(id);
                 Ok(0)
             }
             11 => {
@@ -265,16 +263,6 @@ impl Domain {
             12 => Err(Errno::EINVAL),
             _ => Err(Errno::ENOSYS),
         }
-    }
-
-    fn initialise(&mut self, _call: &mut Call<'_, '_>, _id: u32) -> Answer {
-        Err(Errno::EEXIST)
-    }
-    fn up(&mut self, _call: &mut Call<'_, '_>, _id: u32) -> Answer {
-        Ok(0)
-    }
-    fn down(&mut self, _call: &mut Call<'_, '_>, _id: u32) -> Answer {
-        Err(Errno::EINVAL)
     }
 
     /// Writes what a guest computes the time from: our TSC counts nanoseconds since the beginning.

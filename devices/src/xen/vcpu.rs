@@ -3,6 +3,7 @@
 use super::abi::Errno;
 use super::frames::Frames;
 use serde::Serialize;
+use tabvisor_core::cpu::context::Context;
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
 use tabvisor_core::time::VmTime;
 
@@ -129,7 +130,7 @@ pub enum RunState {
 }
 
 /// A virtual CPU.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Vcpu {
     /// Its number.
     pub id: u32,
@@ -155,6 +156,15 @@ pub struct Vcpu {
     pub polling: Option<Vec<u32>>,
     /// Until then.
     pub poll_timeout: Option<VmTime>,
+    /// That is over.
+    pub poll_over: bool,
+    /// A start-up IPI has said where it begins, in real mode.
+    pub start_at: Option<u8>,
+    /// The guest has said how it begins.
+    pub initialised: bool,
+    /// Its registers while another one runs.
+    #[serde(skip)]
+    pub context: Option<Box<Context>>,
 }
 
 impl Vcpu {
@@ -173,6 +183,10 @@ impl Vcpu {
             periodic: None,
             polling: None,
             poll_timeout: None,
+            poll_over: false,
+            start_at: None,
+            initialised: id == 0,
+            context: None,
         }
     }
 
@@ -201,7 +215,7 @@ impl Vcpu {
         if self.info_registered {
             return Err(Errno::EBUSY);
         }
-        if mfn >= frames.guest || u64::from(offset) + info::LEN > PAGE_SIZE || offset % 4 != 0 {
+        if mfn >= frames.guest || u64::from(offset) + info::LEN > PAGE_SIZE || !offset.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         let to = (mfn << PAGE_SHIFT) + u64::from(offset);

@@ -70,7 +70,8 @@ options:
   --mem MB          guest RAM in MiB
   --cmdline TEXT    the kernel's command line instead of the image's
   --append TEXT     added to the command line
-  --mode MODE       pc: emulated hardware (the default); pv: a paravirtualized domain of Xen
+  --mode MODE       pc: emulated hardware (the default); pv: a paravirtualized domain of Xen;
+                    pvh: a domain with paging and interrupts of its own
   --vcpus N         virtual CPUs of a domain (1)
   --cpu MODEL       CPU model (x86-64-v2)
   --disk FILE       a disk of a domain, xvda first (repeatable); what the guest writes is kept in memory, not in the file.
@@ -118,7 +119,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             "--mode" => {
                 let name = value()?;
                 options.mode =
-                    Mode::by_name(&name).with_context(|| format!("there is no mode {name:?}; use pc or pv"))?;
+                    Mode::by_name(&name).with_context(|| format!("there is no mode {name:?}; use pc, pv or pvh"))?;
             }
             "--vcpus" => options.vcpus = u32::try_from(number(&value()?)?).context("so many vCPUs")?,
             "--cpu" => options.cpu = value()?,

@@ -48,14 +48,16 @@ fn output(command: &mut Command) -> Result<String> {
 
 /// The file of a package in the cache, if it is there and whole.
 pub fn cached(cache: &Path, package: &Locked) -> Option<PathBuf> {
-    let path = cache.join(file_name(package));
-    let data = std::fs::read(&path).ok()?;
-    (sha256(&data) == package.sha256).then_some(path)
+    // A package for all processors is one for ours, and is named otherwise.
+    [&package.arch, "all"].into_iter().map(|arch| cache.join(file_name(package, arch))).find(|path| {
+        let data = std::fs::read(path);
+        data.is_ok_and(|data| sha256(&data) == package.sha256)
+    })
 }
 
 /// As apt names it: a colon in the version is escaped.
-fn file_name(p: &Locked) -> String {
-    format!("{}_{}_{}.deb", p.name, p.version.replace(':', "%3a"), p.arch)
+fn file_name(p: &Locked, arch: &str) -> String {
+    format!("{}_{}_{arch}.deb", p.name, p.version.replace(':', "%3a"))
 }
 
 impl Apt {
@@ -104,6 +106,16 @@ impl Apt {
             }
         }
         Ok(this)
+    }
+
+    /// The processor's name.
+    pub fn arch(&self) -> &str {
+        &self.arch
+    }
+
+    /// The file with the archives' addresses.
+    pub fn sources(&self) -> PathBuf {
+        self.config.with_file_name("etc").join("sources.list")
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -177,7 +189,7 @@ impl Apt {
         output(self.apt("apt-get").args(["download", "-q", &format!("{}:{}={}", p.name, p.arch, p.version)]))?;
         match cached(&self.cache, p) {
             Some(path) => Ok(path),
-            None => bail!("apt-get brought no {} with checksum {}", file_name(p), p.sha256),
+            None => bail!("apt-get brought no {} with checksum {}", file_name(p, &p.arch), p.sha256),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Writing a cpio archive in the "newc" format that Linux takes as an initrd.
 //! Source: Linux Documentation/driver-api/early-userspace/buffer-format.rst.
 //!
-//! The same files give the same bytes: no times, no owners but root, inodes counted from 1.
+//! The same files give the same bytes: no times, no owners but those that are given, inodes counted from 1.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,34 @@ struct Entry {
     mode: u32,
     data: Vec<u8>,
     device: (u32, u32),
+    owner: (u32, u32),
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File,
+    /// A symbolic link; its data is where it leads.
+    Link,
+    /// A character device with its major and minor number.
+    Character(u32, u32),
+}
+
+/// An entry, to be read.
+pub struct Item<'a> {
+    /// Without a leading slash.
+    pub path: &'a str,
+    /// What it is.
+    pub kind: Kind,
+    /// Kind and permissions, as `stat` has them.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+    /// A file's content, or where a link leads.
+    pub data: &'a [u8],
 }
 
 /// An archive in the making. Paths have no leading slash; their folders come by themselves.
@@ -28,7 +56,7 @@ impl Archive {
         for (i, _) in path.match_indices('/') {
             self.folder(&path[..i], 0o755);
         }
-        self.entries.insert(path.into(), Entry { mode, data, device });
+        self.entries.insert(path.into(), Entry { mode, data, device, owner: (0, 0) });
     }
 
     /// A folder; one that is there already keeps its mode.
@@ -53,10 +81,35 @@ impl Archive {
         self.add(path, CHARACTER | mode, Vec::new(), (major, minor));
     }
 
+    /// Gives an entry to a user and a group; without, it is root's.
+    pub fn owner(&mut self, path: &str, owner: (u32, u32)) {
+        if let Some(entry) = self.entries.get_mut(path) {
+            entry.owner = owner;
+        }
+    }
+
+    /// The content of a file.
+    pub fn data(&self, path: &str) -> Option<&[u8]> {
+        self.entries.get(path).map(|e| e.data.as_slice())
+    }
+
+    /// What is in it, folders first.
+    pub fn entries(&self) -> impl Iterator<Item = Item<'_>> {
+        self.entries.iter().map(|(path, e)| {
+            let kind = match e.mode & 0o170_000 {
+                DIRECTORY => Kind::Folder,
+                LINK => Kind::Link,
+                CHARACTER => Kind::Character(e.device.0, e.device.1),
+                _ => Kind::File,
+            };
+            Item { path, kind, mode: e.mode, owner: e.owner, data: &e.data }
+        })
+    }
+
     /// The archive's bytes.
     pub fn finish(self) -> Vec<u8> {
         let mut out = Vec::new();
-        let end = Entry { mode: 0, data: Vec::new(), device: (0, 0) };
+        let end = Entry { mode: 0, data: Vec::new(), device: (0, 0), owner: (0, 0) };
         let last = ("TRAILER!!!".to_string(), end);
         for (i, (name, e)) in self.entries.into_iter().chain([last]).enumerate() {
             let links = if e.mode & DIRECTORY != 0 { 2 } else { 1 };
@@ -65,8 +118,8 @@ impl Archive {
             let fields = [
                 i as u32 + 1,
                 e.mode,
-                0,
-                0,
+                e.owner.0,
+                e.owner.1,
                 links,
                 0,
                 e.data.len() as u32,

@@ -9,6 +9,25 @@ use std::process::{Command, Stdio};
 /// The largest file we take from a package.
 const MAX_FILE: u64 = 256 << 20;
 
+/// One entry of a tar stream.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Without "./".
+    pub name: String,
+    /// The type flag: `0` a file, `1` another name of one, `2` a symbolic link, `3` a character device, `5` a folder.
+    pub kind: u8,
+    /// Permissions.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+    /// Major and minor number.
+    pub device: (u32, u32),
+    /// Where a link leads.
+    pub link: String,
+    /// A file's content.
+    pub data: Vec<u8>,
+}
+
 /// Calls `each` with the name (without "./") and content of every regular file of a package whose
 /// name `wanted` accepts.
 pub fn files(
@@ -23,7 +42,8 @@ pub fn files(
         .spawn()
         .context("cannot start `dpkg-deb`")?;
     let stream = child.stdout.take().context("dpkg-deb has no output")?;
-    let read = tar(std::io::BufReader::with_capacity(1 << 20, stream), wanted, &mut each);
+    let mut file = |e: Entry| if matches!(e.kind, b'0' | 0) { each(&e.name, e.data) } else { Ok(()) };
+    let read = tar(std::io::BufReader::with_capacity(1 << 20, stream), wanted, &mut file);
     // After an error the rest is not read, so dpkg-deb must not be waited for with its pipe full.
     if read.is_err() {
         child.kill().ok();
@@ -36,10 +56,12 @@ pub fn files(
     Ok(())
 }
 
-fn tar(
+/// Calls `each` with every entry of a tar stream whose name `wanted` accepts. Attributes beside those of an
+/// [`Entry`] (access lists, capabilities) are left out.
+pub fn tar(
     mut from: impl Read,
     wanted: impl Fn(&str) -> bool,
-    each: &mut dyn FnMut(&str, Vec<u8>) -> Result<()>,
+    each: &mut dyn FnMut(Entry) -> Result<()>,
 ) -> Result<()> {
     let mut long_name = None;
     loop {
@@ -56,17 +78,25 @@ fn tar(
             None => text(&h[..100]),
         };
         let name = name.trim_start_matches("./");
-        let regular = matches!(h[156], b'0' | 0);
-        if h[156] == b'L' || (regular && wanted(name)) {
+        let number = |from: usize, to: usize| octal(&h[from..to]).unwrap_or(0) as u32;
+        if h[156] == b'L' || wanted(name) && !matches!(h[156], b'x' | b'g') {
             if size > MAX_FILE {
                 bail!("{name} has {size} bytes, expected at most {MAX_FILE}");
             }
             let mut data = vec![0; size as usize];
             from.read_exact(&mut data).context("the archive ends early")?;
-            if regular {
-                each(name, data)?;
-            } else {
+            if h[156] == b'L' {
                 long_name = Some(text(&data));
+            } else {
+                each(Entry {
+                    name: name.into(),
+                    kind: h[156],
+                    mode: number(100, 108) & 0o7777,
+                    owner: (number(108, 116), number(116, 124)),
+                    device: (number(329, 337), number(337, 345)),
+                    link: text(&h[157..257]),
+                    data,
+                })?;
             }
             std::io::copy(&mut from.by_ref().take(padding), &mut std::io::sink())?;
         } else {
@@ -109,13 +139,13 @@ mod tests {
         let end = a.len();
         a.resize(end + 1024, 0);
         let mut got = Vec::new();
-        let mut each = |n: &str, d: Vec<u8>| {
-            got.push((n.to_string(), d));
+        let mut each = |e: Entry| {
+            got.push((e.name, e.data));
             Ok(())
         };
-        tar(&a[..], |n| n != "a", &mut each).unwrap();
+        tar(&a[..], |n| n != "a" && n != "dir/", &mut each).unwrap();
         assert_eq!(got, [(long[2..].to_string(), vec![7; 600]), ("c".into(), b"three".to_vec())]);
-        assert!(tar(&a[..end - 100], |_| true, &mut |_, _| Ok(())).is_err());
-        assert!(tar(&a[..700], |_| false, &mut |_, _| Ok(())).is_err());
+        assert!(tar(&a[..end - 100], |_| true, &mut |_| Ok(())).is_err());
+        assert!(tar(&a[..700], |_| false, &mut |_| Ok(())).is_err());
     }
 }

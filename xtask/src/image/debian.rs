@@ -1,13 +1,13 @@
 //! Building a recipe of Debian packages: kernel, static busybox and modules become a packed kernel
-//! and an initrd.
+//! and an initrd, or a disk for another image's kernel and initrd.
 
 use super::apt::{self, Apt};
 use super::cpio::Archive;
 use super::lock::{Lock, Locked};
 use super::manifest::{File, Manifest};
 use super::modules::{self, Modules};
-use super::recipe::{Compression, Recipe};
-use super::{deb, kernel, lz4};
+use super::recipe::{Compression, Disk, Recipe};
+use super::{bootstrap, deb, ext4, kernel, lz4};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -55,16 +55,34 @@ fn tree(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+/// The files of all the recipe's folders.
+fn rootfs(paths: &Paths, recipe: &Recipe) -> Result<Vec<(String, PathBuf)>> {
+    let mut files = Vec::new();
+    for folder in &recipe.rootfs {
+        files.extend(tree(&paths.images.join(folder))?);
+    }
+    Ok(files)
+}
+
+/// What is built for the image that starts a disk.
+fn boot_image(paths: &Paths, disk: &Disk) -> Result<Manifest> {
+    let boot = &disk.boot;
+    Manifest::read(&paths.out(boot)).with_context(|| format!("the image {boot}, which starts this one, is not built"))
+}
+
 /// Names everything an image is made of.
 fn inputs(paths: &Paths, name: &str, recipe: &Recipe, lock: &Lock) -> Result<String> {
     let mut all = format!("builder {BUILDER}\n").into_bytes();
     all.extend(std::fs::read(paths.images.join(format!("{name}.toml")))?);
-    for wanted in [&recipe.kernel, &recipe.busybox] {
+    for wanted in recipe.wishes() {
         all.extend(format!("{:?}\n", lock.find(wanted, &recipe.arch)).into_bytes());
     }
-    for (name, path) in tree(&paths.images.join(&recipe.rootfs))? {
+    for (name, path) in rootfs(paths, recipe)? {
         all.extend(name.into_bytes());
         all.extend(std::fs::read(path)?);
+    }
+    if let Some(disk) = &recipe.disk {
+        all.extend(boot_image(paths, disk)?.inputs.into_bytes());
     }
     Ok(apt::sha256(&all))
 }
@@ -75,7 +93,7 @@ fn fetch(paths: &Paths, recipe: &Recipe, lock: &Lock) -> Result<Vec<(Locked, Pat
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let mut archive = None;
     let mut got = Vec::new();
-    for wanted in [&recipe.kernel, &recipe.busybox] {
+    for wanted in recipe.wishes() {
         let locked = lock.find(wanted, &recipe.arch);
         if let Some((l, path)) = locked.and_then(|l| Some((l, apt::cached(&cache, l)?))) {
             got.push((l.clone(), path));
@@ -136,7 +154,8 @@ fn read_busybox(path: &Path) -> Result<Vec<u8>> {
     found.with_context(|| format!("{} has no /bin/busybox", path.display()))
 }
 
-fn initrd(paths: &Paths, recipe: &Recipe, kernel: &Kernel, busybox: Vec<u8>) -> Result<Vec<u8>> {
+/// A system of one program, without the recipe's own files.
+fn small_system(busybox: Vec<u8>) -> Archive {
     let mut a = Archive::default();
     for dir in ["dev", "etc", "mnt", "proc", "root", "run", "sbin", "sys", "usr/bin", "usr/sbin", "var/log"] {
         a.folder(dir, 0o755);
@@ -147,21 +166,43 @@ fn initrd(paths: &Paths, recipe: &Recipe, kernel: &Kernel, busybox: Vec<u8>) -> 
     a.character("dev/null", 0o666, 1, 3);
     a.file("bin/busybox", 0o755, busybox);
     a.link("bin/sh", "busybox");
-    for (name, path) in tree(&paths.images.join(&recipe.rootfs))? {
+    a
+}
+
+/// The modules that the recipe wants and what modprobe reads about them, below `/lib/modules`.
+fn module_files(recipe: &Recipe, kernel: &Kernel) -> Result<Vec<(String, Vec<u8>)>> {
+    let chosen = kernel.modules.closure(&recipe.modules)?;
+    let mut files: Vec<(String, Vec<u8>)> = chosen.values().map(|m| (m.path.clone(), m.data.clone())).collect();
+    files.push(("modules.dep".into(), modules::dep_file(&chosen).into_bytes()));
+    files.push(("modules.alias".into(), modules::alias_file(&chosen).into_bytes()));
+    files.push(("modules.softdep".into(), modules::softdep_file(&chosen).into_bytes()));
+    Ok(files.into_iter().map(|(path, data)| (format!("{}/{path}", kernel.version), data)).collect())
+}
+
+/// The files of the system; `package` has what it is made of or with.
+fn system(paths: &Paths, name: &str, recipe: &Recipe, kernel: &Kernel, package: &Path) -> Result<Archive> {
+    let modules = module_files(recipe, kernel)?;
+    let packages = recipe.disk.as_ref().map_or(&[][..], |disk| &disk.packages);
+    let mut a = if packages.is_empty() {
+        let mut a = small_system(read_busybox(package)?);
+        modules.into_iter().for_each(|(path, data)| a.file(&format!("lib/modules/{path}"), 0o644, data));
+        a
+    } else {
+        let apt = Apt::open(&paths.cache(), &recipe.suite, &recipe.arch)?;
+        let wanted = bootstrap::Wanted { suite: &recipe.suite, packages, modules: &modules, kernel: &kernel.version };
+        bootstrap::system(&apt, package, &wanted, &paths.cache().join(format!("{name}-system")))?
+    };
+    for (name, path) in rootfs(paths, recipe)? {
         let data = std::fs::read(path)?;
         let mode = if data.starts_with(b"#!") { 0o755 } else { 0o644 };
         a.file(&name, mode, data);
     }
-    let chosen = kernel.modules.closure(&recipe.modules)?;
-    let base = format!("lib/modules/{}", kernel.version);
-    for m in chosen.values() {
-        a.file(&format!("{base}/{}", m.path), 0o644, m.data.clone());
-    }
-    a.file(&format!("{base}/modules.dep"), 0o644, modules::dep_file(&chosen).into_bytes());
-    a.file(&format!("{base}/modules.alias"), 0o644, modules::alias_file(&chosen).into_bytes());
-    a.file(&format!("{base}/modules.softdep"), 0o644, modules::softdep_file(&chosen).into_bytes());
-    let cpio = a.finish();
-    Ok(match recipe.initrd {
+    Ok(a)
+}
+
+fn initrd(system: Archive, compression: Compression) -> Result<Vec<u8>> {
+    let cpio = system.finish();
+    Ok(match compression {
         Compression::None => cpio,
         Compression::Lz4 => lz4::legacy_frame(&cpio),
         Compression::Gzip => {
@@ -175,6 +216,9 @@ fn initrd(paths: &Paths, recipe: &Recipe, kernel: &Kernel, busybox: Vec<u8>) -> 
 /// Builds the image `name`, if it is not up to date; the folder it is in.
 pub fn build(paths: &Paths, name: &str, update_lock: bool) -> Result<PathBuf> {
     let recipe = Recipe::read(&paths.images.join(format!("{name}.toml")))?;
+    if let Some(disk) = &recipe.disk {
+        build(paths, &disk.boot, update_lock)?;
+    }
     let mut lock = Lock::read(&paths.lock())?;
     let out = paths.out(name);
     if !update_lock && Manifest::is_current(&out, &inputs(paths, name, &recipe, &lock)?) {
@@ -182,11 +226,11 @@ pub fn build(paths: &Paths, name: &str, update_lock: bool) -> Result<PathBuf> {
     }
     let none = Lock::default();
     let packages = fetch(paths, &recipe, if update_lock { &none } else { &lock })?;
-    let [(kernel_package, kernel_path), (busybox_package, busybox_path)] = &packages[..] else {
+    let [(kernel_package, kernel_path), (second_package, second_path)] = &packages[..] else {
         bail!("{} packages for two wishes", packages.len());
     };
     if update_lock {
-        let changed = [kernel_package, busybox_package].map(|p| lock.record(p));
+        let changed = [kernel_package, second_package].map(|p| lock.record(p));
         if changed.contains(&true) {
             lock.write(&paths.lock())?;
             println!("image    wrote {}", paths.lock().display());
@@ -194,22 +238,40 @@ pub fn build(paths: &Paths, name: &str, update_lock: bool) -> Result<PathBuf> {
     }
     println!("image    building {name} from {} {}", kernel_package.name, kernel_package.version);
     let kernel = read_kernel(kernel_path)?;
-    let elf = kernel::extract(&kernel.bzimage).with_context(|| format!("in the kernel of {}", kernel_package.name))?;
-    let machine = elf.get(18).copied();
     let arch = if recipe.arch == "amd64" { "x86_64" } else { "i686" };
-    ensure!(machine == Some(if arch == "x86_64" { 62 } else { 3 }), "{} is no kernel for {arch}", kernel_package.name);
-    let packed = kernel::pack(&kernel::slim(&elf)?);
-    let initrd = initrd(paths, &recipe, &kernel, read_busybox(busybox_path)?)?;
+    let system = system(paths, name, &recipe, &kernel, second_path)?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-    let files = vec![
-        File::write(&out, "vmlinux.pack", "kernel", &packed)?,
-        File::write(&out, "initrd", "initrd", &initrd)?,
-        File::write(&out, "bzImage", "kernel-original", &kernel.bzimage)?,
-    ];
+    let files = match (&recipe.disk, recipe.initrd) {
+        (Some(disk), _) => {
+            let shape = ext4::Shape { mib: disk.size, uuid: disk.uuid.clone(), label: "tabvisor".into() };
+            let image = ext4::image(&system, &shape, &paths.cache().join(format!("{name}-disk")))?;
+            let there = |file: File| File { path: format!("../{}/{}", disk.boot, file.path), ..file };
+            let mut files: Vec<File> = boot_image(paths, disk)?.files.into_iter().map(there).collect();
+            files.push(File::write(&out, "root.ext4", "disk", &image)?);
+            files
+        }
+        (None, compression) => {
+            let elf = kernel::extract(&kernel.bzimage)
+                .with_context(|| format!("in the kernel of {}", kernel_package.name))?;
+            let machine = elf.get(18).copied();
+            ensure!(
+                machine == Some(if arch == "x86_64" { 62 } else { 3 }),
+                "{} is no kernel for {arch}",
+                kernel_package.name
+            );
+            let initrd = initrd(system, compression.unwrap_or(Compression::None))?;
+            vec![
+                File::write(&out, "vmlinux.pack", "kernel", &kernel::pack(&kernel::slim(&elf)?))?,
+                File::write(&out, "initrd", "initrd", &initrd)?,
+                File::write(&out, "bzImage", "kernel-original", &kernel.bzimage)?,
+            ]
+        }
+    };
     let inputs = inputs(paths, name, &recipe, &lock)?;
     let packages = packages.into_iter().map(|(p, _)| p).collect();
-    let Recipe { title, cmdline, memory, modes, .. } = recipe;
+    let Recipe { title, cmdline, cmdlines, memory, modes, .. } = recipe;
     let arch = arch.into();
-    Manifest { name: name.into(), title, arch, files, cmdline, memory, modes, packages, inputs }.write(&out)?;
+    Manifest { name: name.into(), title, arch, files, cmdline, cmdlines, memory, modes, packages, inputs }
+        .write(&out)?;
     Ok(out)
 }

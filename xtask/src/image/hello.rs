@@ -5,6 +5,7 @@ use super::manifest::{File, Manifest};
 use crate::proc;
 use crate::project::Project;
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -36,6 +37,7 @@ pub fn build(project: &Project) -> Result<PathBuf> {
         arch: "x86_64".into(),
         files,
         cmdline: String::new(),
+        cmdlines: BTreeMap::new(),
         memory: 32,
         modes: vec!["pc".into()],
         packages: Vec::new(),

@@ -4,6 +4,7 @@ use super::apt::sha256;
 use super::lock::Locked;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What an image consists of.
@@ -19,6 +20,9 @@ pub struct Manifest {
     pub files: Vec<File>,
     /// The default command line.
     pub cmdline: String,
+    /// The command line for a mode that needs another one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cmdlines: BTreeMap<String, String>,
     /// Guest RAM in MiB.
     pub memory: u32,
     /// Machine personalities that can boot it; the first is the one it is tested with.
@@ -35,7 +39,8 @@ pub struct Manifest {
 pub struct File {
     /// Relative to the manifest.
     pub path: String,
-    /// `kernel`: boot this; `initrd`: with this; `kernel-original`: the kernel before it was repacked.
+    /// `kernel`: boot this; `initrd`: with this; `disk`: the first disk; `kernel-original`: the kernel before it
+    /// was repacked.
     pub role: String,
     /// Its length.
     pub bytes: u64,
@@ -91,9 +96,11 @@ impl Manifest {
     }
 }
 
-/// Writes `index.json` over the images in `out`: those with several parts first, each group by name.
+/// Writes `index.json` over the images in `out`: those with several parts first, each group by name. Images with a
+/// disk are left out: the index is the page's, which has no disks yet.
 pub fn write_index(out: &Path) -> Result<()> {
     let mut all: Vec<Manifest> = std::fs::read_dir(out)?.flatten().filter_map(|e| Manifest::read(&e.path())).collect();
+    all.retain(|m| m.files.iter().all(|f| f.role != "disk"));
     all.sort_by(|a, b| (a.files.len() < 2, &b.name).cmp(&(b.files.len() < 2, &a.name)));
     let line = |m: Manifest| Line {
         manifest: format!("{}/{NAME}", m.name),
@@ -120,6 +127,7 @@ mod tests {
             arch: "x86_64".into(),
             files: vec![File::write(&dir, "k", "kernel", b"abc").unwrap()],
             cmdline: String::new(),
+            cmdlines: BTreeMap::new(),
             memory: 1,
             modes: vec![],
             packages: vec![],

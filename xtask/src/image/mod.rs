@@ -2,9 +2,11 @@
 //! `images/out/<name>` with a `manifest.json`. Building an image that is up to date does nothing.
 
 mod apt;
+mod bootstrap;
 mod cpio;
 mod deb;
 mod debian;
+mod ext4;
 mod hello;
 pub(crate) mod kernel;
 mod lock;

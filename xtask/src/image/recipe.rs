@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// An image that is made of a distribution's packages.
@@ -16,20 +17,40 @@ pub struct Recipe {
     pub suite: String,
     /// The package, or one that depends on the package, with the kernel and its modules.
     pub kernel: String,
-    /// The package with the static busybox.
-    pub busybox: String,
+    /// The package with the static busybox: the whole system, unless a disk has `packages`.
+    pub busybox: Option<String>,
     /// Modules to bring along; what they depend on comes too.
     pub modules: Vec<String>,
-    /// The folder, from `images/`, whose files become the initrd beside busybox and modules.
-    pub rootfs: String,
-    /// How the initrd is compressed.
-    pub initrd: Compression,
+    /// The folders, from `images/`, whose files go beside busybox and modules; of two with one name the last.
+    pub rootfs: Vec<String>,
+    /// How the initrd is compressed that all of it becomes.
+    pub initrd: Option<Compression>,
+    /// Or the disk.
+    pub disk: Option<Disk>,
     /// The default command line.
     pub cmdline: String,
+    /// The command line for a mode that needs another one.
+    #[serde(default)]
+    pub cmdlines: BTreeMap<String, String>,
     /// Guest RAM in MiB that is comfortable.
     pub memory: u32,
     /// Machine personalities that can boot it.
     pub modes: Vec<String>,
+}
+
+/// A disk with an ext4 file system.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// The image whose kernel and initrd start it.
+    pub boot: String,
+    /// In MiB.
+    pub size: u32,
+    /// Of the file system: a fixed one, so that the same files make the same disk.
+    pub uuid: String,
+    /// The distribution's essential packages and these, instead of a busybox.
+    #[serde(default)]
+    pub packages: Vec<String>,
 }
 
 /// How an initrd is compressed.
@@ -45,6 +66,11 @@ pub enum Compression {
 }
 
 impl Recipe {
+    /// The packages that are fetched by name: the kernel, and the busybox or the tool that makes a system.
+    pub fn wishes(&self) -> [&str; 2] {
+        [&self.kernel, self.busybox.as_deref().unwrap_or(super::bootstrap::TOOL)]
+    }
+
     /// Reads a recipe.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -56,7 +82,17 @@ impl Recipe {
         if !matches!(this.arch.as_str(), "amd64" | "i386") {
             bail!("arch is `{}`, expected amd64 or i386", this.arch);
         }
-        for word in [&this.suite, &this.kernel, &this.busybox] {
+        if let Some(mode) = this.cmdlines.keys().find(|mode| !this.modes.contains(mode)) {
+            bail!("there is a command line for mode `{mode}`, which is not among the modes");
+        }
+        if this.initrd.is_some() == this.disk.is_some() {
+            bail!("a recipe makes either an `initrd` or a `disk`");
+        }
+        let packages = this.disk.as_ref().map_or(&[][..], |disk| &disk.packages);
+        if this.busybox.is_some() != packages.is_empty() {
+            bail!("a recipe has either a `busybox` or a disk's `packages`");
+        }
+        for word in [&this.suite, &this.kernel].into_iter().chain(&this.busybox).chain(packages) {
             // They become arguments of the package client.
             let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
             if word.is_empty() || word.starts_with('-') || !word.chars().all(ok) {
@@ -71,16 +107,24 @@ impl Recipe {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "title='T'\narch='amd64'\nsuite='bookworm'\nkernel='k'\nbusybox='b'\nmodules=['ext4']\nrootfs='rootfs'\n\
+    const GOOD: &str = "title='T'\narch='amd64'\nsuite='bookworm'\nkernel='k'\nbusybox='b'\nmodules=['ext4']\nrootfs=['rootfs']\n\
                         initrd='lz4'\ncmdline='c'\nmemory=256\nmodes=['pvh']\n";
 
     #[test]
     fn recipes_are_checked() {
         let r = Recipe::parse(GOOD).unwrap();
-        assert_eq!((r.initrd, r.modules.len()), (Compression::Lz4, 1));
+        assert_eq!((r.initrd, r.modules.len()), (Some(Compression::Lz4), 1));
         assert!(Recipe::parse(&GOOD.replace("amd64", "arm64")).is_err());
         assert!(Recipe::parse(&GOOD.replace("'k'", "'--option'")).is_err());
         assert!(Recipe::parse(&GOOD.replace("title", "tittle")).is_err());
         assert!(Recipe::parse(&GOOD.replace("'lz4'", "'bzip2'")).is_err());
+        let disk = "disk={boot='b',size=16,uuid='u'}\n";
+        assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", disk)).is_ok());
+        assert!(Recipe::parse(&format!("{GOOD}{disk}")).is_err());
+        let packages = "disk={boot='b',size=16,uuid='u',packages=['p']}\n";
+        assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", packages)).is_err());
+        assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", packages).replace("busybox='b'\n", "")).is_ok());
+        assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pvh='c'}}\n")).is_ok());
+        assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pv='c'}}\n")).is_err());
     }
 }

@@ -31,8 +31,11 @@ impl Guest {
     pub fn with_nics(disks: Vec<Box<dyn BlockBackend>>, nics: &[NicConfig]) -> Self {
         let frames = Frames::new(FRAMES);
         let ram = GuestRam::new(frames.bytes()).expect("small");
-        let mut domain =
-            Domain::new(&ram, frames, &Options { vcpus: 1, wall_clock: 0, uuid: [0; 16], nics: nics.into() });
+        let mut domain = Domain::new(
+            &ram,
+            frames,
+            &Options { hvm: false, vcpus: 1, wall_clock: 0, uuid: [0; 16], nics: nics.into() },
+        );
         domain.open_rings();
         domain.connect(Rings { store: 1, console: 2 });
         let mut guest = Self { ram, domain, disks, out: Vec::new(), next_page: 16, next_gref: 8 };

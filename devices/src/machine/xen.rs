@@ -1,24 +1,25 @@
-//! The platform of a PV guest: a hypervisor with one domain, and a clock. There is no other hardware.
+//! The platform of a domain, PV or PVH: a hypervisor with one guest, and a clock. There is no other hardware but for the
+//! local APICs of PVH.
 
 use super::clock::{Clock, Rate};
-use super::machine::Payload;
+use super::machine::{ConfigError, Payload};
 use super::platform::{Platform, Start, StopCause, Visits};
 use crate::backend::BlockBackend;
 use crate::boot::elf::Image;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
-use crate::xen::build_pv;
 use crate::xen::domain::{Cx, Domain, Options};
 use crate::xen::frames::Frames;
 use crate::xen::notes::{Notes, NotesError};
+use crate::xen::{build_pv, build_pvh};
 use tabvisor_core::bus::{Bus, Trap};
-use tabvisor_core::cpu::{Cpu, Done};
+use tabvisor_core::cpu::{Cpu, Done, event};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, RamError};
 use tabvisor_core::size::Size;
 use tabvisor_core::time::VmTime;
 
-/// A hypervisor with one PV guest.
-pub struct XenPv {
+/// A hypervisor with one guest.
+pub struct Xen {
     ram: GuestRam,
     clock: Clock,
     domain: Domain,
@@ -34,7 +35,7 @@ pub struct XenPv {
     visits: Visits,
 }
 
-impl XenPv {
+impl Xen {
     /// RAM for a guest that is to have `guest` bytes of it.
     ///
     /// # Errors
@@ -47,7 +48,7 @@ impl XenPv {
         })
     }
 
-    /// A hypervisor whose guest is not loaded yet. `ram` comes from [`XenPv::ram`] with the same `guest`.
+    /// A hypervisor whose guest is not loaded yet. `ram` comes from [`Xen::ram`] with the same `guest`.
     pub fn new(
         ram: &GuestRam,
         guest: u64,
@@ -82,13 +83,29 @@ impl XenPv {
         r
     }
 
+    /// The devices of a domain that was built.
+    fn add_devices(&mut self) {
+        let nics = self.options.nics.clone();
+        self.with(|domain, cx| domain.add_devices(cx, &nics));
+    }
+
     fn plan(&mut self) {
         self.nearest = self.domain.deadline();
         self.run_until = if self.stop.is_some() { 0 } else { self.clock.retired_at(self.nearest) };
     }
 }
 
-impl Platform for XenPv {
+/// What is wrong with a kernel as a guest, or with its file.
+impl From<NotesError> for ConfigError {
+    fn from(e: NotesError) -> Self {
+        match e {
+            NotesError::File(e) => Self::Boot(e),
+            e => Self::Guest(e.to_string()),
+        }
+    }
+}
+
+impl Platform for Xen {
     fn bus(&mut self) -> &mut dyn Bus {
         self
     }
@@ -97,15 +114,22 @@ impl Platform for XenPv {
         self.stop = None;
         self.plan();
     }
-    fn load(&mut self, payload: &Payload) -> Result<Start, NotesError> {
+    fn load(&mut self, payload: &Payload) -> Result<Start, ConfigError> {
         self.domain = Domain::new(&self.ram, self.frames, &self.options);
         let image = Image::open(&payload.kernel)?;
-        let pv = Notes::read(&image)?.pv()?;
-        let image = image.shifted(pv.paddr_offset, 0)?;
+        let notes = Notes::read(&image)?;
         let now = self.clock.now();
+        if self.options.hvm {
+            let pvh = notes.pvh()?;
+            let (initrd, cmdline) = (&payload.initrd, &payload.cmdline);
+            let entry = build_pvh::build(&mut self.domain, &pvh, &image, initrd, cmdline, now)?;
+            self.add_devices();
+            return Ok(Start::Bare(entry));
+        }
+        let pv = notes.pv()?;
+        let image = image.shifted(pv.paddr_offset, 0)?;
         let begin = build_pv::build(&mut self.domain, &pv, &image, &payload.initrd, &payload.cmdline, now)?;
-        let nics = self.options.nics.clone();
-        self.with(|domain, cx| domain.add_devices(cx, &nics));
+        self.add_devices();
         Ok(Start::Guest(Box::new(move |cpu| begin.apply(cpu))))
     }
     fn now(&self) -> VmTime {
@@ -155,7 +179,7 @@ impl Platform for XenPv {
     }
 }
 
-impl Bus for XenPv {
+impl Bus for Xen {
     fn sync(&mut self, retired: u64) {
         self.clock.sync(retired);
         if self.clock.now() >= self.nearest {
@@ -165,23 +189,53 @@ impl Bus for XenPv {
     fn allowance(&mut self) -> u64 {
         self.run_until.saturating_sub(self.clock.retired())
     }
-    fn port_read(&mut self, _port: u16, size: Size) -> u32 {
-        size.mask() as u32
+    fn port_read(&mut self, port: u16, size: Size) -> u32 {
+        self.domain.hvm_port_read(port, size) as u32
     }
-    fn port_write(&mut self, _port: u16, _size: Size, _value: u32) {}
-    fn mmio_read(&mut self, _at: u64, size: Size) -> u64 {
-        self.visits.unclaimed += 1;
-        size.mask()
+    fn port_write(&mut self, port: u16, size: Size, value: u32) {
+        self.with(|domain, cx| domain.hvm_port_write(cx, port, size, value.into()));
     }
-    fn mmio_write(&mut self, _at: u64, _size: Size, _value: u64) {
-        self.visits.unclaimed += 1;
+    fn mmio_read(&mut self, at: u64, size: Size) -> u64 {
+        self.visits.mmio += 1;
+        let mut data = [0xff; 8];
+        let known = self.with(|domain, cx| domain.mmio(cx, at, &mut data[..size.bytes() as usize], false));
+        self.visits.unclaimed += u64::from(!known);
+        size.zx(u64::from_le_bytes(data))
+    }
+    fn mmio_write(&mut self, at: u64, size: Size, value: u64) {
+        self.visits.mmio += 1;
+        let mut data = value.to_le_bytes();
+        let known = self.with(|domain, cx| domain.mmio(cx, at, &mut data[..size.bytes() as usize], true));
+        self.visits.unclaimed += u64::from(!known);
+    }
+    fn preempts(&self, halted: bool) -> bool {
+        self.domain.wants_switch(halted)
     }
     fn interrupt_pending(&self) -> bool {
         self.domain.wants_interrupt()
     }
     fn acknowledge(&mut self) -> Option<u8> {
-        // The hypervisor knows what it is about when the CPU comes to deliver it.
-        self.domain.wants_interrupt().then_some(0)
+        self.with(|domain, cx| domain.acknowledge(cx))
+    }
+    fn nmi_pending(&self) -> bool {
+        self.domain.hvm_nmi()
+    }
+    fn take_nmi(&mut self) -> bool {
+        self.domain.take_hvm_nmi()
+    }
+    fn msr_read(&mut self, msr: u32) -> Option<u64> {
+        self.visits.msrs += 1;
+        self.with(|domain, cx| domain.hvm_msr_read(cx, msr))
+    }
+    fn msr_write(&mut self, msr: u32, value: u64) -> bool {
+        self.visits.msrs += 1;
+        self.with(|domain, cx| domain.hvm_msr_write(cx, msr, value))
+    }
+    fn cr8_read(&mut self) -> u8 {
+        self.domain.cr8().unwrap_or(0)
+    }
+    fn cr8_write(&mut self, value: u8) {
+        self.with(|domain, cx| domain.set_cr8(cx, value));
     }
     fn tsc(&mut self) -> u64 {
         self.clock.now().nanos()
@@ -193,6 +247,12 @@ impl Bus for XenPv {
         self.domain.leaf(leaf, subleaf)
     }
     fn trap(&mut self, cpu: &mut Cpu, trap: Trap) -> Done {
-        self.with(|domain, cx| domain.trap(cx, cpu, trap))
+        let until = self.run_until;
+        let r = self.with(|domain, cx| domain.trap(cx, cpu, trap));
+        if self.run_until < until {
+            // The CPU has to come back for a nearer deadline.
+            cpu.events |= event::CHECK;
+        }
+        r
     }
 }

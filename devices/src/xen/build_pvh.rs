@@ -1,0 +1,88 @@
+//! The domain builder for PVH: a kernel with a 32-bit entry point and what it is told (public/arch-x86/hvm/start_info.h).
+
+use super::abi::domid;
+use super::domain::{Domain, Rings};
+use super::hvm::param;
+use super::notes::Pvh;
+use crate::boot::elf::Image;
+use crate::boot::{BootError, Entry, acpi, entry, zero_page};
+use tabvisor_core::mem::{PAGE_SHIFT, PAGE_SIZE};
+use tabvisor_core::time::VmTime;
+
+/// Where the guest finds what it is told, in memory that no kernel is loaded to.
+const START_INFO: u64 = 0x5000;
+const MODULES: u64 = START_INFO + 0x100;
+const MEMORY_MAP: u64 = START_INFO + 0x200;
+const CMDLINE: u64 = 0x6000;
+const CMDLINE_MAX: usize = 0x1000;
+/// Kernels begin here.
+const LOWEST: u64 = 1 << 20;
+/// `XEN_HVM_START_MAGIC_VALUE`.
+const MAGIC: u32 = 0x336e_c578;
+/// The pages that a guest cannot have: 8, of which these two are rings.
+const SPECIAL: u64 = 0xf_eff8;
+const SPECIAL_PAGES: u64 = 8;
+/// Frame of xenstore's ring.
+const STORE_PFN: u64 = SPECIAL + 4;
+/// Frame of the console's.
+const CONSOLE_PFN: u64 = SPECIAL + 7;
+
+/// Builds the domain; how its first vCPU begins.
+///
+/// # Errors
+/// [`BootError`] if something does not fit.
+pub fn build(
+    domain: &mut Domain,
+    pvh: &Pvh,
+    kernel: &Image<'_>,
+    initrd: &[u8],
+    cmdline: &str,
+    now: VmTime,
+) -> Result<Entry, BootError> {
+    let (ram, frames) = (domain.ram.clone(), domain.frames);
+    let bytes = frames.guest << PAGE_SHIFT;
+    zero_page::check_cmdline(cmdline, CMDLINE_MAX - 1)?;
+    if pvh.start < LOWEST {
+        let expected = "1 MiB or more (below lie the tables it is booted with)";
+        return Err(BootError::Damaged { what: "a segment's physical address", value: pvh.start, expected });
+    }
+    let module = pvh.end.next_multiple_of(PAGE_SIZE);
+    let needs = module.saturating_add(initrd.len() as u64);
+    if needs > bytes {
+        return Err(BootError::NeedsMemory { what: "the kernel with its initrd", needs, has: bytes });
+    }
+    kernel.place(&ram)?;
+    ram.write(module, initrd);
+    ram.write(CMDLINE, cmdline.as_bytes());
+    let rsdp = acpi::install(&ram, &acpi::Board { cpus: domain.vcpus.len() as u32, ..acpi::Board::DOMAIN })?;
+
+    let words = |at: u64, all: &[u64]| {
+        for (k, v) in (0..).zip(all) {
+            ram.write(at + 8 * k, &v.to_le_bytes());
+        }
+    };
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    const RAM: u64 = 1;
+    const RESERVED: u64 = 2;
+    words(MODULES, &[module, initrd.len() as u64, 0, 0]);
+    words(MEMORY_MAP, &[0, bytes, RAM, SPECIAL << PAGE_SHIFT, SPECIAL_PAGES << PAGE_SHIFT, RESERVED]);
+    let modules = u32::from(!initrd.is_empty());
+    // Magic and version, flags and modules; then addresses.
+    words(START_INFO, &[pair(MAGIC, 1), pair(0, modules), MODULES, CMDLINE, rsdp, MEMORY_MAP, 2]);
+
+    let (store_port, console_port) = domain.open_rings();
+    // The rings are the hypervisor's pages, under the numbers of the special ones.
+    for (pfn, frame) in [(STORE_PFN, frames.rings), (CONSOLE_PFN, frames.rings + 1)] {
+        ram.set_alias(pfn, Some(frame));
+    }
+    domain.connect(Rings { store: frames.rings, console: frames.rings + 1 });
+    if let Some(hvm) = &mut domain.hvm {
+        hvm.params[param::STORE_PFN] = STORE_PFN;
+        hvm.params[param::STORE_EVTCHN] = store_port.into();
+        hvm.params[param::CONSOLE_PFN] = CONSOLE_PFN;
+        hvm.params[param::CONSOLE_EVTCHN] = console_port.into();
+    }
+    domain.start(now);
+    let _ = domid::GUEST;
+    Ok(Entry { rbx: START_INFO, rsp: 0, ..entry::protected_mode(&ram, pvh.entry.into(), 0) })
+}
