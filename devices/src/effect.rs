@@ -37,6 +37,24 @@ pub enum Effect {
     PowerOff,
     /// The guest wants to start over. The run loop reports it as an exit.
     Reset(ResetCause),
+    /// Sectors of a disk are needed: the answer is [`Input::BlockData`].
+    BlockRead {
+        /// Number of the disk.
+        disk: u8,
+        /// The first sector.
+        first: u64,
+        /// How many there are.
+        count: u32,
+        /// Comes back with the answer.
+        ticket: u64,
+    },
+    /// A network card sends an Ethernet frame, without its check sequence.
+    Frame {
+        /// Number of the card.
+        nic: u8,
+        /// From the destination's address on.
+        bytes: Vec<u8>,
+    },
     /// Something a developer wants to know. Bounded: each cause is reported once per reset.
     Log(String),
 }
@@ -61,6 +79,22 @@ pub enum Input {
     PowerButton,
     /// The reset button is pressed.
     ResetButton,
+    /// The answer to [`Effect::BlockRead`].
+    BlockData {
+        /// Number of the disk.
+        disk: u8,
+        /// The request's.
+        ticket: u64,
+        /// All that was asked for; `None` if it cannot be had.
+        bytes: Option<Vec<u8>>,
+    },
+    /// An Ethernet frame arrives at a network card, without its check sequence.
+    Frame {
+        /// Number of the card.
+        nic: u8,
+        /// From the destination's address on.
+        bytes: Vec<u8>,
+    },
     /// What the host's clock says: seconds since 1970-01-01 00:00 UTC.
     WallClock(i64),
 }

@@ -1,6 +1,7 @@
 //! Tabvisor's boards and everything on them.
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod boot;
 pub mod bus;
 pub mod chipset;

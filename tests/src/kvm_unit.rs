@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::path::Path;
 use tabvisor_core::time::VmTime;
 use tabvisor_devices::effect::Effect;
-use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Mode, Payload, Rate, TripleFault, Until};
+use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Payload, Rate, TripleFault, Until};
 
 /// Guest RAM in bytes.
 const RAM: u64 = 512 << 20;
@@ -51,8 +51,6 @@ impl Outcome {
 pub fn run(program: &Path, arguments: &str, cpu: &str) -> Result<Outcome> {
     let kernel = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let mut machine = Machine::new(Config {
-        mode: Mode::Pc,
-        vcpus: 1,
         ram: RAM,
         cpu: cpu.into(),
         clock: ClockPolicy::Deterministic(Rate::ONE),
@@ -66,6 +64,7 @@ pub fn run(program: &Path, arguments: &str, cpu: &str) -> Result<Outcome> {
             initrd: ENVIRONMENT.as_bytes().to_vec().into(),
             cmdline: arguments.into(),
         },
+        ..Config::default()
     })?;
     let (mut text, mut result) = (Vec::new(), None);
     let end = loop {

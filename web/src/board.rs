@@ -79,12 +79,12 @@ impl Pc {
             serial_ports: SERIAL_PORTS,
             // A PC would start over, and a guest with a bug would do so for ever. Here it is a story to tell.
             triple_fault: TripleFault::Crash,
-            test_device: false,
             payload: Payload {
                 kernel: files.kernel.into(),
                 initrd: files.initrd.into(),
                 cmdline: config.cmdline.clone(),
             },
+            ..machine::Config::default()
         };
         #[cfg_attr(not(target_arch = "wasm32"), allow(unused_mut, reason = "there is no host of compiled code"))]
         let mut machine = make(board).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;

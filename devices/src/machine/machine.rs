@@ -7,6 +7,8 @@ use super::pc::{Options, Pc};
 use super::platform::{Platform, Start, StopCause, Visits};
 use super::processor::Processor;
 use super::xen::Xen;
+use crate::backend::DiskConfig;
+use crate::backend::net::NicConfig;
 use crate::boot::BootError;
 use crate::bus::MapError;
 use crate::effect::{Effect, Input, ResetCause};
@@ -23,7 +25,7 @@ use tabvisor_core::vcpu::{CpuExit, Vcpu};
 const MAX_IDLE_STEPS: u32 = 10_000;
 
 /// What to boot. A reset starts from it again, so it is kept beside RAM: moved in without a copy, and shared.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Payload {
     /// A bzImage, or an ELF executable.
     pub kernel: Arc<Vec<u8>>,
@@ -90,8 +92,32 @@ pub struct Config {
     pub triple_fault: TripleFault,
     /// Is the test device ([`crate::chipset::testdev`]) on the board?
     pub test_device: bool,
+    /// Disks of a domain, 255 at most. What is written to them outlasts a reset.
+    pub disks: Vec<DiskConfig>,
+    /// Network cards of a domain, 255 at most.
+    pub nics: Vec<NicConfig>,
     /// What to boot.
     pub payload: Payload,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            vcpus: 1,
+            ram: 256 << 20,
+            cpu: "x86-64-v2".into(),
+            clock: ClockPolicy::Paced,
+            wall_clock: 0,
+            seed: 1,
+            serial_ports: 1,
+            triple_fault: TripleFault::default(),
+            test_device: false,
+            disks: Vec::new(),
+            nics: Vec::new(),
+            payload: Payload::default(),
+        }
+    }
 }
 
 impl Config {
@@ -159,8 +185,10 @@ fn domain(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError>
         vcpus: config.vcpus,
         wall_clock: config.wall_clock,
         uuid: domain_uuid(config.seed),
+        nics: config.nics.clone(),
     };
-    let xen = Xen::new(&ram, config.ram, config.rate(), config.seed, options);
+    let disks = (0..).zip(&config.disks).map(|(n, disk)| disk.make(n)).collect();
+    let xen = Xen::new(&ram, config.ram, config.rate(), config.seed, options, disks);
     Ok((ram, Box::new(xen)))
 }
 

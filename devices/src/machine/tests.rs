@@ -427,8 +427,8 @@ fn config(clock: ClockPolicy) -> Config {
         seed: 7,
         serial_ports: 1,
         triple_fault: TripleFault::Reset,
-        test_device: false,
         payload: Payload { kernel: kernel(), initrd: Arc::default(), cmdline: "console=ttyS0".into() },
+        ..Config::default()
     }
 }
 

@@ -4,6 +4,7 @@
 use super::clock::{Clock, Rate};
 use super::machine::{ConfigError, Payload};
 use super::platform::{Platform, Start, StopCause, Visits};
+use crate::backend::BlockBackend;
 use crate::boot::elf::Image;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
@@ -24,6 +25,8 @@ pub struct Xen {
     domain: Domain,
     frames: Frames,
     options: Options,
+    /// They are not part of the domain: what was written outlasts a reset.
+    disks: Vec<Box<dyn BlockBackend>>,
     effects: Vec<Effect>,
     stop: Option<StopCause>,
     nearest: VmTime,
@@ -46,7 +49,14 @@ impl Xen {
     }
 
     /// A hypervisor whose guest is not loaded yet. `ram` comes from [`Xen::ram`] with the same `guest`.
-    pub fn new(ram: &GuestRam, guest: u64, rate: Rate, seed: u64, options: Options) -> Self {
+    pub fn new(
+        ram: &GuestRam,
+        guest: u64,
+        rate: Rate,
+        seed: u64,
+        options: Options,
+        disks: Vec<Box<dyn BlockBackend>>,
+    ) -> Self {
         let frames = Frames::new(guest >> PAGE_SHIFT);
         Self {
             ram: ram.clone(),
@@ -54,6 +64,7 @@ impl Xen {
             domain: Domain::new(ram, frames, &options),
             frames,
             options,
+            disks,
             effects: Vec::new(),
             stop: None,
             nearest: VmTime::NEVER,
@@ -65,10 +76,17 @@ impl Xen {
 
     /// Lets `f` work on the domain, and notes what it did.
     fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {
-        let mut cx = Cx { now: self.clock.now(), out: &mut self.effects, stop: &mut self.stop };
+        let (out, stop) = (&mut self.effects, &mut self.stop);
+        let mut cx = Cx { now: self.clock.now(), out, disks: &mut self.disks, stop };
         let r = f(&mut self.domain, &mut cx);
         self.plan();
         r
+    }
+
+    /// The devices of a domain that was built.
+    fn add_devices(&mut self) {
+        let nics = self.options.nics.clone();
+        self.with(|domain, cx| domain.add_devices(cx, &nics));
     }
 
     fn plan(&mut self) {
@@ -105,13 +123,13 @@ impl Platform for Xen {
             let pvh = notes.pvh()?;
             let (initrd, cmdline) = (&payload.initrd, &payload.cmdline);
             let entry = build_pvh::build(&mut self.domain, &pvh, &image, initrd, cmdline, now)?;
-            self.plan();
+            self.add_devices();
             return Ok(Start::Bare(entry));
         }
         let pv = notes.pv()?;
         let image = image.shifted(pv.paddr_offset, 0)?;
         let begin = build_pv::build(&mut self.domain, &pv, &image, &payload.initrd, &payload.cmdline, now)?;
-        self.plan();
+        self.add_devices();
         Ok(Start::Guest(Box::new(move |cpu| begin.apply(cpu))))
     }
     fn now(&self) -> VmTime {
@@ -154,6 +172,7 @@ impl Platform for Xen {
     fn state_bytes(&self, out: &mut Vec<u8>) {
         put_state(out, &(self.clock.now(), self.clock.retired(), self.random));
         self.domain.state_bytes(out);
+        self.disks.iter().for_each(|disk| disk.state_bytes(out));
     }
     fn table(&self) -> String {
         format!("{:?}\n", self.frames)

@@ -1,6 +1,7 @@
 //! A domain: what the hypervisor keeps of a guest, and its way through the hypervisor.
 
 use super::abi::{domid, virq};
+use super::back::BackEnds;
 use super::calls;
 use super::console::Console;
 use super::event::{Binding, Ports};
@@ -12,6 +13,8 @@ use super::hypercall;
 use super::mmu::Types;
 use super::store::{DomU, Ring, RingPort, Store};
 use super::vcpu::{RunState, Vcpu};
+use crate::backend::BlockBackend;
+use crate::backend::net::NicConfig;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use crate::machine::platform::StopCause;
@@ -28,6 +31,8 @@ pub struct Cx<'a> {
     pub now: VmTime,
     /// Requests to the outside world.
     pub out: &'a mut Vec<Effect>,
+    /// The machine's disks.
+    pub disks: &'a mut [Box<dyn BlockBackend>],
     /// Why the machine has to stop.
     pub stop: &'a mut Option<StopCause>,
 }
@@ -43,6 +48,8 @@ pub struct Options {
     pub wall_clock: i64,
     /// Identifies the domain.
     pub uuid: [u8; 16],
+    /// Network cards.
+    pub nics: Vec<NicConfig>,
 }
 
 /// Figures for people.
@@ -90,6 +97,7 @@ pub struct Domain {
     pub(super) store: Store,
     pub(super) store_ring: Ring,
     pub(super) store_port: u32,
+    pub(super) back: BackEnds,
     pub(super) uuid: [u8; 16],
     wall_clock: i64,
     pub(super) writable_tables: bool,
@@ -128,6 +136,7 @@ impl Domain {
             store: Store::new(),
             store_ring: Ring::new(domid::GUEST, 0),
             store_port: 0,
+            back: BackEnds::default(),
             uuid: options.uuid,
             wall_clock: options.wall_clock,
             writable_tables: false,
@@ -227,6 +236,8 @@ impl Domain {
                 self.pump_console(cx);
             } else if port == self.store_port {
                 self.pump_store(cx);
+            } else {
+                self.kick_back_ends(cx, port);
             }
         }
         self.settle_hvm(cx);
@@ -243,9 +254,11 @@ impl Domain {
             self.set_pending(self.console.port);
         }
     }
-    fn pump_store(&mut self, cx: &mut Cx<'_>) {
-        if self.store_ring.pump(&mut self.store, &self.ram) {
+    pub(super) fn pump_store(&mut self, cx: &mut Cx<'_>) {
+        // What back ends write may be news for the guest, and make room for what it says. The ring is short, so this ends.
+        while self.store_ring.pump(&mut self.store, &self.ram) {
             self.set_pending(self.store_port);
+            self.watch_back_ends(cx);
         }
         cx.out.extend(self.store.take_log().into_iter().map(Effect::Log));
     }
@@ -269,6 +282,7 @@ impl Domain {
                 self.console.typed(bytes);
                 self.pump_console(cx);
             }
+            Input::BlockData { .. } | Input::Frame { .. } => self.back_end_input(cx, input),
             Input::PowerButton => self.control(cx, "poweroff"),
             Input::ResetButton => {
                 cx.stop.get_or_insert(StopCause::Reset(crate::effect::ResetCause::Button));
@@ -349,6 +363,7 @@ impl Domain {
     pub fn state_bytes(&self, out: &mut Vec<u8>) {
         self.types.state_bytes(out);
         put_state(out, &(&self.vcpus, self.current as u64, &self.ports, self.grants.count, &self.console));
+        self.back.state_bytes(out);
         for context in self.vcpus.iter().filter_map(|v| v.context.as_ref()) {
             put_context(out, context);
         }

@@ -4,6 +4,7 @@
 //! A guest traps into [`Domain::trap`](domain::Domain::trap); [`hypercall`] has the table of what it may ask for.
 
 pub mod abi;
+pub mod back;
 pub mod build_pv;
 pub mod build_pvh;
 mod calls;

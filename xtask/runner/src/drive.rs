@@ -1,6 +1,7 @@
 //! Runs a machine against the host's clock, or as fast as it goes, until it ends.
 
 use crate::console::Console;
+use crate::disks::{self, Files};
 use crate::keys::{self, Ask};
 use crate::options::Options;
 use anyhow::{Context, Result};
@@ -39,6 +40,7 @@ pub enum End {
 pub struct Runner {
     machine: Machine,
     console: Console,
+    files: Files,
     paced: bool,
     verbose: bool,
     max_insns: u64,
@@ -56,11 +58,12 @@ pub struct Runner {
 
 impl Runner {
     /// A machine that has not run yet.
-    pub fn new(machine: Machine, options: &Options, console: Console) -> Self {
+    pub fn new(machine: Machine, options: &Options, console: Console, files: Files) -> Self {
         let now = Instant::now();
         Self {
             machine,
             console,
+            files,
             paced: !options.deterministic,
             verbose: options.verbose,
             max_insns: options.max_insns.unwrap_or(u64::MAX),
@@ -94,11 +97,12 @@ impl Runner {
             let begin = Instant::now();
             let exit = self.machine.run(Until::retired(stop.min(before.saturating_add(self.portion))));
             self.learn(self.machine.stats().retired - before, begin.elapsed());
-            self.effects().context("cannot write the guest's output")?;
+            let news = self.effects().context("cannot write the guest's output")?;
             let ahead = self.pace();
             match exit {
                 Exit::Slice if ahead >= Duration::from_millis(1) => self.console.wait(ahead.min(LONGEST_SLEEP)),
                 Exit::Slice => {}
+                Exit::Halted(_) if news => {}
                 Exit::Halted(VmTime::NEVER) if self.console.closed && self.console.pending.is_empty() => {
                     return Ok(End::NoInput);
                 }
@@ -211,16 +215,28 @@ impl Runner {
         self.pace();
     }
 
-    fn effects(&mut self) -> std::io::Result<()> {
+    /// Does what the guest wants of the world; whether it got an answer.
+    fn effects(&mut self) -> std::io::Result<bool> {
+        let mut news = false;
         for effect in self.machine.take_effects() {
             match effect {
                 Effect::Serial { port: 0, bytes } => self.console.print(&bytes)?,
                 Effect::Debug(bytes) if self.verbose => self.console.say(&String::from_utf8_lossy(&bytes)),
                 Effect::TestEnd(result) => self.result = Some(result),
+                Effect::BlockRead { disk, first, count, ticket } => {
+                    let file = self.files.get_mut(usize::from(disk)).and_then(Option::as_mut);
+                    let bytes = file.and_then(|file| disks::read(file, first, count).ok());
+                    self.machine.input(&Input::BlockData { disk, ticket, bytes });
+                    news = true;
+                }
+                Effect::Frame { nic, bytes } if self.verbose => {
+                    let start: String = bytes.iter().take(48).map(|b| format!(" {b:02x}")).collect();
+                    self.console.say(&format!("network card {nic} sends {} bytes:{start}", bytes.len()));
+                }
                 Effect::Log(text) if self.verbose => self.console.say(&text),
                 _ => {}
             }
         }
-        Ok(())
+        Ok(news)
     }
 }

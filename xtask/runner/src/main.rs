@@ -4,6 +4,7 @@
 //! Ctrl-A is the prefix for the runner's own keys (`keys`); everything else, Ctrl-C too, goes to the guest.
 
 mod console;
+mod disks;
 mod drive;
 mod keys;
 mod options;
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tabvisor_devices::backend::net::NicConfig;
 use tabvisor_devices::boot;
 use tabvisor_devices::machine::{ClockPolicy, Config, Machine, Payload, Rate, TripleFault};
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
 fn run() -> Result<End> {
     let options = options::read(std::env::args().skip(1))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (configs, files) = disks::open(&options.disks)?;
     let config = Config {
         mode: options.mode,
         vcpus: options.vcpus,
@@ -51,6 +54,8 @@ fn run() -> Result<End> {
         serial_ports: 1,
         triple_fault: TripleFault::Reset,
         test_device: options.test_device,
+        disks: configs,
+        nics: (1..=options.nics).map(|n| NicConfig { mac: [0, 0x16, 0x3e, 0, 0, n] }).collect(),
         payload: Payload {
             kernel: file("kernel", &options.kernel)?,
             initrd: options.initrd.as_deref().map_or_else(|| Ok(Arc::default()), |path| file("initrd", path))?,
@@ -62,7 +67,7 @@ fn run() -> Result<End> {
     if raw.is_raw() {
         eprint!("{}\r\n", keys::HELP);
     }
-    let mut runner = Runner::new(machine, &options, console::Console::open(raw.is_raw()));
+    let mut runner = Runner::new(machine, &options, console::Console::open(raw.is_raw()), files);
     let end = runner.run()?;
     drop(raw);
     eprintln!("\n{}", runner.summary(&end));

@@ -4,6 +4,33 @@ use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use tabvisor_devices::machine::Mode;
 
+/// A disk of the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Its contents at first. The file is never written.
+    pub file: PathBuf,
+    /// The guest cannot write to it. Otherwise what it writes is kept in memory until the end.
+    pub read_only: bool,
+    /// Its data is read when the guest needs it, as a page does from a server; otherwise before it boots.
+    pub lazy: bool,
+}
+
+impl Disk {
+    fn parse(text: &str) -> Result<Self> {
+        let mut parts = text.split(',');
+        let file = PathBuf::from(parts.next().unwrap_or_default());
+        let mut disk = Self { file, read_only: false, lazy: false };
+        for part in parts {
+            match part {
+                "ro" => disk.read_only = true,
+                "lazy" => disk.lazy = true,
+                other => bail!("a disk is FILE, FILE,ro, FILE,lazy or both, not `{other}`"),
+            }
+        }
+        Ok(disk)
+    }
+}
+
 /// What to boot and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -31,6 +58,10 @@ pub struct Options {
     pub verbose: bool,
     /// Put the test device on the board.
     pub test_device: bool,
+    /// Disks of a domain.
+    pub disks: Vec<Disk>,
+    /// Network cards of a domain.
+    pub nics: u8,
 }
 
 /// What `--help` prints.
@@ -43,6 +74,9 @@ options:
                     pvh: a domain with paging and interrupts of its own
   --vcpus N         virtual CPUs of a domain (1)
   --cpu MODEL       CPU model (x86-64-v2)
+  --disk FILE       a disk of a domain, xvda first (repeatable); what the guest writes is kept in memory, not in the file.
+                    FILE,ro: it cannot write; FILE,lazy: the file is read as it is needed
+  --nic             a network card of a domain (repeatable); nobody is at the other end, --verbose shows what it sends
   --deterministic   guest time follows the instruction count: every run is the same
   --max-insns N     stop after N instructions
   --hash-at N       print a hash of the machine's state after exactly N instructions (repeatable)
@@ -67,6 +101,8 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         hash_at: Vec::new(),
         verbose: false,
         test_device: false,
+        disks: Vec::new(),
+        nics: 0,
     };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -87,6 +123,8 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             }
             "--vcpus" => options.vcpus = u32::try_from(number(&value()?)?).context("so many vCPUs")?,
             "--cpu" => options.cpu = value()?,
+            "--disk" => options.disks.push(Disk::parse(&value()?)?),
+            "--nic" => options.nics = options.nics.checked_add(1).context("so many network cards")?,
             "--deterministic" => options.deterministic = true,
             "--max-insns" => options.max_insns = Some(number(&value()?)?),
             "--hash-at" => options.hash_at.push(number(&value()?)?),
@@ -95,6 +133,9 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             "--help" | "-h" => bail!("{HELP}"),
             other => bail!("there is no option `{other}`\n{HELP}"),
         }
+    }
+    if options.deterministic && options.disks.iter().any(|d| d.lazy) {
+        bail!("when the data of a lazy disk arrives depends on the host; a deterministic machine cannot have one");
     }
     options.hash_at.sort_unstable();
     options.hash_at.dedup();
@@ -133,6 +174,13 @@ mod tests {
     }
 
     #[test]
+    fn disks_are_in_the_order_they_are_named() {
+        let disks = parse("--kernel a --disk x --disk y,lazy,ro").unwrap().disks;
+        let disk = |file: &str, on| Disk { file: file.into(), read_only: on, lazy: on };
+        assert_eq!(disks, [disk("x", false), disk("y", true)]);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (line, says) in [
             ("", "no kernel"),
@@ -140,6 +188,8 @@ mod tests {
             ("--kernel a --mem x", "not a number"),
             ("--kernel a --max-insns 99999999999G", "not a number"),
             ("--kernel a --bogus", "--bogus"),
+            ("--kernel a --disk b,rw", "`rw`"),
+            ("--kernel a --disk b,lazy --deterministic", "lazy disk"),
         ] {
             let error = format!("{:#}", parse(line).unwrap_err());
             assert!(error.contains(says), "{line}: {error}");

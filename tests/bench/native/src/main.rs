@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::effect::Effect;
-use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Mode, Payload, Rate, TripleFault, Until};
+use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Payload, Rate, TripleFault, Until};
 
 const HELP: &str = "tabvisor-bench --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout SECONDS] [--out FILE] [--verbose]";
 
@@ -77,8 +77,6 @@ fn run() -> Result<bool> {
     let o = options()?;
     let read = |path: &str| std::fs::read(path).with_context(|| format!("cannot read {path}"));
     let config = Config {
-        mode: Mode::Pc,
-        vcpus: 1,
         ram: o.mem << 20,
         cpu: "x86-64-v2".into(),
         clock: ClockPolicy::Paced,
@@ -86,12 +84,12 @@ fn run() -> Result<bool> {
         seed: 1,
         serial_ports: 1,
         triple_fault: TripleFault::Crash,
-        test_device: false,
         payload: Payload {
             kernel: read(&o.kernel)?.into(),
             initrd: read(&o.initrd)?.into(),
             cmdline: o.cmdline.clone(),
         },
+        ..Config::default()
     };
     let machine = Machine::new(config).with_context(|| format!("cannot boot {}", o.kernel))?;
     let found = drive(machine, &o)?;
