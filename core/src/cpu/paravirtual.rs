@@ -4,10 +4,15 @@
 
 use super::segment::{Segment, attr};
 use super::{Cpu, Done, Fault, Stop, Vector, cr0, mode::ctx, reg};
+use crate::cpu::tlb;
 use crate::decode::insn::{Insn, slot};
 use crate::isa::{self, Op, hot, ret};
-use crate::mem::PAGE_SHIFT;
+use crate::mem::{Host, PAGE_SHIFT, PAGE_SIZE};
+use crate::size::Size;
 use crate::{flags, vcpu};
+
+/// The TLB context of supervisors.
+const SUPERVISOR: u32 = ctx::SUPER << tlb::CTX_SHIFT;
 
 /// A flat segment of CPL 3, as SYSCALL loads them.
 fn flat(sel: u16, code: bool) -> Segment {
@@ -112,6 +117,42 @@ impl Cpu {
     pub fn flush_guest(&mut self, kernel: bool) {
         self.stats.tlb_flushes += 1;
         self.tlb.flush_context(if kernel { ctx::SUPER } else { ctx::USER });
+    }
+
+    /// Fills `to` from memory that supervisors may read, if the TLB knows all of it. `false`: nothing was done.
+    pub fn read_known(&self, la: u64, to: &mut [u8]) -> bool {
+        let e = &self.tlb.read[tlb::index(SUPERVISOR, la)];
+        let known = to.len() as u64 <= PAGE_SIZE && tlb::hit(e, la, to.len() as u64);
+        if known {
+            let host = la.wrapping_add(e.add);
+            let (words, rest) = to.as_chunks_mut::<8>();
+            let done = 8 * words.len() as u64;
+            for (n, word) in (0..).zip(words) {
+                *word = Host::of_tlb(host.wrapping_add(8 * n)).load(Size::B8).to_le_bytes();
+            }
+            for (n, byte) in (done..).zip(rest) {
+                *byte = Host::of_tlb(host.wrapping_add(n)).load(Size::B1) as u8;
+            }
+        }
+        known
+    }
+
+    /// Copies `from` to memory that supervisors may write to, if the TLB knows all of it. `false`: nothing was done.
+    pub fn write_known(&mut self, la: u64, from: &[u8]) -> bool {
+        let e = &self.tlb.write[tlb::index(SUPERVISOR, la)];
+        let known = from.len() as u64 <= PAGE_SIZE && tlb::hit(e, la, from.len() as u64);
+        if known {
+            let host = la.wrapping_add(e.add);
+            let (words, rest) = from.as_chunks::<8>();
+            let done = 8 * words.len() as u64;
+            for (n, word) in (0..).zip(words) {
+                Host::of_tlb(host.wrapping_add(8 * n)).store(Size::B8, u64::from_le_bytes(*word));
+            }
+            for (n, byte) in (done..).zip(rest) {
+                Host::of_tlb(host.wrapping_add(n)).store(Size::B1, u64::from(*byte));
+            }
+        }
+        known
     }
 
     /// CR0.TS.

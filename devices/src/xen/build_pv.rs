@@ -1,7 +1,7 @@
 //! The domain builder for 64-bit PV: kernel, initrd, p2m list, rings and the page tables that the guest begins with
-//! (Xen: tools/libs/guest/xg_dom_x86.c, docs/misc/pvh… no firmware, no boot loader).
+//! (Xen: tools/libs/guest/xg_dom_x86.c and xg_dom_core.c; public/xen.h for what the guest is told).
 
-use super::abi::{domid, pte};
+use super::abi::pte;
 use super::domain::{Domain, Rings};
 use super::emulate::real_cr4;
 use super::frames::Frames;
@@ -65,7 +65,6 @@ impl Area {
 /// Where everything is, in frames.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    /// The initrd, if it is mapped.
     start_info: u64,
     store: u64,
     console: u64,
@@ -252,7 +251,6 @@ pub fn build(
     // As a toolstack pins what it has made; and it is what the vCPU runs on.
     domain.adopt(l4);
     domain.start(now);
-    let _ = domid::GUEST;
     Ok(Begin { rip: pv.entry, rsp: address(plan.stack + 1), rsi: address(plan.start_info), l4 })
 }
 

@@ -1,6 +1,5 @@
 //! The domain builder for PVH: a kernel with a 32-bit entry point and what it is told (public/arch-x86/hvm/start_info.h).
 
-use super::abi::domid;
 use super::domain::{Domain, Rings};
 use super::hvm::param;
 use super::notes::Pvh;
@@ -83,6 +82,5 @@ pub fn build(
         hvm.params[param::CONSOLE_EVTCHN] = console_port.into();
     }
     domain.start(now);
-    let _ = domid::GUEST;
     Ok(Entry { rbx: START_INFO, rsp: 0, ..entry::protected_mode(&ram, pvh.entry.into(), 0) })
 }

@@ -1,6 +1,6 @@
 //! A domain: what the hypervisor keeps of a guest, and its way through the hypervisor.
 
-use super::abi::{domid, virq};
+use super::abi::domid;
 use super::back::BackEnds;
 use super::calls;
 use super::console::Console;
@@ -350,7 +350,6 @@ impl Domain {
         // Until the guest says otherwise it gets a tick of 100 Hz.
         const TICK: u64 = 10_000_000;
         self.vcpus[0].periodic = Some((now + tabvisor_core::time::VmDuration::from_nanos(TICK), TICK));
-        let _ = virq::TIMER;
     }
 
     /// Names and counts of the hypercalls that were made.

@@ -7,10 +7,19 @@ use tabvisor_core::cpu::memory::canonical;
 use tabvisor_core::cpu::paging::Access;
 use tabvisor_core::mem::PAGE_SIZE;
 
+/// May a hypercall's pointer lead here?
+fn allowed(cpu: &Cpu, va: u64) -> bool {
+    if cpu.paravirtual { canonical(va) && !hole::contains(va) } else { !cpu.long || canonical(va) }
+}
+
+/// May the TLB be asked first? Stacks and argument blocks are where the guest's kernel has just been.
+fn quick(cpu: &Cpu, va: u64) -> bool {
+    cpu.long && (cpu.guest_kernel || !cpu.paravirtual) && allowed(cpu, va)
+}
+
 /// The guest-physical address of `va`.
 fn translate(cpu: &mut Cpu, va: u64, write: bool) -> Result<u64, Errno> {
-    let ok = if cpu.paravirtual { !hole::contains(va) } else { !cpu.long || canonical(va) };
-    if !ok || cpu.paravirtual && !canonical(va) {
+    if !allowed(cpu, va) {
         return Err(Errno::EFAULT);
     }
     let va = if cpu.long { va } else { va & 0xffff_ffff };
@@ -44,6 +53,9 @@ fn parts(
 /// # Errors
 /// EFAULT.
 pub fn read(cpu: &mut Cpu, va: u64, to: &mut [u8]) -> Result<(), Errno> {
+    if quick(cpu, va) && cpu.read_known(va, to) {
+        return Ok(());
+    }
     parts(cpu, va, to.len(), false, |cpu, at, n, pa| cpu.ram.read(pa, &mut to[at..at + n]))
 }
 
@@ -52,6 +64,9 @@ pub fn read(cpu: &mut Cpu, va: u64, to: &mut [u8]) -> Result<(), Errno> {
 /// # Errors
 /// EFAULT.
 pub fn write(cpu: &mut Cpu, va: u64, from: &[u8]) -> Result<(), Errno> {
+    if quick(cpu, va) && cpu.write_known(va, from) {
+        return Ok(());
+    }
     parts(cpu, va, from.len(), true, |cpu, at, n, pa| cpu.ram.write(pa, &from[at..at + n]))
 }
 
