@@ -274,6 +274,8 @@ impl Domain {
     pub(super) fn put_time(&self, vcpu: usize) {
         const STABLE: u8 = 1;
         let mut t = [0; 32];
+        // A guest that compares versions takes 0 for one that it has seen.
+        t[0] = 2;
         t[24..28].copy_from_slice(&0x8000_0000u32.to_le_bytes());
         (t[28], t[29]) = (1, STABLE);
         self.ram.write(self.vcpus[vcpu].info + info::TIME, &t);
