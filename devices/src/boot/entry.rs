@@ -151,6 +151,25 @@ pub fn long_mode(ram: &GuestRam, rip: u64, rsi: u64) -> Entry {
     }
 }
 
+/// Flat 32-bit protected mode without paging, and without a GDT: the kernel brings its own (PVH).
+pub fn pvh(rip: u64, rbx: u64) -> Entry {
+    Entry {
+        rip,
+        rsp: 0,
+        rax: 0,
+        rbx,
+        rsi: 0,
+        cr0: CR0_PE | CR0_ET,
+        cr3: 0,
+        cr4: 0,
+        efer: 0,
+        gdt: Table { base: 0, limit: 0 },
+        cs: segment(BOOT_CS, CODE32),
+        ds: segment(BOOT_DS, DATA),
+        tr: TR,
+    }
+}
+
 /// Flat 32-bit protected mode without paging (Linux 32-bit boot protocol).
 pub fn protected_mode(ram: &GuestRam, rip: u64, rsi: u64) -> Entry {
     Entry {

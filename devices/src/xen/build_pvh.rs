@@ -8,14 +8,15 @@ use crate::boot::{BootError, Entry, acpi, entry, zero_page};
 use tabvisor_core::mem::{PAGE_SHIFT, PAGE_SIZE};
 use tabvisor_core::time::VmTime;
 
-/// Where the guest finds what it is told, in memory that no kernel is loaded to.
-const START_INFO: u64 = 0x5000;
-const MODULES: u64 = START_INFO + 0x100;
-const MEMORY_MAP: u64 = START_INFO + 0x200;
-const CMDLINE: u64 = 0x6000;
+/// Where the guest finds what it is told, from the first page behind kernel and initrd.
+const MODULES: u64 = 0x100;
+const MEMORY_MAP: u64 = 0x200;
+const CMDLINE: u64 = 0x1000;
 const CMDLINE_MAX: usize = 0x1000;
-/// Kernels begin here.
-const LOWEST: u64 = 1 << 20;
+/// Bytes of all that.
+const LENGTH: u64 = CMDLINE + CMDLINE_MAX as u64;
+/// The ACPI tables' place.
+const TABLES: core::ops::Range<u64> = 0xe_0000..0x10_0000;
 /// `XEN_HVM_START_MAGIC_VALUE`.
 const MAGIC: u32 = 0x336e_c578;
 /// The pages that a guest cannot have: 8, of which these two are rings.
@@ -41,19 +42,19 @@ pub fn build(
     let (ram, frames) = (domain.ram.clone(), domain.frames);
     let bytes = frames.guest << PAGE_SHIFT;
     zero_page::check_cmdline(cmdline, CMDLINE_MAX - 1)?;
-    if pvh.start < LOWEST {
-        let expected = "1 MiB or more (below lie the tables it is booted with)";
-        return Err(BootError::Damaged { what: "a segment's physical address", value: pvh.start, expected });
-    }
     let module = pvh.end.next_multiple_of(PAGE_SIZE);
-    let needs = module.saturating_add(initrd.len() as u64);
+    let told = module.saturating_add(initrd.len() as u64).next_multiple_of(PAGE_SIZE);
+    let needs = told.saturating_add(LENGTH);
     if needs > bytes {
         return Err(BootError::NeedsMemory { what: "the kernel with its initrd", needs, has: bytes });
     }
+    // A small kernel may lie below the tables, another one above them; one across them does without.
+    let free = needs <= TABLES.start || pvh.start >= TABLES.end;
+    let board = acpi::Board { cpus: domain.vcpus.len() as u32, ..acpi::Board::DOMAIN };
+    let rsdp = if free { acpi::install(&ram, &board)? } else { 0 };
     kernel.place(&ram)?;
     ram.write(module, initrd);
-    ram.write(CMDLINE, cmdline.as_bytes());
-    let rsdp = acpi::install(&ram, &acpi::Board { cpus: domain.vcpus.len() as u32, ..acpi::Board::DOMAIN })?;
+    ram.write(told + CMDLINE, cmdline.as_bytes());
 
     let words = |at: u64, all: &[u64]| {
         for (k, v) in (0..).zip(all) {
@@ -63,11 +64,11 @@ pub fn build(
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     const RAM: u64 = 1;
     const RESERVED: u64 = 2;
-    words(MODULES, &[module, initrd.len() as u64, 0, 0]);
-    words(MEMORY_MAP, &[0, bytes, RAM, SPECIAL << PAGE_SHIFT, SPECIAL_PAGES << PAGE_SHIFT, RESERVED]);
+    words(told + MODULES, &[module, initrd.len() as u64, 0, 0]);
+    words(told + MEMORY_MAP, &[0, bytes, RAM, SPECIAL << PAGE_SHIFT, SPECIAL_PAGES << PAGE_SHIFT, RESERVED]);
     let modules = u32::from(!initrd.is_empty());
     // Magic and version, flags and modules; then addresses.
-    words(START_INFO, &[pair(MAGIC, 1), pair(0, modules), MODULES, CMDLINE, rsdp, MEMORY_MAP, 2]);
+    words(told, &[pair(MAGIC, 1), pair(0, modules), told + MODULES, told + CMDLINE, rsdp, told + MEMORY_MAP, 2]);
 
     let (store_port, console_port) = domain.open_rings();
     // The rings are the hypervisor's pages, under the numbers of the special ones.
@@ -82,5 +83,5 @@ pub fn build(
         hvm.params[param::CONSOLE_EVTCHN] = console_port.into();
     }
     domain.start(now);
-    Ok(Entry { rbx: START_INFO, rsp: 0, ..entry::protected_mode(&ram, pvh.entry.into(), 0) })
+    Ok(entry::pvh(pvh.entry.into(), told))
 }
