@@ -148,6 +148,7 @@ pub fn all(project: &Project) -> Result<Vec<Need>> {
     needs.extend(node(project)?);
     needs.push(browser());
     needs.push(packages());
+    needs.push(file_systems());
     Ok(needs)
 }
 
@@ -293,6 +294,17 @@ fn packages() -> Need {
         for_what: &[Use::Images],
         state: if apt { State::Ok(String::new()) } else { State::Missing },
         fix: Fix::ByHand("build the Linux images on a Debian or Ubuntu system and copy images/out from there".into()),
+    }
+}
+
+fn file_systems() -> Need {
+    let there = ["mke2fs", "debugfs"].iter().all(|name| probe::administrators(name).is_some());
+    Need {
+        what: "mke2fs and debugfs".into(),
+        why: "make the file systems of guests' disks",
+        for_what: &[Use::Images],
+        state: if there { State::Ok(String::new()) } else { State::Missing },
+        fix: Fix::System(&["e2fsprogs"]),
     }
 }
 

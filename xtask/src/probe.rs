@@ -14,6 +14,12 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(&file)).find(|file| runnable(file))
 }
 
+/// A program of the administrator, which is not in everyone's PATH.
+pub fn administrators(name: &str) -> Option<PathBuf> {
+    let places = ["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).join(name));
+    on_path(name).or_else(|| places.into_iter().find(|file| runnable(file)))
+}
+
 fn runnable(file: &Path) -> bool {
     #[cfg(unix)]
     let allowed = |meta: &std::fs::Metadata| std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o111 != 0;

@@ -212,7 +212,7 @@ fn scripts_in(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn guests(_: &Project) -> Result<Count> {
     let mut count = Count::default();
-    for name in ["hello", "linux64", "linux32"] {
+    for name in ["hello", "linux64", "linux32", "disk64"] {
         match image::build(name) {
             Ok(path) => {
                 println!("{name}: {}", path.display());

@@ -5,6 +5,7 @@
 //! clock or left to this machine's configuration.
 
 use super::cpio::{Archive, Item, Kind};
+use crate::probe;
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,6 @@ const TIME: &str = "1577836800";
 /// What drivers of the last ten years know. No checksums: each costs the guest time, and the file is the host's.
 const FEATURES: &str = "none,has_journal,ext_attr,dir_index,filetype,extent,sparse_super,large_file,huge_file,\
                         dir_nlink,extra_isize";
-/// Where distributions put programs of the administrator; not in everyone's PATH.
-const PLACES: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// A file system's size and name.
 pub struct Shape {
@@ -89,11 +88,7 @@ fn script(archive: &Archive, work: &Path) -> Result<String> {
 
 /// A program of e2fsprogs, with the clock and the settings all disks are made with.
 fn tool(name: &str) -> Result<Command> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let program = std::env::split_paths(&path)
-        .chain(PLACES.map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+    let program = probe::administrators(name)
         .with_context(|| format!("a disk is made with {name}; install e2fsprogs (`apt-get install e2fsprogs`)"))?;
     let mut command = Command::new(program);
     command.env("E2FSPROGS_FAKE_TIME", TIME).env("MKE2FS_CONFIG", "/dev/null").env("LC_ALL", "C").env("PAGER", "cat");
