@@ -2,6 +2,8 @@
 //! Effects leave in batches after a slice; inputs arrive between slices, so that the same
 //! inputs at the same guest times give the same run.
 
+use crate::backend::input::Pointer;
+
 /// Why the guest asked for a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetCause {
@@ -95,6 +97,15 @@ pub enum Input {
         /// From the destination's address on.
         bytes: Vec<u8>,
     },
+    /// A key of the keyboard is pressed or released; pressed again without a release, it repeats.
+    Key {
+        /// Which one: see [`crate::backend::input`].
+        code: u16,
+        /// Pressed, or released.
+        pressed: bool,
+    },
+    /// The pointer does something.
+    Pointer(Pointer),
     /// What the host's clock says: seconds since 1970-01-01 00:00 UTC.
     WallClock(i64),
 }

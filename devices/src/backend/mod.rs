@@ -1,10 +1,13 @@
-//! What is behind a device: disks here, network frames in [`net`]. Emulated controllers and Xen's back ends use the same.
+//! What is behind a device: disks here, network frames in [`net`], pictures in [`display`], keys in [`input`]. Emulated
+//! controllers and Xen's back ends use the same.
 //!
 //! Nothing here waits. What has to come from outside is asked for with an [`Effect`] and arrives as an [`Input`]; until
 //! then the answer is [`Outcome::Pending`]. Data moves through closures, from where it lies straight to where it belongs.
 
+pub mod display;
 mod fetched;
 mod image;
+pub mod input;
 pub mod net;
 mod overlay;
 

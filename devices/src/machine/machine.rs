@@ -8,6 +8,7 @@ use super::platform::{Platform, Start, StopCause, Visits};
 use super::processor::Processor;
 use super::xen::Xen;
 use crate::backend::DiskConfig;
+use crate::backend::display::{Display, DisplayConfig};
 use crate::backend::net::NicConfig;
 use crate::boot::BootError;
 use crate::bus::MapError;
@@ -96,6 +97,8 @@ pub struct Config {
     pub disks: Vec<DiskConfig>,
     /// Network cards of a domain, 255 at most.
     pub nics: Vec<NicConfig>,
+    /// A display of a domain, with keyboard and pointer.
+    pub display: Option<DisplayConfig>,
     /// What to boot.
     pub payload: Payload,
 }
@@ -115,6 +118,7 @@ impl Default for Config {
             test_device: false,
             disks: Vec::new(),
             nics: Vec::new(),
+            display: None,
             payload: Payload::default(),
         }
     }
@@ -186,6 +190,7 @@ fn domain(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError>
         wall_clock: config.wall_clock,
         uuid: domain_uuid(config.seed),
         nics: config.nics.clone(),
+        display: config.display,
     };
     let disks = (0..).zip(&config.disks).map(|(n, disk)| disk.make(n)).collect();
     let xen = Xen::new(&ram, config.ram, config.rate(), config.seed, options, disks);
@@ -440,6 +445,11 @@ impl Machine {
     /// How many bytes of input serial port `port` takes now.
     pub fn serial_room(&mut self, port: u8) -> usize {
         self.platform.console_room(port)
+    }
+    /// What the guest shows and what has changed in it, if it has a display. Looked at between slices; keys and pointer
+    /// are [`Input::Key`] and [`Input::Pointer`].
+    pub fn display(&mut self) -> Option<&mut dyn Display> {
+        self.platform.display()
     }
     /// What the machine wants from the outside world, since the last call.
     pub fn take_effects(&mut self) -> Vec<Effect> {

@@ -2,6 +2,7 @@
 
 use super::clock::Clock;
 use super::machine::{ConfigError, Payload};
+use crate::backend::display::Display;
 use crate::boot::Entry;
 use crate::effect::{Effect, Input, ResetCause};
 use tabvisor_core::bus::Bus;
@@ -71,6 +72,10 @@ pub trait Platform {
     fn input(&mut self, input: &Input);
     /// How many bytes of input console `port` takes now.
     fn console_room(&mut self, port: u8) -> usize;
+    /// What the guest shows, if it has a display.
+    fn display(&mut self) -> Option<&mut dyn Display> {
+        None
+    }
     /// Requests to the outside world that have gathered.
     fn effects(&mut self) -> &mut Vec<Effect>;
     /// Figures for people.

@@ -5,6 +5,7 @@ use super::clock::{Clock, Rate};
 use super::machine::{ConfigError, Payload};
 use super::platform::{Platform, Start, StopCause, Visits};
 use crate::backend::BlockBackend;
+use crate::backend::display::Display;
 use crate::boot::elf::Image;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
@@ -85,8 +86,8 @@ impl Xen {
 
     /// The devices of a domain that was built.
     fn add_devices(&mut self) {
-        let nics = self.options.nics.clone();
-        self.with(|domain, cx| domain.add_devices(cx, &nics));
+        let options = self.options.clone();
+        self.with(|domain, cx| domain.add_devices(cx, &options));
     }
 
     fn plan(&mut self) {
@@ -158,6 +159,9 @@ impl Platform for Xen {
     }
     fn console_room(&mut self, port: u8) -> usize {
         if port == 0 { self.domain.console_room() } else { 0 }
+    }
+    fn display(&mut self) -> Option<&mut dyn Display> {
+        self.domain.display()
     }
     fn effects(&mut self) -> &mut Vec<Effect> {
         &mut self.effects

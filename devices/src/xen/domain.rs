@@ -14,6 +14,7 @@ use super::mmu::Types;
 use super::store::{DomU, Ring, RingPort, Store};
 use super::vcpu::{RunState, Vcpu};
 use crate::backend::BlockBackend;
+use crate::backend::display::DisplayConfig;
 use crate::backend::net::NicConfig;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
@@ -50,6 +51,8 @@ pub struct Options {
     pub uuid: [u8; 16],
     /// Network cards.
     pub nics: Vec<NicConfig>,
+    /// A display, with keyboard and pointer.
+    pub display: Option<DisplayConfig>,
 }
 
 /// Figures for people.
@@ -282,7 +285,9 @@ impl Domain {
                 self.console.typed(bytes);
                 self.pump_console(cx);
             }
-            Input::BlockData { .. } | Input::Frame { .. } => self.back_end_input(cx, input),
+            Input::BlockData { .. } | Input::Frame { .. } | Input::Key { .. } | Input::Pointer(_) => {
+                self.back_end_input(cx, input);
+            }
             Input::PowerButton => self.control(cx, "poweroff"),
             Input::ResetButton => {
                 cx.stop.get_or_insert(StopCause::Reset(crate::effect::ResetCause::Button));

@@ -4,6 +4,7 @@ use crate::console::Console;
 use crate::disks::{self, Files};
 use crate::keys::{self, Ask};
 use crate::options::Options;
+use crate::picture::Last;
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 use tabvisor_core::time::{VmDuration, VmTime};
@@ -41,6 +42,7 @@ pub struct Runner {
     machine: Machine,
     console: Console,
     files: Files,
+    picture: Option<Last>,
     paced: bool,
     verbose: bool,
     max_insns: u64,
@@ -64,6 +66,7 @@ impl Runner {
             machine,
             console,
             files,
+            picture: options.display.as_ref().and_then(|d| d.file.clone()).map(Last::new),
             paced: !options.deterministic,
             verbose: options.verbose,
             max_insns: options.max_insns.unwrap_or(u64::MAX),
@@ -98,6 +101,9 @@ impl Runner {
             let exit = self.machine.run(Until::retired(stop.min(before.saturating_add(self.portion))));
             self.learn(self.machine.stats().retired - before, begin.elapsed());
             let news = self.effects().context("cannot write the guest's output")?;
+            if let Some(last) = &mut self.picture {
+                last.look(self.machine.display());
+            }
             let ahead = self.pace();
             match exit {
                 Exit::Slice if ahead >= Duration::from_millis(1) => self.console.wait(ahead.min(LONGEST_SLEEP)),
@@ -119,6 +125,11 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// Writes the last picture of the display to its file, if there is to be one; says so.
+    pub fn save_picture(&mut self) -> Result<Option<String>> {
+        self.picture.as_mut().map(|last| last.save(self.machine.display())).transpose()
     }
 
     /// The last line: what ran, for how long, how fast.

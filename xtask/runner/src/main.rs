@@ -8,6 +8,7 @@ mod disks;
 mod drive;
 mod keys;
 mod options;
+mod picture;
 mod terminal;
 
 use anyhow::{Context, Result};
@@ -56,6 +57,7 @@ fn run() -> Result<End> {
         test_device: options.test_device,
         disks: configs,
         nics: (1..=options.nics).map(|n| NicConfig { mac: [0, 0x16, 0x3e, 0, 0, n] }).collect(),
+        display: options.display.as_ref().map(|d| d.size),
         payload: Payload {
             kernel: file("kernel", &options.kernel)?,
             initrd: options.initrd.as_deref().map_or_else(|| Ok(Arc::default()), |path| file("initrd", path))?,
@@ -71,6 +73,9 @@ fn run() -> Result<End> {
     let end = runner.run()?;
     drop(raw);
     eprintln!("\n{}", runner.summary(&end));
+    if let Some(said) = runner.save_picture()? {
+        eprintln!("{said}");
+    }
     Ok(end)
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
+use tabvisor_devices::backend::display::{DisplayConfig, MAX_PIXELS, MAX_SIDE};
 use tabvisor_devices::machine::Mode;
 
 /// A disk of the guest.
@@ -28,6 +29,28 @@ impl Disk {
             }
         }
         Ok(disk)
+    }
+}
+
+/// A display of the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Screen {
+    /// Its size.
+    pub size: DisplayConfig,
+    /// Where its last picture goes.
+    pub file: Option<PathBuf>,
+}
+
+impl Screen {
+    fn parse(text: &str) -> Result<Self> {
+        let (size, file) = text.split_once(',').map_or((text, None), |(size, file)| (size, Some(PathBuf::from(file))));
+        let sides = size.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+        let (width, height) = sides.with_context(|| format!("a display is WxH or WxH,FILE.ppm, not `{text}`"))?;
+        let size = DisplayConfig { width, height };
+        if DisplayConfig::new(width, height) != size {
+            bail!("a display has 1 to {MAX_SIDE} pixels a side, and {MAX_PIXELS} in all, not {width} x {height}");
+        }
+        Ok(Self { size, file })
     }
 }
 
@@ -62,6 +85,8 @@ pub struct Options {
     pub disks: Vec<Disk>,
     /// Network cards of a domain.
     pub nics: u8,
+    /// A display of a domain.
+    pub display: Option<Screen>,
 }
 
 /// What `--help` prints.
@@ -77,6 +102,8 @@ options:
   --disk FILE       a disk of a domain, xvda first (repeatable); what the guest writes is kept in memory, not in the file.
                     FILE,ro: it cannot write; FILE,lazy: the file is read as it is needed
   --nic             a network card of a domain (repeatable); nobody is at the other end, --verbose shows what it sends
+  --display WxH     a display of a domain; WxH,FILE.ppm: at the end its picture is written to the file. Text appears on it
+                    with --append console=tty0
   --deterministic   guest time follows the instruction count: every run is the same
   --max-insns N     stop after N instructions
   --hash-at N       print a hash of the machine's state after exactly N instructions (repeatable)
@@ -103,6 +130,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         test_device: false,
         disks: Vec::new(),
         nics: 0,
+        display: None,
     };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -125,6 +153,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             "--cpu" => options.cpu = value()?,
             "--disk" => options.disks.push(Disk::parse(&value()?)?),
             "--nic" => options.nics = options.nics.checked_add(1).context("so many network cards")?,
+            "--display" => options.display = Some(Screen::parse(&value()?)?),
             "--deterministic" => options.deterministic = true,
             "--max-insns" => options.max_insns = Some(number(&value()?)?),
             "--hash-at" => options.hash_at.push(number(&value()?)?),
@@ -181,6 +210,14 @@ mod tests {
     }
 
     #[test]
+    fn a_display_has_a_size_and_perhaps_a_file() {
+        let display = |text: &str| parse(&format!("--kernel a --display {text}")).unwrap().display;
+        let size = DisplayConfig { width: 800, height: 600 };
+        assert_eq!(display("800x600"), Some(Screen { size, file: None }));
+        assert_eq!(display("800x600,a.ppm"), Some(Screen { size, file: Some("a.ppm".into()) }));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (line, says) in [
             ("", "no kernel"),
@@ -188,6 +225,8 @@ mod tests {
             ("--kernel a --mem x", "not a number"),
             ("--kernel a --max-insns 99999999999G", "not a number"),
             ("--kernel a --bogus", "--bogus"),
+            ("--kernel a --display 800", "`800`"),
+            ("--kernel a --display 9000x9000", "9000 x 9000"),
             ("--kernel a --disk b,rw", "`rw`"),
             ("--kernel a --disk b,lazy --deterministic", "lazy disk"),
         ] {

@@ -2,6 +2,7 @@
 
 use super::xenbus::XenbusState;
 use crate::backend::BlockBackend;
+use crate::backend::display::DisplayConfig;
 use crate::backend::net::NicConfig;
 use crate::effect::{Effect, Input};
 use crate::xen::abi::domid;
@@ -29,17 +30,20 @@ impl Guest {
         Self::with_nics(disks, &[])
     }
     pub fn with_nics(disks: Vec<Box<dyn BlockBackend>>, nics: &[NicConfig]) -> Self {
+        Self::with_devices(disks, nics, None)
+    }
+    pub fn with_display(display: DisplayConfig) -> Self {
+        Self::with_devices(vec![], &[], Some(display))
+    }
+    fn with_devices(disks: Vec<Box<dyn BlockBackend>>, nics: &[NicConfig], display: Option<DisplayConfig>) -> Self {
         let frames = Frames::new(FRAMES);
         let ram = GuestRam::new(frames.bytes()).expect("small");
-        let mut domain = Domain::new(
-            &ram,
-            frames,
-            &Options { hvm: false, vcpus: 1, wall_clock: 0, uuid: [0; 16], nics: nics.into() },
-        );
+        let options = Options { hvm: false, vcpus: 1, wall_clock: 0, uuid: [0; 16], nics: nics.into(), display };
+        let mut domain = Domain::new(&ram, frames, &options);
         domain.open_rings();
         domain.connect(Rings { store: 1, console: 2 });
         let mut guest = Self { ram, domain, disks, out: Vec::new(), next_page: 16, next_gref: 8 };
-        guest.with(|domain, cx| domain.add_devices(cx, nics));
+        guest.with(|domain, cx| domain.add_devices(cx, &options));
         guest
     }
     pub fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {

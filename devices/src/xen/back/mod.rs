@@ -5,21 +5,24 @@
 
 pub mod blk;
 mod blkif;
+mod event_page;
+pub mod fb;
 #[cfg(test)]
 mod front;
+pub mod kbd;
 pub mod net;
 mod netif;
 mod ring;
 mod xenbus;
 
 use super::abi::domid;
-use super::domain::{self, Domain};
+use super::domain::{self, Domain, Options};
 use super::event::{Binding, Ports};
 use super::grant::Grants;
 use super::mmu::{Kind, Types};
 use super::store::{DevicePaths, Store};
 use crate::backend::BlockBackend;
-use crate::backend::net::NicConfig;
+use crate::backend::display::Display;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use ring::{Broken, Ring};
@@ -125,6 +128,10 @@ pub trait BackEnd {
     /// # Errors
     /// [`Broken`] if a ring makes no sense.
     fn input(&mut self, cx: &mut Cx<'_>, input: &Input) -> Result<(), Broken>;
+    /// What it shows, if it shows anything.
+    fn display(&mut self) -> Option<&mut dyn Display> {
+        None
+    }
     /// Where its messages go.
     fn log(&mut self) -> &mut Log;
     /// Appends what the guest can tell apart.
@@ -172,6 +179,10 @@ impl BackEnds {
             device.fail(cx, &why);
         }
     }
+    /// The first device that shows something.
+    fn display(&mut self) -> Option<&mut dyn Display> {
+        self.devices.iter_mut().find_map(|device| device.back.display())
+    }
     /// Appends what the guest can tell apart.
     pub fn state_bytes(&self, out: &mut Vec<u8>) {
         for device in &self.devices {
@@ -183,14 +194,22 @@ impl BackEnds {
 
 impl Domain {
     /// Makes the devices of a domain that is built.
-    pub fn add_devices(&mut self, cx: &mut domain::Cx<'_>, nics: &[NicConfig]) {
+    pub fn add_devices(&mut self, cx: &mut domain::Cx<'_>, options: &Options) {
         for (n, disk) in cx.disks.iter().enumerate() {
             let blk = blk::Blk::new(n, &**disk);
             self.back.add(&mut self.store, "vbd", blk::device_number(n as u32), Box::new(blk));
         }
-        for (n, config) in (0..).zip(nics) {
+        for (n, config) in (0..).zip(&options.nics) {
             self.back.add(&mut self.store, "vif", n.into(), Box::new(net::Net::new(n, config)));
         }
+        if let Some(config) = options.display {
+            self.back.add(&mut self.store, "vfb", 0, Box::new(fb::Fb::new(config, &self.ram)));
+            self.back.add(&mut self.store, "vkbd", 0, Box::new(kbd::Kbd::new(config)));
+        }
+    }
+    /// What the guest shows, if it has a display.
+    pub fn display(&mut self) -> Option<&mut dyn Display> {
+        self.back.display()
     }
 
     /// Lets `f` work on the back ends; then the guest is told.
