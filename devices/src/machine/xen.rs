@@ -64,7 +64,7 @@ impl Xen {
     }
 
     /// Lets `f` work on the domain, and notes what it did.
-    fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {
+    pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {
         let mut cx = Cx { now: self.clock.now(), out: &mut self.effects, stop: &mut self.stop };
         let r = f(&mut self.domain, &mut cx);
         self.plan();
