@@ -115,7 +115,7 @@ impl Cpu {
         }
         let host = self.ram.host(t.pa).expect("a page without DEVICE is RAM");
         let how = Fill { global: t.global, large: t.large };
-        if who.ctx != ctx::CHECKED << tlb::CTX_SHIFT && !self.page_watched(la) && !self.write_through {
+        if who.ctx != ctx::CHECKED << tlb::CTX_SHIFT && !self.page_watched(la) && self.write_through.is_none() {
             let add = host.value().wrapping_sub(la);
             self.stats.tlb_fills += 1;
             self.tlb.fill(Kind::Read, who.ctx, la, add, how);
@@ -301,7 +301,15 @@ impl Cpu {
     }
     /// A processor write to a descriptor table or TSS.
     pub(crate) fn sys_write(&mut self, la: u64, size: Size, v: u64) -> Done {
-        self.store_as(self.as_system(), self.wrap(la), size, v)
+        let la = self.wrap(la);
+        if !self.paravirtual {
+            return self.store_as(self.as_system(), la, size, v);
+        }
+        // Descriptor tables are read-only for the guest's kernel, which is a supervisor here; not for the processor.
+        let through = self.write_through.replace(la & !7);
+        let r = self.store_as(self.as_system(), la, size, v);
+        self.write_through = through;
+        r
     }
 
     /// A physical read of a page-table entry; ones where there is no RAM.

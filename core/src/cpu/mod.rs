@@ -246,9 +246,9 @@ pub struct Cpu {
     pub paravirtual: bool,
     /// That kernel runs, not its users: accesses to memory are a supervisor's.
     pub guest_kernel: bool,
-    /// The hypervisor runs an instruction for a supervisor, which may write to read-only pages
+    /// Where a supervisor may write to a read-only page: to eight bytes at a linear address
     /// ([`Cpu::run_for_guest`](Cpu::run_for_guest)).
-    pub(crate) write_through: bool,
+    pub(crate) write_through: Option<u64>,
     /// What the decoder must know ([`mode::key`]).
     pub mode: u8,
     /// `CodeCache::jump_context` of now.
@@ -399,7 +399,7 @@ impl Cpu {
             jump_context: 0,
             paravirtual: false,
             guest_kernel: false,
-            write_through: false,
+            write_through: None,
             mode: 0,
             long: false,
             rip_bits: 0xffff,
@@ -460,7 +460,7 @@ impl Cpu {
         self.rflags = 2;
         flags::write(self, 0);
         self.cpl = 0;
-        (self.paravirtual, self.guest_kernel, self.write_through) = (false, false, false);
+        (self.paravirtual, self.guest_kernel, self.write_through) = (false, false, None);
         for s in &mut self.seg {
             *s = Segment::real(0);
         }

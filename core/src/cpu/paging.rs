@@ -83,15 +83,15 @@ impl Cpu {
         if self.cr4 & cr4::PAE == 0 { self.walk32(la, a) } else { self.walk64(la, a) }
     }
 
-    /// May access `a` be made with the combined rights of a walk? `rights` has RW and US
+    /// May access `a` be made at `la` with the combined rights of a walk? `rights` has RW and US
     /// and-ed over all levels and XD or-ed.
-    fn allowed(&self, rights: u64, a: Access) -> bool {
+    fn allowed(&self, la: u64, rights: u64, a: Access) -> bool {
         if a.user {
             if rights & US == 0 || a.write && rights & RW == 0 {
                 return false;
             }
         } else {
-            if a.write && rights & RW == 0 && self.cr0 & cr0::WP != 0 && !self.write_through {
+            if a.write && rights & RW == 0 && self.cr0 & cr0::WP != 0 && self.write_through != Some(la & !7) {
                 return false;
             }
             if rights & US != 0 {
@@ -117,7 +117,7 @@ impl Cpu {
         size: u64,
     ) -> Result<Translation, Stop> {
         let write = Access { write: true, exec: false, ..a };
-        let writable = leaf & D != 0 && self.allowed(rights, write);
+        let writable = leaf & D != 0 && self.allowed(la, rights, write);
         Ok(Translation {
             pa: base | la & (size - 1),
             writable,
@@ -138,7 +138,7 @@ impl Cpu {
             if pde & reserved != 0 {
                 return Err(self.page_fault(la, a, pf::P | pf::RSVD));
             }
-            if !self.allowed(pde, a) {
+            if !self.allowed(la, pde, a) {
                 return Err(self.page_fault(la, a, pf::P));
             }
             let new = pde | A | if a.write { D } else { 0 };
@@ -154,7 +154,7 @@ impl Cpu {
             return Err(self.page_fault(la, a, 0));
         }
         let rights = pde & pte;
-        if !self.allowed(rights, a) {
+        if !self.allowed(la, rights, a) {
             return Err(self.page_fault(la, a, pf::P));
         }
         if pde & A == 0 {
@@ -222,7 +222,7 @@ impl Cpu {
                 continue;
             }
             let rights = rights | xd;
-            if !self.allowed(rights, a) {
+            if !self.allowed(la, rights, a) {
                 return Err(self.page_fault(la, a, pf::P));
             }
             for &(at, entry) in &pending[..n] {

@@ -30,19 +30,20 @@ impl Cpu {
         Ok((hot::op(i.op), i))
     }
 
-    /// Runs the instruction at CS:RIP, which [`Cpu::fetch_for_guest`] has returned, with the right to write to read-only
-    /// pages if the guest's kernel runs.
+    /// Runs the instruction at CS:RIP, which [`Cpu::fetch_for_guest`] has returned. With `through` it may, if the guest's
+    /// kernel runs, write to a read-only page: to the eight bytes at this linear address (a multiple of eight), or from
+    /// there on.
     ///
     /// # Errors
     /// What it raises; nothing has changed then.
-    pub fn run_for_guest(&mut self, op: Op, i: &Insn) -> Done {
+    pub fn run_for_guest(&mut self, op: Op, i: &Insn, through: Option<u64>) -> Done {
         let rip = self.rip;
         self.regs[slot::BLOCK as usize] = self.rip_mask(rip.wrapping_sub(u64::from(i.off)));
         let next = self.rip_mask(rip.wrapping_add(u64::from(i.len)));
         self.rip = next;
-        self.write_through = true;
+        self.write_through = through;
         let r = isa::HANDLERS[op as usize](self, i);
-        self.write_through = false;
+        self.write_through = None;
         match r {
             Ok(()) => self.skip_unless_branched(next, i.repeated()),
             Err(_) => self.rip = rip,

@@ -76,7 +76,7 @@ impl Xen {
     }
 
     /// Lets `f` work on the domain, and notes what it did.
-    fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {
+    pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {
         let (out, stop) = (&mut self.effects, &mut self.stop);
         let mut cx = Cx { now: self.clock.now(), out, disks: &mut self.disks, stop };
         let r = f(&mut self.domain, &mut cx);

@@ -96,7 +96,7 @@ impl Domain {
             _ => {
                 let real = cpu.rflags_image();
                 cpu.put_rflags(real | tabvisor_core::flags::IOPL);
-                let r = cpu.run_for_guest(op, i);
+                let r = cpu.run_for_guest(op, i, None);
                 let now = cpu.rflags_image();
                 cpu.put_rflags(Cpu::guest_rflags(now));
                 return r.is_ok();
@@ -233,28 +233,36 @@ impl Domain {
             return false;
         }
         let Ok((Some(op), i)) = cpu.fetch_for_guest() else { return false };
-        // What it writes has to be an entry, or none of it happens.
+        // What it writes has to be an entry, or none of it happens. It may write to nothing else that is read-only.
         let slot = (mfn << PAGE_SHIFT) + (at & 0xff8);
-        let before = self.types.read(&self.ram, slot);
+        let beyond = if at & 0xff8 == 0xff8 { slot } else { slot + 8 };
+        let before = [slot, beyond].map(|at| self.types.read(&self.ram, at));
         let cr2 = cpu.cr2;
-        let ok = cpu.run_for_guest(op, &i).is_ok();
+        let ok = cpu.run_for_guest(op, &i, Some(at & !7)).is_ok();
         cpu.cr2 = cr2;
-        let after = self.types.read(&self.ram, slot);
+        let after = [slot, beyond].map(|at| self.types.read(&self.ram, at));
         self.counters.ptwr += 1;
-        if ok && after != before {
-            self.ram.write(slot, &before.to_le_bytes());
-            if self.write_entry(cpu, slot, after, false).is_err() {
-                self.crash(cx, cpu, &format!("a write of {after:#x} to the page table at {at:#x} is not allowed"));
-            }
+        if after != before {
+            self.ram.write(beyond, &before[1].to_le_bytes());
+            self.ram.write(slot, &before[0].to_le_bytes());
         }
-        ok
+        // A repeated one has got as far as the next entry, and comes again for that.
+        let ok = ok || i.repeated() && after[0] != before[0];
+        if !ok || after == before {
+            return ok;
+        }
+        let after = [after[0], if beyond == slot { before[1] } else { after[1] }];
+        if after[1] != before[1] || self.write_entry(cpu, slot, after[0], false).is_err() {
+            self.crash(cx, cpu, &format!("a write of {:#x} to the page table at {at:#x} is not allowed", after[0]));
+        }
+        true
     }
 }
 
 /// Runs an instruction that only its privilege level keeps from running.
 fn as_ring_0(cpu: &mut Cpu, op: Op, i: &Insn) -> bool {
     cpu.cpl = 0;
-    let ok = cpu.run_for_guest(op, i).is_ok();
+    let ok = cpu.run_for_guest(op, i, None).is_ok();
     cpu.cpl = 3;
     cpu.mode_changed();
     ok

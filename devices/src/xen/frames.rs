@@ -30,6 +30,8 @@ pub struct Frames {
     pub rings: u64,
     /// Xen's descriptors, the last of each vCPU's GDT.
     gdt: u64,
+    /// Zeros: the pages of a GDT that the guest has not given.
+    zero: u64,
     /// L3 of slot 256, and L3 of slot 260.
     m2p_l3: u64,
     tables_l3: u64,
@@ -44,13 +46,14 @@ impl Frames {
         let grants = shared_info + 1;
         let rings = grants + GRANT_FRAMES;
         let gdt = rings + 2;
-        let tables_l3 = gdt + 1;
+        let zero = gdt + 1;
+        let tables_l3 = zero + 1;
         let tables_l1 = tables_l3 + 2;
         let m2p_l3 = tables_l1 + MAX_VCPUS * TABLE_PAGES / PER_PAGE;
         // The table describes itself, too: a few entries more than there will be.
         let m2p_pages = (guest + guest / PER_PAGE + 256).div_ceil(PER_PAGE);
         let m2p = m2p_l3 + 2 + m2p_pages.div_ceil(PER_PAGE);
-        Self { guest, all: m2p + m2p_pages, shared_info, grants, rings, gdt, m2p_l3, tables_l3, tables_l1, m2p }
+        Self { guest, all: m2p + m2p_pages, shared_info, grants, rings, gdt, zero, m2p_l3, tables_l3, tables_l1, m2p }
     }
 
     /// Bytes of memory.
@@ -78,7 +81,9 @@ impl Frames {
             put(self.tables_l3 + 1, n, (self.tables_l1 + n) << PAGE_SHIFT | table);
         }
         for vcpu in 0..MAX_VCPUS {
+            (0..14).for_each(|page| self.map_gdt(ram, vcpu, page, None));
             self.map_table(ram, vcpu, 14, Some(self.gdt));
+            self.map_gdt(ram, vcpu, 15, None);
         }
         put(self.m2p_l3, 0, (self.m2p_l3 + 1) << PAGE_SHIFT | table);
         for (n, mfn) in (0..).zip(self.m2p..self.all) {
@@ -104,9 +109,14 @@ impl Frames {
     pub fn table_address(vcpu: u64, page: u64) -> u64 {
         hole::TABLES + ((vcpu * TABLE_PAGES + page) << PAGE_SHIFT)
     }
-    /// Lets a page of a vCPU's descriptor tables (0 to 15 GDT, 16 to 31 LDT) lead to a frame. TLBs are the caller's.
+    /// Lets a page of a vCPU's GDT lead to a frame, or to one of zeros.
+    pub fn map_gdt(&self, ram: &GuestRam, vcpu: u64, page: u64, mfn: Option<u64>) {
+        self.map_table(ram, vcpu, page, mfn.or(Some(self.zero)));
+    }
+    /// Lets a page of a vCPU's descriptor tables (0 to 15 GDT, 16 to 31 LDT) lead to a frame. Read-only, as the guest's
+    /// kernel is a supervisor here; that a descriptor is accessed the processor notes all the same. TLBs are the caller's.
     pub fn map_table(&self, ram: &GuestRam, vcpu: u64, page: u64, mfn: Option<u64>) {
-        let entry = mfn.map_or(0, |mfn| mfn << PAGE_SHIFT | pte::P | pte::RW | pte::A | pte::D);
+        let entry = mfn.map_or(0, |mfn| mfn << PAGE_SHIFT | pte::P | pte::A | pte::D | pte::NX);
         let n = vcpu * TABLE_PAGES + page;
         ram.write(((self.tables_l1 + n / PER_PAGE) << PAGE_SHIFT) + 8 * (n % PER_PAGE), &entry.to_le_bytes());
     }

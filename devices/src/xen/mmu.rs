@@ -270,7 +270,7 @@ impl Domain {
         self.protect(cpu);
         for page in 0..14 {
             let mfn = frames.get(page as usize).copied();
-            self.frames.map_table(&self.ram, vcpu as u64, page, mfn);
+            self.frames.map_gdt(&self.ram, vcpu as u64, page, mfn);
             cpu.tlb.flush_page(Frames::table_address(vcpu as u64, page));
         }
         let Some(v) = self.vcpus.get_mut(vcpu) else { return Err(Errno::EINVAL) };

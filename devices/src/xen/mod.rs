@@ -26,5 +26,7 @@ pub mod notes;
 mod sched;
 mod schedule;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod vcpu;
 mod vcpu_context;
