@@ -18,11 +18,12 @@ import { HEAD_BYTES, sniff } from './sniff.js';
  * @param {Guest} guest
  * @param {(config: MachineConfig) => void} boot
  * @param {() => void} prepare called when a boot is likely soon
+ * @param {string} address the next one in the page's network
  * @returns {HTMLElement}
  */
-export function guestCard(guest, boot, prepare) {
+export function guestCard(guest, boot, prepare, address) {
   const known = remembered(guest.id);
-  const form = optionsForm(guest.config, guest.modes.map((mode) => ({ mode, label: MODES[mode].label, cmdline: cmdlineFor(guest, mode) })));
+  const form = optionsForm(guest.config, guest.modes.map((mode) => ({ mode, label: MODES[mode].label, cmdline: cmdlineFor(guest, mode) })), guest.network ? address : undefined);
   const start = () => {
     if (form.valid()) boot(form.apply(guest.config));
   };
@@ -42,6 +43,7 @@ export function guestCard(guest, boot, prepare) {
       MODES[mode].label,
     ),
   );
+  const disks = guest.config.files.reduce((sum, f) => sum + (f.role === 'disk' ? (f.size ?? 0) : 0), 0);
   const title = `guest-${guest.id}`;
   const bootButton = el(
     'button',
@@ -72,6 +74,7 @@ export function guestCard(guest, boot, prepare) {
         'dl',
         { class: 'facts' },
         fact('Download', guest.downloadBytes > 0 ? formatBytes(guest.downloadBytes) : 'small'),
+        disks > 0 ? fact('Disk', formatBytes(disks), 'Read as the guest needs it') : null,
         fact('Memory', mebibytes(guest.config.memoryMiB)),
         fact('Last boot', bootTime, bootNote),
       ),
@@ -114,6 +117,7 @@ export function renderOpen(place, machines, show, close) {
       { class: 'open-machine', 'data-state': machine.state },
       el('span', { class: 'open-state' }, icon(machine.state), STATE_WORDS[machine.state]),
       el('strong', {}, machine.config.name),
+      el('span', { class: 'badge', title: MODES[machine.config.mode].explain }, MODES[machine.config.mode].label),
       el('button', { type: 'button', class: 'primary', click: () => show(machine) }, 'Return'),
       el('button', { type: 'button', click: () => close(machine) }, 'Close'),
     ),
