@@ -191,7 +191,7 @@ export function remember(id, news) {
 
 /**
  * A machine from dropped files.
- * @param {{role: 'kernel' | 'initrd', file: File}[]} picked
+ * @param {{role: FileSource['role'], file: File, readOnly?: boolean}[]} picked
  * @returns {MachineConfig}
  */
 export function configOfFiles(picked) {
@@ -211,6 +211,6 @@ export function configOfFiles(picked) {
     cpu: 'x86-64-v2',
     cmdline: 'console=ttyS0',
     clock: 'paced',
-    files: picked.map(({ role, file }) => ({ role, name: file.name, blob: file, size: file.size })),
+    files: picked.map(({ role, file, readOnly }) => ({ role, name: file.name, blob: file, size: file.size, readOnly })),
   };
 }

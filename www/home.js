@@ -142,21 +142,23 @@ export async function showFiles(dialog, files, boot) {
       return { file, guess: sniff(head, file.size) };
     }),
   );
-  /** @type {Map<File, 'kernel' | 'initrd' | 'other'>} */
+  /** @type {Map<File, import('./sniff.js').Guess['role']>} */
   const roles = new Map(found.map(({ file, guess }) => [file, guess.role]));
   const message = el('p', { class: 'files-message', role: 'status' });
   const bootButton = el('button', { type: 'button', class: 'primary' }, icon('boot'), 'Boot');
   const form = optionsForm(configDefaults(), ALL_MODES.map((mode) => ({ mode, label: MODES[mode].label, cmdline: `console=${mode === 'pc' ? 'ttyS0' : 'hvc0'}` })));
+  // An emulated PC has no disks.
+  if (found.some(({ guess }) => guess.role === 'disk')) form.choose('pvh');
   const list = found.map(({ file, guess }) => {
     const role = el(
       'select',
       { 'aria-label': `Use ${file.name} as` },
-      ...[['kernel', 'Kernel'], ['initrd', 'Initial RAM disk'], ['other', 'Not used']].map(([value, label]) =>
+      ...[['kernel', 'Kernel'], ['initrd', 'Initial RAM disk'], ['disk', 'Disk'], ['other', 'Not used']].map(([value, label]) =>
         el('option', { value, selected: value === guess.role }, label),
       ),
     );
     role.addEventListener('change', () => {
-      roles.set(file, /** @type {'kernel' | 'initrd' | 'other'} */ (role.value));
+      roles.set(file, /** @type {import('./sniff.js').Guess['role']} */ (role.value));
       judge();
     });
     return el(
@@ -175,9 +177,11 @@ export async function showFiles(dialog, files, boot) {
   });
   /** @returns {MachineConfig | null} */
   const judge = () => {
-    const picked = [...roles].flatMap(([file, role]) => (role === 'other' ? [] : [{ role, file }]));
-    const kernels = picked.filter((p) => p.role === 'kernel').length;
-    const initrds = picked.length - kernels;
+    const picked = found.flatMap(({ file, guess }) => {
+      const role = roles.get(file) ?? 'other';
+      return role === 'other' ? [] : [{ role, file, readOnly: guess.readOnly }];
+    });
+    const [kernels, initrds] = ['kernel', 'initrd'].map((role) => picked.filter((p) => p.role === role).length);
     bootButton.disabled = kernels !== 1 || initrds > 1;
     if (kernels > 1) setText(message, 'Choose one kernel; the others cannot run beside it.');
     else if (initrds > 1) setText(message, 'Choose one initial RAM disk.');

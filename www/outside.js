@@ -13,6 +13,8 @@ const SECTOR = 512;
 const RETRIES = [250, 1000];
 /** A server that is silent for so long will not answer. */
 const PATIENCE_MS = 20_000;
+/** Bytes that are read ahead at a time, when reads follow one another. */
+const AHEAD = 1 << 20;
 /** Bytes of frames that the page has not taken yet; what the guest sends beyond is lost, as on a wire. */
 const WINDOW = 2 << 20;
 
@@ -52,7 +54,7 @@ export async function openDisk(file, report, signal, whole) {
       });
     }
     const url = file.url;
-    return lazily(size, (from, length) => readRange(url, from, Math.min(length, size - from), validator));
+    return lazily(size, readingAhead(size, (from, length) => readRange(url, from, length, validator)));
   }
   const bytes = await download(file, report, signal);
   return { ...common, sectors: Math.ceil(bytes.length / SECTOR), bytes, read: async () => bytes };
@@ -76,6 +78,38 @@ async function probe(url, signal) {
     // Whatever is wrong, the download of the whole meets it and says so.
     return null;
   }
+}
+
+/**
+ * Reads in a row become fewer and longer ones, of which the next is under way before it is wanted: the way to a server takes
+ * longer than the guest likes to wait.
+ * @param {number} size @param {Disk['read']} read @returns {Disk['read']}
+ */
+export function readingAhead(size, read) {
+  /** Where a read would follow the last. */
+  let next = -1;
+  /** The latest two that were read ahead. @type {{from: number, end: number, bytes: Promise<Uint8Array>}[]} */
+  let pieces = [];
+  const ahead = (/** @type {number} */ from) => {
+    const end = Math.min(from + AHEAD, size);
+    const piece = { from, end, bytes: read(from, end - from) };
+    // Whoever waits for it is told; nobody else gets it.
+    piece.bytes.catch(() => (pieces = pieces.filter((p) => p !== piece)));
+    pieces = [...pieces.slice(-1), piece];
+    next = end;
+    return piece;
+  };
+  return async (from, wanted) => {
+    const end = Math.min(from + wanted, size);
+    let piece = pieces.find((p) => p.from <= from && end <= p.end);
+    if (!piece && (from !== next || end - from >= AHEAD)) {
+      next = end;
+      return read(from, end - from);
+    }
+    piece ??= ahead(from);
+    if (piece === pieces.at(-1) && piece.end < size && end > piece.from + AHEAD / 2) ahead(piece.end);
+    return (await piece.bytes).subarray(from - piece.from, end - piece.from);
+  };
 }
 
 /** @param {string} url @param {number} from @param {number} length @param {string | null} validator @returns {Promise<Uint8Array>} */
@@ -171,7 +205,8 @@ export class Outside {
         try {
           return whole(await disk.read(first * SECTOR, count * SECTOR), count * SECTOR);
         } catch (error) {
-          if (attempt >= RETRIES.length) throw error;
+          // One failure was waited for; the guest may ask for a thousand more.
+          if (attempt >= RETRIES.length || this.told.has(number)) throw error;
           await new Promise((resolve) => setTimeout(resolve, RETRIES[attempt]));
         }
       }

@@ -145,6 +145,7 @@ impl Board for Pc {
     }
     fn take_serial(&mut self, to: &mut Vec<u8>) {
         for effect in self.machine.take_effects() {
+            self.outbox.iter_mut().for_each(|outbox| outbox.add(&effect));
             match effect {
                 Effect::Serial { port: CONSOLE, bytes } => to.extend_from_slice(&bytes),
                 Effect::Debug(bytes) => {
@@ -154,7 +155,7 @@ impl Board for Pc {
                 }
                 Effect::Log(line) if self.log.len() < MAX_LOG => self.log.push(line),
                 // Off and reset are exits of `run` as well; a second serial port is not on this board.
-                effect => self.outbox.iter_mut().for_each(|outbox| outbox.add(&effect)),
+                _ => {}
             }
         }
     }
