@@ -14,7 +14,8 @@ import { ProblemError } from './problem.js';
  * @property {string} summary one sentence
  * @property {import('./protocol.js').Mode[]} modes the first is what the card boots
  * @property {Partial<Record<import('./protocol.js').Mode, string>>} cmdlines command lines of modes that need another one
- * @property {number} downloadBytes 0: unknown
+ * @property {string} network how its command line is told an address: "tabvisor.ip"; empty: it is not
+ * @property {number} downloadBytes without disks, which are read as the guest needs them; 0: unknown
  * @property {MachineConfig} config
  */
 
@@ -29,12 +30,18 @@ import { ProblemError } from './problem.js';
 /** What a guest may run on. */
 export const MODES = /** @type {const} */ (['pc', 'pvh', 'pv']);
 
+/** What a machine uses the files of a manifest as. */
+const ROLES = ['kernel', 'initrd', 'disk'];
+/** Guests that can be told an address know this word of their command line. */
+const NETWORKS = ['tabvisor.ip'];
+
 /** Where the build puts guests, beside the page. */
 const CATALOGUE = './images/index.json';
 
 /** What a card says about the guests this project builds; any other guest is described by its packages. */
 const SUMMARIES = new Map([
   ['linux64', 'Debian’s stock amd64 kernel, unmodified, with a busybox root shell.'],
+  ['disk64', 'The same kernel with its system on a disk (xvda), which is read as the guest needs it; what it writes stays in this tab.'],
   ['linux32', 'Debian’s stock 686 kernel, unmodified, with the same root shell.'],
   ['hello', 'The project’s own little kernel: a banner and a shell with help, mem, time, bench and fault.'],
 ]);
@@ -46,6 +53,7 @@ export const HELLO = {
   summary: SUMMARIES.get(HELLO_CONFIG.id) ?? '',
   modes: [HELLO_CONFIG.mode],
   cmdlines: {},
+  network: '',
   downloadBytes: 0,
   config: HELLO_CONFIG,
 };
@@ -92,7 +100,7 @@ export function asGuest(manifest, base) {
   const files = [];
   for (const file of Array.isArray(manifest.files) ? manifest.files : []) {
     const path = text(file?.path);
-    if (!path || (file.role !== 'kernel' && file.role !== 'initrd')) continue;
+    if (!path || !ROLES.includes(file.role)) continue;
     const size = Number(file.bytes);
     files.push({
       role: file.role,
@@ -116,7 +124,8 @@ export function asGuest(manifest, base) {
     summary: SUMMARIES.get(id) ?? (subtitle.join(': ') || (packages.length > 0 ? `Made of ${packages.join(' and ')}.` : '')),
     modes,
     cmdlines,
-    downloadBytes: files.reduce((sum, f) => sum + (f.size ?? 0), 0),
+    network: NETWORKS.find((name) => name === manifest.network) ?? '',
+    downloadBytes: files.filter((f) => f.role !== 'disk').reduce((sum, f) => sum + (f.size ?? 0), 0),
     config: {
       id,
       name,
@@ -137,6 +146,23 @@ export function asGuest(manifest, base) {
  */
 export function cmdlineFor(guest, mode) {
   return guest.cmdlines[mode] ?? (mode === 'pvh' ? guest.cmdlines.pv : undefined) ?? guest.config.cmdline;
+}
+
+/**
+ * @param {MachineConfig} config @param {string} address "10.0.0.1/24", or nothing
+ * @returns {MachineConfig} the same, whose command line tells the guest that address
+ */
+export function withAddress(config, address) {
+  if (config.mode === 'pc' || address === '' || config.cmdline.includes('tabvisor.ip=')) return config;
+  return { ...config, address, cmdline: `${config.cmdline} tabvisor.ip=${address}`.trim() };
+}
+
+/**
+ * @param {Guest} guest @param {import('./protocol.js').Mode} mode @param {string} address that it gets if it can be told one
+ * @returns {MachineConfig}
+ */
+export function configFor(guest, mode, address) {
+  return withAddress({ ...guest.config, mode, cmdline: cmdlineFor(guest, mode) }, guest.network ? address : '');
 }
 
 /** @param {unknown} value @returns {string} */
@@ -165,7 +191,7 @@ export function remember(id, news) {
 
 /**
  * A machine from dropped files.
- * @param {{role: 'kernel' | 'initrd', file: File}[]} picked
+ * @param {{role: FileSource['role'], file: File, readOnly?: boolean}[]} picked
  * @returns {MachineConfig}
  */
 export function configOfFiles(picked) {
@@ -185,6 +211,6 @@ export function configOfFiles(picked) {
     cpu: 'x86-64-v2',
     cmdline: 'console=ttyS0',
     clock: 'paced',
-    files: picked.map(({ role, file }) => ({ role, name: file.name, blob: file, size: file.size })),
+    files: picked.map(({ role, file, readOnly }) => ({ role, name: file.name, blob: file, size: file.size, readOnly })),
   };
 }

@@ -18,11 +18,12 @@ import { HEAD_BYTES, sniff } from './sniff.js';
  * @param {Guest} guest
  * @param {(config: MachineConfig) => void} boot
  * @param {() => void} prepare called when a boot is likely soon
+ * @param {string} address the next one in the page's network
  * @returns {HTMLElement}
  */
-export function guestCard(guest, boot, prepare) {
+export function guestCard(guest, boot, prepare, address) {
   const known = remembered(guest.id);
-  const form = optionsForm(guest.config, guest.modes.map((mode) => ({ mode, label: MODES[mode].label, cmdline: cmdlineFor(guest, mode) })));
+  const form = optionsForm(guest.config, guest.modes.map((mode) => ({ mode, label: MODES[mode].label, cmdline: cmdlineFor(guest, mode) })), guest.network ? address : undefined);
   const start = () => {
     if (form.valid()) boot(form.apply(guest.config));
   };
@@ -42,6 +43,7 @@ export function guestCard(guest, boot, prepare) {
       MODES[mode].label,
     ),
   );
+  const disks = guest.config.files.reduce((sum, f) => sum + (f.role === 'disk' ? (f.size ?? 0) : 0), 0);
   const title = `guest-${guest.id}`;
   const bootButton = el(
     'button',
@@ -72,6 +74,7 @@ export function guestCard(guest, boot, prepare) {
         'dl',
         { class: 'facts' },
         fact('Download', guest.downloadBytes > 0 ? formatBytes(guest.downloadBytes) : 'small'),
+        disks > 0 ? fact('Disk', formatBytes(disks), 'Read as the guest needs it') : null,
         fact('Memory', mebibytes(guest.config.memoryMiB)),
         fact('Last boot', bootTime, bootNote),
       ),
@@ -114,6 +117,7 @@ export function renderOpen(place, machines, show, close) {
       { class: 'open-machine', 'data-state': machine.state },
       el('span', { class: 'open-state' }, icon(machine.state), STATE_WORDS[machine.state]),
       el('strong', {}, machine.config.name),
+      el('span', { class: 'badge', title: MODES[machine.config.mode].explain }, MODES[machine.config.mode].label),
       el('button', { type: 'button', class: 'primary', click: () => show(machine) }, 'Return'),
       el('button', { type: 'button', click: () => close(machine) }, 'Close'),
     ),
@@ -138,21 +142,23 @@ export async function showFiles(dialog, files, boot) {
       return { file, guess: sniff(head, file.size) };
     }),
   );
-  /** @type {Map<File, 'kernel' | 'initrd' | 'other'>} */
+  /** @type {Map<File, import('./sniff.js').Guess['role']>} */
   const roles = new Map(found.map(({ file, guess }) => [file, guess.role]));
   const message = el('p', { class: 'files-message', role: 'status' });
   const bootButton = el('button', { type: 'button', class: 'primary' }, icon('boot'), 'Boot');
   const form = optionsForm(configDefaults(), ALL_MODES.map((mode) => ({ mode, label: MODES[mode].label, cmdline: `console=${mode === 'pc' ? 'ttyS0' : 'hvc0'}` })));
+  // An emulated PC has no disks.
+  if (found.some(({ guess }) => guess.role === 'disk')) form.choose('pvh');
   const list = found.map(({ file, guess }) => {
     const role = el(
       'select',
       { 'aria-label': `Use ${file.name} as` },
-      ...[['kernel', 'Kernel'], ['initrd', 'Initial RAM disk'], ['other', 'Not used']].map(([value, label]) =>
+      ...[['kernel', 'Kernel'], ['initrd', 'Initial RAM disk'], ['disk', 'Disk'], ['other', 'Not used']].map(([value, label]) =>
         el('option', { value, selected: value === guess.role }, label),
       ),
     );
     role.addEventListener('change', () => {
-      roles.set(file, /** @type {'kernel' | 'initrd' | 'other'} */ (role.value));
+      roles.set(file, /** @type {import('./sniff.js').Guess['role']} */ (role.value));
       judge();
     });
     return el(
@@ -171,9 +177,11 @@ export async function showFiles(dialog, files, boot) {
   });
   /** @returns {MachineConfig | null} */
   const judge = () => {
-    const picked = [...roles].flatMap(([file, role]) => (role === 'other' ? [] : [{ role, file }]));
-    const kernels = picked.filter((p) => p.role === 'kernel').length;
-    const initrds = picked.length - kernels;
+    const picked = found.flatMap(({ file, guess }) => {
+      const role = roles.get(file) ?? 'other';
+      return role === 'other' ? [] : [{ role, file, readOnly: guess.readOnly }];
+    });
+    const [kernels, initrds] = ['kernel', 'initrd'].map((role) => picked.filter((p) => p.role === role).length);
     bootButton.disabled = kernels !== 1 || initrds > 1;
     if (kernels > 1) setText(message, 'Choose one kernel; the others cannot run beside it.');
     else if (initrds > 1) setText(message, 'Choose one initial RAM disk.');

@@ -16,6 +16,7 @@ import { STAGES } from './stages.js';
  * @property {Map<string, import('./protocol.js').FileProgress>} files by role
  * @property {Map<string, number>} stages milliseconds from Boot to each stage reached
  * @property {import('./protocol.js').Stats | null} stats
+ * @property {import('./switch.js').LinkStats | null} link what went over its network card; null: it has none
  * @property {number[]} history recent MIPS, oldest first
  * @property {import('./protocol.js').Problem | null} problem
  * @property {boolean} hasOutput the guest printed something
@@ -110,6 +111,7 @@ export class MachineView {
     this.codeHead = el('dt', {}, 'Compiled');
     this.hypercallsHead = el('h3', { title: 'Hypercall: the guest asks its hypervisor directly, no hardware is emulated', hidden: true }, 'Hypercalls');
     this.hypercalls = el('dl', { class: 'pairs hypercalls', hidden: true });
+    this.outside = el('section', { class: 'outside', hidden: true });
     this.spec = el('dl', { class: 'pairs spec' });
     this.spark = sparkline(HISTORY);
     return el(
@@ -137,6 +139,7 @@ export class MachineView {
           this.heap,
         ),
       ),
+      this.outside,
       el('section', { class: 'asked' }, this.hypercallsHead, this.hypercalls),
       el('section', { class: 'parts' }, el('h3', {}, 'Machine'), this.spec),
     );
@@ -256,6 +259,7 @@ export class MachineView {
     setText(/** @type {Node} */ (this.heap), s ? formatBytes(s.heapBytes) : '–');
     this.renderCode(s?.code ?? null, s?.instructions ?? 0);
     this.renderHypercalls(s?.hypercalls ?? '');
+    this.renderOutside(s?.disk ?? null, m.link);
     this.spark?.draw(m.history);
     const { config } = m;
     const key = JSON.stringify([config.memoryMiB, config.vcpus, config.mode, config.cpu, config.cmdline, config.clock]);
@@ -287,6 +291,26 @@ export class MachineView {
       `about ${formatBytes(code.memoryBytes)} of memory is in use for it. ` +
       `Entered ${count(code.entered)} times, from one region to another ${count(code.hops)} times. Left ${count(code.stopped)} times ` +
       `in front of an instruction for the interpreter, ${count(code.short)} times for the time, ${count(code.faults)} times by a fault.`;
+  }
+
+  /** @param {import('./protocol.js').DiskStats | null} disk @param {import('./switch.js').LinkStats | null} link */
+  renderOutside(disk, link) {
+    const place = /** @type {HTMLElement} */ (this.outside);
+    const key = JSON.stringify([disk, link]);
+    if (place.dataset.key === key) return;
+    place.dataset.key = key;
+    place.hidden = !disk && !link;
+    const frames = (/** @type {number} */ n, /** @type {number} */ bytes) => `${count(n)} frames, ${formatBytes(bytes)}`;
+    /** @type {[string, string, string][]} */
+    const lines = [];
+    if (disk) lines.push(['Disk read', 'Fetched from where the disk is; what the guest writes stays in memory', `${formatBytes(disk.bytes)} in ${count(disk.reads)}`]);
+    if (disk?.waiting) lines.push(['Under way', 'Reads that the guest waits for', count(disk.waiting)]);
+    if (disk?.failed) lines.push(['Failed', 'Reads after which the guest got an error', count(disk.failed)]);
+    if (link) lines.push(['Sent', 'By its network card, to other machines of this page', frames(link.framesOut, link.bytesOut)]);
+    if (link) lines.push(['Received', 'By its network card', frames(link.framesIn, link.bytesIn)]);
+    if (link?.lost) lines.push(['Lost', 'Frames for a machine that did not take those before', count(link.lost)]);
+    const pairs = lines.flatMap(([term, title, value]) => [el('dt', { title }, term), el('dd', {}, value)]);
+    place.replaceChildren(el('h3', {}, disk && link ? 'Disk and network' : disk ? 'Disk' : 'Network'), el('dl', { class: 'pairs' }, ...pairs));
   }
 
   /** @param {string} lines a count and a name each, the most frequent first */

@@ -1,9 +1,10 @@
 // The page: finds its elements, connects them, and switches between home and machines.
-// Address fragments: #machine=<guest> shows a guest's machine, #boot=<guest> starts it as well.
+// Address fragments: #machine=<guest> shows a guest's machine, #boot=<guest> starts it as well; <guest>@<mode> names one
+// that runs as something else than the guest does by itself.
 
 import './x86-machine.js';
 import { el, setText } from './dom.js';
-import { HELLO, loadGuests, remember } from './guests.js';
+import { HELLO, MODES, configFor, loadGuests, remember } from './guests.js';
 import { guestCard, renderOpen, showFiles } from './home.js';
 import { icon } from './icons.js';
 import { warm } from './vm.js';
@@ -33,22 +34,46 @@ const support = byId('support');
 const dialog = /** @type {HTMLDialogElement} */ (byId('files-dialog'));
 const fileInput = /** @type {HTMLInputElement} */ (byId('file-input'));
 
-/** @type {Map<string, X86Machine>} open machines by guest id */
+/** @type {Map<string, X86Machine>} open machines by `keyOf` */
 const open = new Map();
 /** @type {Guest[]} */
 let guests = [HELLO];
+
+/** @param {MachineConfig} config @returns {string} a guest is one machine for each mode */
+function keyOf({ id, mode }) {
+  const guest = guests.find((g) => g.id === id);
+  return guest && mode !== guest.modes[0] ? `${id}@${mode}` : id;
+}
+
+/** @param {string} key @returns {MachineConfig | undefined} of a guest in the catalogue */
+function configOfKey(key) {
+  const [id, wanted] = key.split('@');
+  const guest = guests.find((g) => g.id === key) ?? guests.find((g) => g.id === id);
+  const mode = MODES.find((m) => m === wanted && guest?.modes.includes(m)) ?? guest?.modes[0];
+  if (!guest || !mode) return undefined;
+  // The page's own guest may run already, as what it is.
+  return guest === HELLO ? HELLO.config : configFor(guest, mode, freeAddress());
+}
+
+/** @returns {string} in the page's network, the first that no open machine has */
+function freeAddress() {
+  const used = new Set([...open.values()].map((machine) => machine.config.address));
+  for (let n = 1; n < 255; n++) if (!used.has(`10.0.0.${n}/24`)) return `10.0.0.${n}/24`;
+  return '';
+}
 
 /** @param {MachineConfig} config */
 function boot(config) {
   const machine = machineFor(config);
   machine.config = config;
-  go(config.id);
+  go(keyOf(config));
   machine.boot();
 }
 
 /** @param {MachineConfig} config @returns {X86Machine} */
 function machineFor(config) {
-  const known = open.get(config.id);
+  const key = keyOf(config);
+  const known = open.get(key);
   if (known) return known;
   const machine = /** @type {X86Machine} */ (document.createElement('x86-machine'));
   machine.config = config;
@@ -63,7 +88,7 @@ function machineFor(config) {
     if (!home.hidden) showOpen();
     titleOf(machine);
   });
-  open.set(config.id, machine);
+  open.set(key, machine);
   machinesPlace.append(machine);
   return machine;
 }
@@ -77,13 +102,13 @@ function takePicture(machine) {
 /** @param {X86Machine} machine */
 function closeMachine(machine) {
   takePicture(machine);
-  open.delete(machine.config.id);
+  open.delete(keyOf(machine.config));
   machine.remove();
   showHome();
 }
 
 function showOpen() {
-  renderOpen(running, open.values(), (machine) => go(machine.config.id), closeMachine);
+  renderOpen(running, open.values(), (machine) => go(keyOf(machine.config)), closeMachine);
 }
 
 function showHome() {
@@ -125,7 +150,7 @@ function address() {
 /** Show what the address says. */
 function route() {
   const { verb, id } = address();
-  const config = open.get(id)?.config ?? guests.find((g) => g.id === id)?.config;
+  const config = open.get(id)?.config ?? configOfKey(id);
   if ((verb !== 'machine' && verb !== 'boot') || !config) return showHome();
   const machine = machineFor(config);
   showMachine(machine);
@@ -136,7 +161,7 @@ function route() {
 }
 
 function drawCards() {
-  cards.replaceChildren(...guests.map((guest) => guestCard(guest, boot, warm)));
+  cards.replaceChildren(...guests.map((guest) => guestCard(guest, boot, warm, freeAddress())));
   cards.setAttribute('aria-busy', 'false');
 }
 

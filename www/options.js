@@ -1,6 +1,7 @@
 // The few settings of a machine as a form: RAM, processor, clock, command line.
 
 import { el } from './dom.js';
+import { withAddress } from './guests.js';
 
 /** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
 
@@ -27,11 +28,12 @@ const VCPUS_MAX = 8;
 /**
  * @param {MachineConfig} config the form starts from this
  * @param {Choice[]} choices what else it may run on
+ * @param {string} [address] of a domain in the page's network, which its command line tells it; undefined: it cannot be told
  * @returns {{element: HTMLElement, valid: () => boolean, choose: (mode: import('./protocol.js').Mode) => void,
  *   apply: (config: MachineConfig) => MachineConfig}} `valid` shows
  *   the visitor what cannot be; `apply` returns a changed copy
  */
-export function optionsForm(config, choices) {
+export function optionsForm(config, choices, address) {
   const id = `options-${++serial}`;
   const memory = el('input', {
     id: `${id}-memory`,
@@ -58,6 +60,13 @@ export function optionsForm(config, choices) {
     ...choices.map((c) => el('option', { value: c.mode, selected: c.mode === config.mode }, c.label)),
   );
   const vcpus = el('input', { id: `${id}-vcpus`, type: 'number', min: '1', max: String(VCPUS_MAX), value: String(config.vcpus ?? 1), inputmode: 'numeric' });
+  const ip = el('input', {
+    id: `${id}-address`,
+    value: address ?? '',
+    pattern: '\\d{1,3}(\\.\\d{1,3}){3}/\\d{1,2}',
+    spellcheck: 'false',
+    title: 'Address and prefix in the network of this page, given to the guest on its command line as tabvisor.ip; empty for none',
+  });
   const chosen = () => choices.find((c) => c.mode === mode.value) ?? choices[0];
   let usual = config.cmdline;
   const choose = () => {
@@ -65,7 +74,7 @@ export function optionsForm(config, choices) {
     // What the visitor has written stays.
     if (cmdline.value === usual) cmdline.value = next;
     usual = next;
-    vcpus.disabled = mode.value === 'pc';
+    vcpus.disabled = ip.disabled = mode.value === 'pc';
   };
   mode.addEventListener('change', choose);
   choose();
@@ -76,6 +85,7 @@ export function optionsForm(config, choices) {
     { class: 'options' },
     choices.length > 1 ? field(mode, 'Runs as') : null,
     choices.some((c) => c.mode !== 'pc') ? field(vcpus, 'Virtual CPUs') : null,
+    address !== undefined && choices.some((c) => c.mode !== 'pc') ? field(ip, 'Network address') : null,
     field(memory, 'Memory in MiB'),
     field(cpu, 'Processor model'),
     field(clock, 'Guest clock'),
@@ -84,23 +94,27 @@ export function optionsForm(config, choices) {
   return {
     element,
     valid: () => {
-      const closed = memory.checkValidity() ? null : memory.closest('details');
+      const wrong = [memory, ip].find((input) => !input.checkValidity());
+      const closed = wrong?.closest('details');
       // A field that nobody sees cannot say what is wrong with it.
       if (closed) closed.open = true;
-      return memory.reportValidity();
+      return wrong?.reportValidity() ?? true;
     },
     choose: (to) => {
       mode.value = to;
       choose();
     },
-    apply: (base) => ({
-      ...base,
-      mode: chosen()?.mode ?? base.mode,
-      vcpus: Math.min(Math.max(Math.floor(Number(vcpus.value)) || 1, 1), VCPUS_MAX),
-      memoryMiB: Number(memory.value),
-      cpu: cpu.value,
-      clock: clock.value === 'deterministic' ? 'deterministic' : 'paced',
-      cmdline: cmdline.value.replace(/\s+/g, ' ').trim(),
-    }),
+    apply: (base) => {
+      const config = {
+        ...base,
+        mode: chosen()?.mode ?? base.mode,
+        vcpus: Math.min(Math.max(Math.floor(Number(vcpus.value)) || 1, 1), VCPUS_MAX),
+        memoryMiB: Number(memory.value),
+        cpu: cpu.value,
+        clock: /** @type {'paced' | 'deterministic'} */ (clock.value),
+        cmdline: cmdline.value.replace(/\s+/g, ' ').trim(),
+      };
+      return withAddress(config, address === undefined ? '' : ip.value);
+    },
   };
 }

@@ -4,12 +4,13 @@
 /**
  * A file the machine boots from: a URL to fetch or a file the visitor gave us.
  * @typedef {object} FileSource
- * @property {'kernel' | 'initrd'} role what the machine uses it as
+ * @property {'kernel' | 'initrd' | 'disk'} role what the machine uses it as; disks are xvda, xvdb … of a domain, in their order
  * @property {string} name shown to the visitor
  * @property {string} [url] absolute address to fetch
  * @property {Blob} [blob] bytes already in the browser; wins over `url`
  * @property {number} [size] expected bytes, when the catalogue knows it
  * @property {string} [sha256] expected digest, lower-case hex
+ * @property {boolean} [readOnly] a disk that the guest cannot write; what it writes is kept in memory otherwise
  */
 
 /**
@@ -26,6 +27,9 @@
  * @property {boolean} [compile] hot code is compiled to WebAssembly (default: yes)
  * @property {number} [codeMiB] memory for compiled code (default: 128)
  * @property {FileSource[]} files
+ * @property {boolean} [network] a domain has a network card on the page's switch (default: yes, if its clock is paced)
+ * @property {string} [mac] its address (default: a random one)
+ * @property {string} [address] what the command line tells the guest to call itself in that network: "10.0.0.1/24"
  * @property {string} [ready] regular expression: the console text that means "you can use it now"
  */
 
@@ -51,7 +55,17 @@
  * @property {number} busy share of one host core, 0 to 1
  * @property {number} heapBytes WebAssembly memory of the machine
  * @property {string} hypercalls what the guest asked its hypervisor for: lines of a count and a name, the most frequent first
+ * @property {DiskStats | null} disk what was read from disks outside; null: there are none
  * @property {import('./wasm.js').Compiled | null} code what was compiled; null: everything is interpreted
+ */
+
+/**
+ * What was read from where the disks' data is.
+ * @typedef {object} DiskStats
+ * @property {number} reads
+ * @property {number} bytes
+ * @property {number} failed reads
+ * @property {number} waiting reads under way
  */
 
 /**
@@ -68,7 +82,7 @@
  */
 
 /**
- * Page to worker. The config 'hello' is the page's own guest's (hello.js).
+ * Page to worker. Frames are Ethernet frames as `Vm.frames` returns them. The config 'hello' is the page's own guest's (hello.js).
  * @typedef {{kind: 'engine', module: WebAssembly.Module}
  *   | {kind: 'start', config: MachineConfig | 'hello'}
  *   | {kind: 'pause'}
@@ -77,6 +91,8 @@
  *   | {kind: 'powerOff'}
  *   | {kind: 'input', bytes: Uint8Array}
  *   | {kind: 'consumed', bytes: number}
+ *   | {kind: 'frames', bytes: Uint8Array}
+ *   | {kind: 'framesTaken', bytes: number}
  *   | {kind: 'ask', id: number, question: Question}} ToWorker
  */
 
@@ -92,6 +108,8 @@
  *   | {kind: 'started', atMs: number}
  *   | {kind: 'serial', bytes: Uint8Array}
  *   | {kind: 'stats', stats: Stats}
+ *   | {kind: 'frames', bytes: Uint8Array}
+ *   | {kind: 'framesTaken', bytes: number}
  *   | {kind: 'problem', problem: Problem}
  *   | {kind: 'answer', id: number, value: string}
  *   | {kind: 'refusal', id: number, problem: Problem}} FromWorker

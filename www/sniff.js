@@ -2,9 +2,10 @@
 
 /**
  * @typedef {object} Guess
- * @property {'kernel' | 'initrd' | 'other'} role what the machine can use it as
+ * @property {'kernel' | 'initrd' | 'disk' | 'other'} role what the machine can use it as
  * @property {string} kind short name: "Linux kernel"
  * @property {string} detail what else we could tell
+ * @property {boolean} [readOnly] a disk that is never written
  * @property {string} [advice] for files we cannot use: what to do instead
  */
 
@@ -101,16 +102,18 @@ function archive(b) {
 
 /** @param {Uint8Array} b @param {number} size @returns {Guess | null} */
 function disk(b, size) {
-  const advice = 'This build boots kernels directly and has no disks or firmware yet. Take the kernel and initial RAM disk out of the image and drop those.';
-  if (has(b, 0x8001, 'CD001')) return other('CD or DVD image (ISO 9660)', volumeName(b), advice);
+  const use = 'A disk for a guest that runs as PVH or PV (xvda). Machines boot kernels directly: add the kernel, and its initial RAM disk.';
+  const advice = 'Convert it to a raw image first: qemu-img convert -O raw.';
+  if (has(b, 0x8001, 'CD001')) return { role: 'disk', kind: 'CD or DVD image (ISO 9660)', detail: volumeName(b), readOnly: true, advice: use };
   if (has(b, 0, [0x51, 0x46, 0x49, 0xfb])) return other('Disk image (qcow2)', `Version ${b[7]}.`, advice);
   if (has(b, 0, 'KDMV')) return other('Disk image (VMDK)', '', advice);
   if (has(b, 0, 'conectix')) return other('Disk image (VHD)', '', advice);
   if (has(b, 0x40, [0x7f, 0x10, 0xda, 0xbe])) return other('Disk image (VDI)', '', advice);
   if (has(b, 510, [0x55, 0xaa])) {
     const floppy = [368640, 737280, 1228800, 1474560, 2949120].includes(size);
-    return other(floppy ? 'Floppy image' : 'Disk image (raw, with a boot sector)', '', advice);
+    return { role: 'disk', kind: floppy ? 'Floppy image' : 'Disk image (raw, with a boot sector)', detail: '', advice: use };
   }
+  if (has(b, 0x438, [0x53, 0xef])) return { role: 'disk', kind: 'Disk image (raw)', detail: 'ext2, ext3 or ext4 file system', advice: use };
   return null;
 }
 

@@ -91,6 +91,14 @@ function workerFor(config) {
   return { worker: startWorker(name), hello: false, began: Date.now(), said: [] };
 }
 
+/** @param {MachineConfig} config @returns {string | undefined} the address of the machine's network card, if it has one */
+function macFor(config) {
+  if (config.mode === 'pc' || config.clock === 'deterministic' || config.network === false) return undefined;
+  // The first half is Xen's.
+  const own = crypto.getRandomValues(new Uint8Array(3));
+  return config.mac ?? ['00:16:3e', ...Array.from(own, (byte) => byte.toString(16).padStart(2, '0'))].join(':');
+}
+
 /** A machine in its own worker. */
 export class Vm {
   /** @param {MachineConfig} config @param {VmEvents} events */
@@ -100,6 +108,11 @@ export class Vm {
     this.questions = new Map();
     this.nextQuestion = 1;
     this.answered = false;
+    this.closed = false;
+    /** Where it is plugged into the page's network. @type {import('./switch.js').Port | null} */
+    this.link = null;
+    const mac = macFor(config);
+    if (mac) this.plug();
     const { worker, hello, began, said } = workerFor(config);
     this.worker = worker;
     /** Epoch milliseconds. */
@@ -119,7 +132,16 @@ export class Vm {
         this.events.problem(asProblem(error, 'The engine of the machine did not start.'));
       },
     );
-    if (!hello) this.send({ kind: 'start', config });
+    if (!hello) this.send({ kind: 'start', config: mac ? { ...config, mac } : config });
+  }
+
+  plug() {
+    import('./switch.js').then(
+      ({ network }) => {
+        if (!this.closed) this.link = network.plug((bytes) => this.worker.postMessage({ kind: 'frames', bytes }, [bytes.buffer]));
+      },
+      (error) => this.events.problem(asProblem(error, 'The network of the page could not be loaded.')),
+    );
   }
 
   pause() {
@@ -164,6 +186,8 @@ export class Vm {
   }
 
   close() {
+    this.closed = true;
+    this.link?.unplug();
     this.worker.terminate();
     for (const { reject } of this.questions.values()) reject(new Error('the machine was closed'));
     this.questions.clear();
@@ -199,6 +223,13 @@ export class Vm {
         return this.events.stats(message.stats);
       case 'problem':
         return this.events.problem(message.problem);
+      case 'frames':
+        this.send({ kind: 'framesTaken', bytes: message.bytes.length });
+        this.link?.send(message.bytes);
+        return;
+      case 'framesTaken':
+        this.link?.taken(message.bytes);
+        return;
       case 'answer':
         this.questions.get(message.id)?.resolve(message.value);
         this.questions.delete(message.id);

@@ -24,6 +24,13 @@ import { ProblemError } from './problem.js';
  * @property {() => string} stateHash
  * @property {(count: number) => number} runInstructions deterministic clock only; instructions retired
  * @property {() => string} report why the machine stopped, with registers
+ * @property {(bytes: Uint8Array | undefined, sectors: number, readOnly: boolean) => void} disk one more disk of a domain: of these
+ *   bytes, or of so many sectors that are asked for; this and what follows is only there with a hypervisor
+ * @property {(mac: Uint8Array) => void} nic one more network card of a domain
+ * @property {() => Float64Array} requests sectors that the guest waits for, four numbers each: disk, first, how many, ticket
+ * @property {(disk: number, ticket: number, bytes: Uint8Array | undefined) => void} answer what was asked for; undefined: an error
+ * @property {() => Uint8Array} frames that the guest sends, each after the card's number and its length, two bytes, the lower first
+ * @property {(frames: Uint8Array) => void} arrive such frames come for the guest
  * @property {() => void} free
  */
 

@@ -100,6 +100,8 @@ class Runner {
     });
     /** @type {import('./wasm.js').WasmVm | null} */
     this.vm = null;
+    /** What a domain has outside of it. @type {import('./outside.js').Outside | null} */
+    this.outside = null;
     /** @type {State} */
     this.state = 'off';
     this.started = false;
@@ -119,17 +121,19 @@ class Runner {
   async start(config) {
     this.say('loading', '');
     const abort = new AbortController();
-    const files = config.files.map((file) => {
-      const bytes = download(file, (progress) => port.postMessage({ kind: 'file', file: progress, atMs: epoch() }), abort.signal);
-      return bytes.then((b) => ({ role: file.role, bytes: b }));
-    });
+    const report = (/** @type {import('./protocol.js').FileProgress} */ progress) =>
+      port.postMessage({ kind: 'file', file: progress, atMs: epoch() });
+    const files = config.files
+      .filter((file) => file.role !== 'disk')
+      .map((file) => download(file, report, abort.signal).then((bytes) => ({ role: file.role, bytes })));
+    const around = this.surround(config, report, abort.signal);
     let engine;
     let loaded;
     try {
-      [engine, loaded] = await Promise.all([this.loading, Promise.all(files)]);
+      [engine, loaded, this.outside] = await Promise.all([this.loading, Promise.all(files), around]);
     } catch (error) {
       abort.abort();
-      await Promise.allSettled(files);
+      await Promise.allSettled([...files, around]);
       throw error;
     }
     this.engine = engine;
@@ -141,6 +145,7 @@ class Runner {
     vm.setMode(config.mode, config.vcpus ?? 1);
     vm.setCompile(config.compile ?? true, config.codeMiB);
     for (const { role, bytes } of loaded) vm.load(role, bytes);
+    this.outside?.attach(vm);
     vm.boot();
     this.markTime = performance.now();
     if (this.paused) {
@@ -149,6 +154,40 @@ class Runner {
       this.say('running', '');
       this.alarm.soon();
     }
+  }
+
+  /**
+   * Disks and the network card; a PC has neither yet.
+   * @param {MachineConfig} config @param {(progress: import('./protocol.js').FileProgress) => void} report @param {AbortSignal} signal
+   * @returns {Promise<import('./outside.js').Outside | null>}
+   */
+  async surround(config, report, signal) {
+    const files = config.files.filter((file) => file.role === 'disk');
+    if (config.mode === 'pc' && files.length > 0) {
+      throw new ProblemError({
+        what: 'This machine cannot have a disk.',
+        why: 'Disks are there for guests that run as PVH or PV; an emulated PC has none yet.',
+        next: ['Boot it as PVH or PV.', 'Or leave the disk away.'],
+      });
+    }
+    // What comes from outside comes at a time that no instruction count tells.
+    const deterministic = config.clock === 'deterministic';
+    const mac = deterministic ? undefined : config.mac;
+    if (config.mode === 'pc' || (files.length === 0 && !mac)) return null;
+    const { Outside, openDisk } = await import('./outside.js');
+    const disks = files.map((file, n) =>
+      openDisk(file, (progress) => report({ ...progress, role: n === 0 ? 'disk' : `disk ${n + 1}` }), signal, deterministic),
+    );
+    return new Outside(await Promise.all(disks), mac, {
+      post: (message, transfer) => port.postMessage(message, transfer),
+      wake: () => this.wake(),
+      fail: (error) => this.fail(error),
+    });
+  }
+
+  /** The guest has something to do. */
+  wake() {
+    if (this.vm && !this.paused && this.ahead <= CONSOLE_WINDOW) this.alarm.soon();
   }
 
   slice() {
@@ -165,6 +204,7 @@ class Runner {
         port.postMessage({ kind: 'started', atMs: epoch(begin) });
       }
       this.drain(vm);
+      this.outside?.serve();
       const code = vm.state();
       this.noticeReset(vm);
       if (code === VM_STATE.off || code === VM_STATE.crashed) return this.stopped(vm, code);
@@ -228,7 +268,8 @@ class Runner {
     const heapBytes = this.engine?.heapBytes() ?? 0;
     const [guestMs, code] = [stats[VM_STAT.guestMs], compiledFigures(stats)];
     const hypercalls = vm.hypercalls();
-    port.postMessage({ kind: 'stats', stats: { instructions, guestMs, mips, busy, heapBytes, code, hypercalls } });
+    const disk = this.outside?.disks.length ? this.outside.figures : null;
+    port.postMessage({ kind: 'stats', stats: { instructions, guestMs, mips, busy, heapBytes, code, hypercalls, disk } });
     this.markTime = now;
     this.markInstructions = instructions;
     this.busyMs = 0;
@@ -264,6 +305,7 @@ class Runner {
     if (panic) problem.details = `${panic}\n${problem.details ?? ''}`;
     const ran = this.started;
     this.vm = null;
+    this.outside = null;
     this.say(ran ? 'crashed' : 'off', ran ? '' : 'Did not start.');
     port.postMessage({ kind: 'problem', problem });
   }
@@ -323,7 +365,7 @@ class Runner {
     if (this.inputBytes + bytes.length > INPUT_LIMIT) return;
     this.input.push(bytes);
     this.inputBytes += bytes.length;
-    if (this.vm && !this.paused && this.ahead <= CONSOLE_WINDOW) this.alarm.soon();
+    this.wake();
   }
 
   /** @param {number} n the terminal has drawn this much */
@@ -381,6 +423,13 @@ port.onmessage = ({ data: message }) => {
         break;
       case 'consumed':
         runner.consumed(message.bytes);
+        break;
+      case 'frames':
+        // A machine that stands still hears nothing.
+        runner.outside?.arrive(message.bytes, !runner.paused);
+        break;
+      case 'framesTaken':
+        runner.outside?.taken(message.bytes);
         break;
       case 'ask':
         try {

@@ -3,7 +3,7 @@
 //   <script type="module" src="https://…/x86-machine.js"></script>
 //   <x86-machine kernel="vmlinuz" initrd="initrd.cpio" memory="256" cmdline="console=ttyS0" autostart></x86-machine>
 //
-// Attributes: name, kernel, initrd, mode (pc | pvh | pv), vcpus, memory (MiB), cpu, cmdline, clock (paced | deterministic), ready (regular
+// Attributes: name, kernel, initrd, disk, mode (pc | pvh | pv), vcpus, memory (MiB), cpu, cmdline, clock (paced | deterministic), ready (regular
 // expression for "it can be used now"), autostart. Scripts may set `config` instead, and call boot(), pause(),
 // resume(), reset(), powerOff(). Events: statechange, stage, problem (all with `detail`).
 // For tests and scripts: `machine.console.text()` is everything on the console, `machine.console.send(text)` types.
@@ -26,7 +26,7 @@ import { missingFeature } from './wasm.js';
 export const VERSION = '0.1.0';
 
 export class X86Machine extends HTMLElement {
-  static observedAttributes = ['name', 'kernel', 'initrd', 'mode', 'vcpus', 'memory', 'cpu', 'cmdline', 'clock', 'ready'];
+  static observedAttributes = ['name', 'kernel', 'initrd', 'disk', 'mode', 'vcpus', 'memory', 'cpu', 'cmdline', 'clock', 'ready'];
 
   constructor() {
     super();
@@ -152,7 +152,7 @@ export class X86Machine extends HTMLElement {
       },
       stats: (stats) => {
         const history = [...this.model.history, stats.mips].slice(-HISTORY);
-        this.update({ stats, history });
+        this.update({ stats, history, link: this.vm?.link ? { ...this.vm.link.stats } : null });
       },
       problem: (problem) => this.fail(problem),
     });
@@ -288,7 +288,7 @@ export class X86Machine extends HTMLElement {
     const config = emptyConfig();
     /** @type {import('./protocol.js').FileSource[]} */
     const files = [];
-    for (const role of /** @type {const} */ (['kernel', 'initrd'])) {
+    for (const role of /** @type {const} */ (['kernel', 'initrd', 'disk'])) {
       const address = get(role);
       if (!address) continue;
       const url = new URL(address, document.baseURI);
@@ -335,6 +335,7 @@ function freshModel(config) {
     files: new Map(),
     stages: new Map(),
     stats: null,
+    link: null,
     history: [],
     problem: null,
     hasOutput: false,

@@ -8,7 +8,7 @@ import { createServer } from 'node:http';
  */
 
 /** Headers of the real server that matter to the page. */
-const KEPT = ['content-type', 'etag', 'cross-origin-opener-policy', 'cross-origin-embedder-policy', 'cross-origin-resource-policy'];
+const KEPT = ['content-type', 'content-range', 'etag', 'cross-origin-opener-policy', 'cross-origin-embedder-policy', 'cross-origin-resource-policy'];
 
 /**
  * @param {import('node:test').TestContext} t closed with it
@@ -22,7 +22,8 @@ export async function faultyServer(t, real) {
     const path = (request.url ?? '/').split('?')[0];
     const fault = faults.get(path);
     if (typeof fault === 'number') return void response.writeHead(fault).end();
-    const answer = await fetch(new URL(path, real));
+    const { range } = request.headers;
+    const answer = await fetch(new URL(path, real), { headers: range && fault === undefined ? { range } : {} });
     const body = fault instanceof Uint8Array ? fault : new Uint8Array(await answer.arrayBuffer());
     for (const name of KEPT) {
       const value = answer.headers.get(name);

@@ -2,6 +2,7 @@
 //! tested with a machine made of ten lines.
 
 use crate::error::VmError;
+use crate::outside::{DOMAINS, Outbox, Parts};
 use crate::session::{Config, Files, NOT_STARTED};
 use tabvisor_core::jit;
 use tabvisor_core::time::{VmDuration, VmTime};
@@ -46,6 +47,12 @@ pub trait Board {
     fn hypercalls(&self) -> String {
         String::new()
     }
+    /// What the guest wants from outside, if it can want anything.
+    fn outbox(&mut self) -> Option<&mut Outbox> {
+        None
+    }
+    /// News from outside.
+    fn input(&mut self, _input: &Input) {}
     /// The WebAssembly module of the code at a linear address, or where the CPU stands.
     fn module_at(&self, _la: Option<u64>) -> Option<Vec<u8>> {
         None
@@ -59,6 +66,7 @@ pub struct Pc {
     machine: Machine,
     log: Vec<String>,
     debug: Vec<u8>,
+    outbox: [Outbox; DOMAINS],
 }
 
 impl Pc {
@@ -67,7 +75,8 @@ impl Pc {
         let clock = if config.deterministic { ClockPolicy::Deterministic(Rate::ONE) } else { ClockPolicy::Paced };
         // `as` saturates, and makes 0 of a clock that is no number.
         let wall_clock_ms = config.wall_clock_ms as i64;
-        let board = machine::Config {
+        #[cfg_attr(not(feature = "xen"), allow(unused_mut, reason = "a PC has nothing outside"))]
+        let mut board = machine::Config {
             mode: machine::Mode::by_name(&config.mode).ok_or_else(|| unknown_mode(&config.mode))?,
             vcpus: config.vcpus.clamp(1, MAX_VCPUS),
             ram: u64::from(config.memory_mib) << 20,
@@ -86,6 +95,9 @@ impl Pc {
             },
             ..machine::Config::default()
         };
+        if let Some(Parts { disks, nics }) = config.parts.first().cloned() {
+            (board.disks, board.nics) = (disks, nics);
+        }
         #[cfg_attr(not(target_arch = "wasm32"), allow(unused_mut, reason = "there is no host of compiled code"))]
         let mut machine = make(board).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;
         #[cfg(target_arch = "wasm32")]
@@ -94,7 +106,7 @@ impl Pc {
                 machine.set_code_host(Box::new(host));
             }
         }
-        Ok(Self { machine, log: Vec::new(), debug: Vec::new() })
+        Ok(Self { machine, log: Vec::new(), debug: Vec::new(), outbox: core::array::from_fn(|_| Outbox::default()) })
     }
 }
 
@@ -133,6 +145,7 @@ impl Board for Pc {
     }
     fn take_serial(&mut self, to: &mut Vec<u8>) {
         for effect in self.machine.take_effects() {
+            self.outbox.iter_mut().for_each(|outbox| outbox.add(&effect));
             match effect {
                 Effect::Serial { port: CONSOLE, bytes } => to.extend_from_slice(&bytes),
                 Effect::Debug(bytes) => {
@@ -159,6 +172,12 @@ impl Board for Pc {
         let mut all = self.machine.hypercalls();
         all.sort_unstable_by_key(|c| core::cmp::Reverse(c.1));
         all.iter().map(|(name, n)| format!("{n} {name}\n")).collect()
+    }
+    fn outbox(&mut self) -> Option<&mut Outbox> {
+        self.outbox.first_mut()
+    }
+    fn input(&mut self, input: &Input) {
+        self.machine.input(input);
     }
     fn module_at(&self, la: Option<u64>) -> Option<Vec<u8>> {
         self.machine.module_at(la)

@@ -8,11 +8,13 @@ mod board;
 #[cfg(target_arch = "wasm32")]
 mod code_host;
 mod error;
+mod outside;
 mod pace;
 mod session;
 
 use board::Pc;
 pub use error::VmError;
+use outside::{DOMAINS, Outbox, Parts};
 use session::{Config, Session};
 use std::cell::RefCell;
 use tabvisor_core::jit::Limits;
@@ -62,7 +64,8 @@ impl Vm {
     #[wasm_bindgen(constructor)]
     pub fn new(memory_mib: u32, cpu: String, cmdline: String, deterministic: bool, wall_clock_ms: f64) -> Self {
         let (mode, vcpus) = ("pc".to_owned(), 1);
-        let config = Config { mode, vcpus, memory_mib, cpu, cmdline, deterministic, wall_clock_ms, compile: None };
+        let (compile, parts): (_, [_; DOMAINS]) = (None, core::array::from_fn(|_| Parts::default()));
+        let config = Config { mode, vcpus, memory_mib, cpu, cmdline, deterministic, wall_clock_ms, compile, parts };
         Self { session: Session::new(config, Pc::build) }
     }
 
@@ -179,5 +182,46 @@ impl Vm {
     pub fn features() -> String {
         let modes = if cfg!(feature = "xen") { r#"["pc","pv","pvh"]"# } else { r#"["pc"]"# };
         format!(r#"{{"version":"{}","modes":{modes},"jit":true,"smp":false}}"#, env!("CARGO_PKG_VERSION"))
+    }
+}
+
+/// What only domains have. The names are single words because the attribute is conditional: the engine for PCs alone exports
+/// nothing of this.
+#[cfg_attr(feature = "xen", wasm_bindgen)]
+impl Vm {
+    /// One more disk: of these bytes, or of so many sectors that are asked for when they are needed. What the guest writes
+    /// stays in memory. To be said before `boot`.
+    pub fn disk(&mut self, bytes: Option<Vec<u8>>, sectors: f64, read_only: bool) {
+        // `as` saturates, and makes 0 of what is no number.
+        if let Some(parts) = self.session.parts() {
+            parts.add_disk(bytes, sectors as u64, read_only);
+        }
+    }
+
+    /// One more network card, with an address of six bytes. To be said before `boot`.
+    pub fn nic(&mut self, mac: &[u8]) {
+        if let (Some(parts), Ok(mac)) = (self.session.parts(), mac.try_into()) {
+            parts.add_nic(mac);
+        }
+    }
+
+    /// Sectors that the guest waits for, four numbers each: disk, first sector, how many, ticket.
+    pub fn requests(&mut self) -> Vec<f64> {
+        self.session.outbox().map(Outbox::take_requests).unwrap_or_default()
+    }
+
+    /// What was asked for with this ticket; nothing if it cannot be had.
+    pub fn answer(&mut self, disk: u8, ticket: f64, bytes: Option<Vec<u8>>) {
+        self.session.block_data(disk, ticket as u64, bytes);
+    }
+
+    /// Ethernet frames that the guest sends, each after three bytes: the card's number, the length with its lower byte first.
+    pub fn frames(&mut self) -> Vec<u8> {
+        self.session.outbox().map(Outbox::take_frames).unwrap_or_default()
+    }
+
+    /// Such frames arrive.
+    pub fn arrive(&mut self, frames: &[u8]) {
+        self.session.frames_in(frames);
     }
 }

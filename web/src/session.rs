@@ -3,10 +3,12 @@
 
 use crate::board::Board;
 use crate::error::VmError;
+use crate::outside::{self, DOMAINS, Outbox, Parts};
 use crate::pace::{Speed, Stopwatch};
 use tabvisor_core::jit::Limits;
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::boot;
+use tabvisor_devices::effect::Input;
 use tabvisor_devices::machine::Exit;
 
 /// What a machine is made of.
@@ -28,6 +30,8 @@ pub struct Config {
     pub wall_clock_ms: f64,
     /// Hot code is compiled, within these limits.
     pub compile: Option<Limits>,
+    /// Disks and network cards of a domain.
+    pub parts: [Parts; DOMAINS],
 }
 
 /// The files a direct boot needs.
@@ -96,6 +100,30 @@ impl<B: Board> Session<B> {
     /// What the guest has asked its hypervisor for: lines of a count and a name.
     pub fn hypercalls(&self) -> String {
         self.board.as_ref().map(Board::hypercalls).unwrap_or_default()
+    }
+
+    /// What the machine is made of beside its files. Counts at the next boot.
+    pub fn parts(&mut self) -> Option<&mut Parts> {
+        self.config.parts.first_mut()
+    }
+
+    /// What the guest wants from outside.
+    pub fn outbox(&mut self) -> Option<&mut Outbox> {
+        self.board.as_mut().and_then(Board::outbox)
+    }
+
+    /// The answer to a request for sectors; `None` if they cannot be had.
+    pub fn block_data(&mut self, disk: u8, ticket: u64, bytes: Option<Vec<u8>>) {
+        if let Some(board) = &mut self.board {
+            board.input(&Input::BlockData { disk, ticket, bytes });
+        }
+    }
+
+    /// Frames arrive at network cards.
+    pub fn frames_in(&mut self, batch: &[u8]) {
+        if let Some(board) = &mut self.board {
+            outside::frames(batch).for_each(|frame| board.input(&frame));
+        }
     }
 
     /// A machine without files yet.
@@ -200,7 +228,9 @@ impl<B: Board> Session<B> {
                     return if self.state == State::Running { 0.0 } else { f64::INFINITY };
                 }
             }
-            if now - begin >= slice_ms {
+            // Whoever waits for an answer should not wait for the end of a slice.
+            let asks = board.outbox().is_some_and(|outbox| !outbox.is_empty());
+            if asks || now - begin >= slice_ms {
                 break;
             }
         }

@@ -1,7 +1,7 @@
 //! The slice loop, with a machine made of a few lines and a clock that is a counter.
 
 use super::*;
-use tabvisor_devices::effect::ResetCause;
+use tabvisor_devices::effect::{Effect, ResetCause};
 use tabvisor_devices::machine::Rate;
 
 /// Executes the instructions of its "kernel", one per byte.
@@ -14,6 +14,7 @@ struct Toy {
     now: VmTime,
     typed: Vec<u8>,
     out: Vec<u8>,
+    outbox: Outbox,
 }
 
 impl Board for Toy {
@@ -40,6 +41,7 @@ impl Board for Toy {
                     self.start = self.at;
                     return Exit::Reset(ResetCause::Cf9);
                 }
+                b'f' => self.outbox.add(&Effect::Frame { nic: 0, bytes: vec![1, 2] }),
                 b'x' => return Exit::Crash("triple fault".into()),
                 c => self.out.push(c),
             }
@@ -54,6 +56,12 @@ impl Board for Toy {
         let n = bytes.len().min(4);
         self.typed.extend_from_slice(&bytes[..n]);
         n
+    }
+    fn outbox(&mut self) -> Option<&mut Outbox> {
+        Some(&mut self.outbox)
+    }
+    fn input(&mut self, input: &Input) {
+        self.out.extend(format!("{input:?}").into_bytes());
     }
     fn take_serial(&mut self, to: &mut Vec<u8>) {
         to.append(&mut self.out);
@@ -83,6 +91,7 @@ fn session(code: &str, deterministic: bool) -> Session<Toy> {
         deterministic,
         wall_clock_ms: 0.0,
         compile: None,
+        parts: core::array::from_fn(|_| Parts::default()),
     };
     let mut s = Session::new(config, build);
     for portion in code.as_bytes().chunks(3) {
@@ -191,4 +200,19 @@ fn mistakes_are_explained() {
 fn typed_bytes_are_taken_as_far_as_the_guest_has_room() {
     let mut s = session("l", false);
     assert_eq!(s.serial_input(b"abcdef"), 4);
+}
+
+#[test]
+fn a_slice_ends_when_the_guest_wants_something_from_outside() {
+    let mut s = session(&format!("f{}", "a".repeat(100_000)), false);
+    let mut clock = ticking();
+    assert_eq!((s.run(1000.0, &mut clock), s.state()), (0.0, State::Running), "one portion");
+    let batch = s.outbox().expect("the toy has one").take_frames();
+    assert!(batch == [0, 2, 0, 1, 2] && s.take_serial().len() < 100_000);
+    s.frames_in(&batch);
+    s.block_data(1, 2, None);
+    s.run(1000.0, &mut clock);
+    let told = String::from_utf8(s.take_serial()).expect("text");
+    assert!(told.contains("Frame { nic: 0, bytes: [1, 2] }"));
+    assert!(told.contains("BlockData { disk: 1, ticket: 2, bytes: None }"));
 }

@@ -270,8 +270,9 @@ pub fn build(paths: &Paths, name: &str, update_lock: bool) -> Result<PathBuf> {
     let inputs = inputs(paths, name, &recipe, &lock)?;
     let packages = packages.into_iter().map(|(p, _)| p).collect();
     let Recipe { title, cmdline, cmdlines, memory, modes, .. } = recipe;
+    let network = recipe.network.map(|n| n.word().into());
     let arch = arch.into();
-    Manifest { name: name.into(), title, arch, files, cmdline, cmdlines, memory, modes, packages, inputs }
+    Manifest { name: name.into(), title, arch, files, cmdline, cmdlines, network, memory, modes, packages, inputs }
         .write(&out)?;
     Ok(out)
 }

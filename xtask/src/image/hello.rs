@@ -38,6 +38,7 @@ pub fn build(project: &Project) -> Result<PathBuf> {
         files,
         cmdline: String::new(),
         cmdlines: BTreeMap::new(),
+        network: None,
         memory: 32,
         modes: vec!["pc".into()],
         packages: Vec::new(),

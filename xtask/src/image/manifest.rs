@@ -23,6 +23,9 @@ pub struct Manifest {
     /// The command line for a mode that needs another one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cmdlines: BTreeMap<String, String>,
+    /// How the command line tells the guest its address: `tabvisor.ip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// Guest RAM in MiB.
     pub memory: u32,
     /// Machine personalities that can boot it; the first is the one it is tested with.
@@ -54,6 +57,7 @@ struct Line {
     name: String,
     title: String,
     manifest: String,
+    /// What has to be there before it boots.
     bytes: u64,
 }
 
@@ -96,15 +100,13 @@ impl Manifest {
     }
 }
 
-/// Writes `index.json` over the images in `out`: those with several parts first, each group by name. Images with a
-/// disk are left out: the index is the page's, which has no disks yet.
+/// Writes `index.json` over the images in `out`: those with several parts first, each group by name.
 pub fn write_index(out: &Path) -> Result<()> {
     let mut all: Vec<Manifest> = std::fs::read_dir(out)?.flatten().filter_map(|e| Manifest::read(&e.path())).collect();
-    all.retain(|m| m.files.iter().all(|f| f.role != "disk"));
     all.sort_by(|a, b| (a.files.len() < 2, &b.name).cmp(&(b.files.len() < 2, &a.name)));
     let line = |m: Manifest| Line {
         manifest: format!("{}/{NAME}", m.name),
-        bytes: m.files.iter().filter(|f| f.role != "kernel-original").map(|f| f.bytes).sum(),
+        bytes: m.files.iter().filter(|f| f.role == "kernel" || f.role == "initrd").map(|f| f.bytes).sum(),
         name: m.name,
         title: m.title,
     };
@@ -128,6 +130,7 @@ mod tests {
             files: vec![File::write(&dir, "k", "kernel", b"abc").unwrap()],
             cmdline: String::new(),
             cmdlines: BTreeMap::new(),
+            network: None,
             memory: 1,
             modes: vec![],
             packages: vec![],

@@ -32,6 +32,8 @@ pub struct Recipe {
     /// The command line for a mode that needs another one.
     #[serde(default)]
     pub cmdlines: BTreeMap<String, String>,
+    /// How the command line tells the guest its address.
+    pub network: Option<Network>,
     /// Guest RAM in MiB that is comfortable.
     pub memory: u32,
     /// Machine personalities that can boot it.
@@ -51,6 +53,23 @@ pub struct Disk {
     /// The distribution's essential packages and these, instead of a busybox.
     #[serde(default)]
     pub packages: Vec<String>,
+}
+
+/// A way to tell a guest its address.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum Network {
+    /// `tabvisor.ip=10.0.0.1/24`, which our own first process reads.
+    #[serde(rename = "tabvisor.ip")]
+    TabvisorIp,
+}
+
+impl Network {
+    /// The word of the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::TabvisorIp => "tabvisor.ip",
+        }
+    }
 }
 
 /// How an initrd is compressed.
@@ -124,6 +143,8 @@ mod tests {
         let packages = "disk={boot='b',size=16,uuid='u',packages=['p']}\n";
         assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", packages)).is_err());
         assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", packages).replace("busybox='b'\n", "")).is_ok());
+        assert!(Recipe::parse(&format!("{GOOD}network='tabvisor.ip'\n")).is_ok());
+        assert!(Recipe::parse(&format!("{GOOD}network='dhcp'\n")).is_err());
         assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pvh='c'}}\n")).is_ok());
         assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pv='c'}}\n")).is_err());
     }
