@@ -137,8 +137,8 @@ impl Bench {
         let bytes = FRAMES << PAGE_SHIFT;
         let ram = Xen::ram(bytes).unwrap();
         let uuid = core::array::from_fn(|n| n as u8);
-        let options = Options { hvm, vcpus, wall_clock: 1_700_000_000, uuid };
-        let mut xen = Xen::new(&ram, bytes, Rate::ONE, 1, options);
+        let options = Options { hvm, vcpus, wall_clock: 1_700_000_000, uuid, nics: Vec::new(), display: None };
+        let mut xen = Xen::new(&ram, bytes, Rate::ONE, 1, options, Vec::new());
         let payload = Payload {
             kernel: Arc::new(kernel(code, notes)),
             initrd: Arc::new(Vec::new()),
