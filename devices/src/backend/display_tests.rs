@@ -23,7 +23,7 @@ fn each_format_has_its_colours_where_cards_have_them() {
     assert_eq!(convert(PixelFormat::Rgb565, &[0x00, 0xf8, 0xe0, 0x07, 0x1f, 0x00]), all);
     assert_eq!(convert(PixelFormat::Rgb888, &[0, 0, 255, 0, 255, 0, 255, 0, 0]), all);
     assert_eq!(convert(PixelFormat::Xrgb8888, &[0, 0, 255, 7, 0, 255, 0, 8, 255, 0, 0, 9]), all);
-    assert_eq!(convert(PixelFormat::Rgb565, &[0x10, 0x84]), [131, 130, 131, 255]);
+    assert_eq!(convert(PixelFormat::Rgb565, &[0x10, 0x84]), [131, 129, 131, 255]);
 }
 
 #[test]
