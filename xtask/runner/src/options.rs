@@ -103,7 +103,7 @@ options:
                     FILE,ro: it cannot write; FILE,lazy: the file is read as it is needed
   --nic             a network card of a domain (repeatable); nobody is at the other end, --verbose shows what it sends
   --display WxH     a display of a domain; WxH,FILE.ppm: at the end its picture is written to the file. Text appears on it
-                    with --append console=tty0
+                    with --append console=tty0; Linux shows more than 2 MiB only with xen_fbfront.video=MiB,W,H
   --deterministic   guest time follows the instruction count: every run is the same
   --max-insns N     stop after N instructions
   --hash-at N       print a hash of the machine's state after exactly N instructions (repeatable)

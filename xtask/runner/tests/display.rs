@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::backend::display::{DisplayConfig, Rect};
-use tabvisor_devices::backend::input::{Button, Pointer};
+use tabvisor_devices::backend::input::{Button, FAR, Pointer};
 use tabvisor_devices::effect::{Effect, Input};
 use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Mode, Payload, Rate, Until};
 
@@ -138,6 +138,10 @@ fn visit(name: &str) {
     g.command("head -c 3 /dev/input/mice | od -An -tx1 > /tmp/mouse &");
     g.machine.input(&Input::Pointer(Pointer::Button { button: Button::Left, pressed: true }));
     g.run("answer to a button", COMMAND, |g| g.command("cat /tmp/mouse").contains(" 09 00 00\n"));
+    // To a mouse, the lower right corner is far to the right and down: as far as a report can say.
+    g.command("head -c 3 /dev/input/mice | od -An -tx1 > /tmp/mouse &");
+    g.machine.input(&Input::Pointer(Pointer::Position { x: FAR, y: FAR }));
+    g.run("answer to a position", COMMAND, |g| g.command("cat /tmp/mouse").contains(" 29 7f 81\n"));
     g.save(name);
 }
 

@@ -38,24 +38,16 @@ enum Event {
 
 impl Event {
     fn bytes(self) -> [u8; EVENT] {
-        let mut bytes = [0; EVENT];
-        let mut put = |at: usize, v: u32| bytes[at..at + 4].copy_from_slice(&v.to_le_bytes());
-        let kind = match self {
-            Self::Motion { dx, dy, dz } => {
-                (put(4, dx as u32), put(8, dy as u32), put(12, dz as u32));
-                kind::MOTION
-            }
-            Self::Position { x, y, dz } => {
-                (put(4, x), put(8, y), put(12, dz as u32));
-                kind::POS
-            }
-            Self::Key { code, pressed } => {
-                put(4, code.into());
-                bytes[1] = pressed.into();
-                kind::KEY
-            }
+        let (kind, pressed, words) = match self {
+            Self::Motion { dx, dy, dz } => (kind::MOTION, false, [dx as u32, dy as u32, dz as u32]),
+            Self::Position { x, y, dz } => (kind::POS, false, [x, y, dz as u32]),
+            Self::Key { code, pressed } => (kind::KEY, pressed, [code.into(), 0, 0]),
         };
-        bytes[0] = kind;
+        let mut bytes = [0; EVENT];
+        (bytes[0], bytes[1]) = (kind, pressed.into());
+        for (to, word) in bytes[4..].as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *to = word.to_le_bytes();
+        }
         bytes
     }
     /// The two as one, if nothing is lost but the way.

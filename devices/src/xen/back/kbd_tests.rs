@@ -233,7 +233,7 @@ fn a_hostile_front_end_harms_only_itself() {
                     f.guest.ram.write(f.page + at, &v[..1 + random() as usize % 4]);
                 }
                 1 => f.guest.kick(f.port),
-                2 => drop(f.guest.ram.write(f.page, &f.guest.read(f.page + 4, 4))),
+                2 => f.set(0, f.word(4)),
                 3 => f.pointer(Pointer::Motion { dx: a, dy: b }),
                 4 => f.pointer(Pointer::Position { x: a as u16, y: b as u16 }),
                 5 => f.pointer(Pointer::Wheel(a)),
