@@ -8,13 +8,16 @@ mod board;
 #[cfg(target_arch = "wasm32")]
 mod code_host;
 mod error;
+#[cfg_attr(not(feature = "xen"), allow(dead_code, reason = "a PC has nothing outside"))]
 mod outside;
 mod pace;
 mod session;
 
 use board::Pc;
 pub use error::VmError;
-use outside::{DOMAINS, Outbox, Parts};
+#[cfg(feature = "xen")]
+use outside::Outbox;
+use outside::{DOMAINS, Parts};
 use session::{Config, Session};
 use std::cell::RefCell;
 use tabvisor_core::jit::Limits;
@@ -185,9 +188,9 @@ impl Vm {
     }
 }
 
-/// What only domains have. The names are single words because the attribute is conditional: the engine for PCs alone exports
-/// nothing of this.
-#[cfg_attr(feature = "xen", wasm_bindgen)]
+/// What only domains have: the engine for PCs alone has nothing of this.
+#[cfg(feature = "xen")]
+#[wasm_bindgen]
 impl Vm {
     /// One more disk: of these bytes, or of so many sectors that are asked for when they are needed. What the guest writes
     /// stays in memory. To be said before `boot`.

@@ -102,30 +102,6 @@ impl<B: Board> Session<B> {
         self.board.as_ref().map(Board::hypercalls).unwrap_or_default()
     }
 
-    /// What the machine is made of beside its files. Counts at the next boot.
-    pub fn parts(&mut self) -> Option<&mut Parts> {
-        self.config.parts.first_mut()
-    }
-
-    /// What the guest wants from outside.
-    pub fn outbox(&mut self) -> Option<&mut Outbox> {
-        self.board.as_mut().and_then(Board::outbox)
-    }
-
-    /// The answer to a request for sectors; `None` if they cannot be had.
-    pub fn block_data(&mut self, disk: u8, ticket: u64, bytes: Option<Vec<u8>>) {
-        if let Some(board) = &mut self.board {
-            board.input(&Input::BlockData { disk, ticket, bytes });
-        }
-    }
-
-    /// Frames arrive at network cards.
-    pub fn frames_in(&mut self, batch: &[u8]) {
-        if let Some(board) = &mut self.board {
-            outside::frames(batch).for_each(|frame| board.input(&frame));
-        }
-    }
-
     /// A machine without files yet.
     pub fn new(config: Config, build: Builder<B>) -> Self {
         Self {
@@ -375,6 +351,34 @@ impl<B: Board> Session<B> {
     pub fn report(&mut self) -> String {
         let board = self.board.as_mut().map(Board::report).unwrap_or_default();
         if self.crash.is_empty() { board } else { format!("{}\n{board}", self.crash) }
+    }
+}
+
+/// What only domains have.
+#[cfg_attr(not(feature = "xen"), allow(dead_code, reason = "a PC has nothing outside"))]
+impl<B: Board> Session<B> {
+    /// What the machine is made of beside its files. Counts at the next boot.
+    pub fn parts(&mut self) -> Option<&mut Parts> {
+        self.config.parts.first_mut()
+    }
+
+    /// What the guest wants from outside.
+    pub fn outbox(&mut self) -> Option<&mut Outbox> {
+        self.board.as_mut().and_then(Board::outbox)
+    }
+
+    /// The answer to a request for sectors; `None` if they cannot be had.
+    pub fn block_data(&mut self, disk: u8, ticket: u64, bytes: Option<Vec<u8>>) {
+        if let Some(board) = &mut self.board {
+            board.input(&Input::BlockData { disk, ticket, bytes });
+        }
+    }
+
+    /// Frames arrive at network cards.
+    pub fn frames_in(&mut self, batch: &[u8]) {
+        if let Some(board) = &mut self.board {
+            outside::frames(batch).for_each(|frame| board.input(&frame));
+        }
     }
 }
 

@@ -41,12 +41,21 @@ test('archives are initial RAM disks whatever packs them', () => {
 });
 
 test('what cannot boot yet comes with advice', () => {
-  for (const bytes of [file({ 0x8001: 'CD001' }), file({ 0: [0x51, 0x46, 0x49, 0xfb] }), file({ 510: [0x55, 0xaa] }), file({ 0: '<!DOCTYPE html>' }), file({})]) {
+  for (const bytes of [file({ 0: [0x51, 0x46, 0x49, 0xfb] }), file({ 0: '<!DOCTYPE html>' }), file({})]) {
     const guess = sniff(bytes, bytes.length);
     assert.equal(guess.role, 'other');
     assert.ok(guess.advice && guess.advice.length > 20);
   }
   assert.equal(sniff(new Uint8Array(0), 0).kind, 'Empty file');
+});
+
+test('raw images are disks', () => {
+  for (const bytes of [file({ 510: [0x55, 0xaa] }), file({ 0x438: [0x53, 0xef] }), file({ 0x8001: 'CD001' })]) {
+    const guess = sniff(bytes, bytes.length);
+    assert.equal(guess.role, 'disk');
+    assert.match(guess.advice ?? '', /kernel/);
+  }
+  assert.ok(sniff(file({ 0x8001: 'CD001' }), 0x9000).readOnly);
   assert.equal(sniff(file({ 510: [0x55, 0xaa] }), 1474560).kind, 'Floppy image');
 });
 
