@@ -175,11 +175,16 @@ impl Cpu {
         }
     }
 
-    /// LDTR: a table of so many bytes at a linear address; 0: none.
-    pub fn set_guest_ldt(&mut self, base: u64, bytes: u32) {
+    /// What LDTR has for a table of so many bytes at a linear address; 0: none.
+    pub fn guest_ldt(base: u64, bytes: u32) -> Segment {
         const LDT: u16 = 2;
         let present = Segment { base, limit: bytes.wrapping_sub(1), sel: 0, attr: attr::P | LDT };
-        self.seg[6] = if bytes == 0 { Segment::null(0) } else { present };
+        if bytes == 0 { Segment::null(0) } else { present }
+    }
+
+    /// Loads LDTR so.
+    pub fn set_guest_ldt(&mut self, base: u64, bytes: u32) {
+        self.seg[6] = Self::guest_ldt(base, bytes);
     }
 
     /// RFLAGS as a guest at CPL 3 may have them: interrupts on, no IOPL, no virtual-8086 mode.

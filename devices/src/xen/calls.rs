@@ -63,6 +63,7 @@ impl Domain {
         }
         // A list without an end names each of the 256 gates many times.
         for n in 0..4096 {
+            self.types.work += 4;
             let e = guest::get::<16>(call.cpu, list.wrapping_add(16 * n))?;
             if e.u64(8) == 0 {
                 break;

@@ -10,7 +10,7 @@ use super::grant::{Grants, reserved};
 use super::grant_map::Mapping;
 use super::hvm::Hvm;
 use super::hypercall;
-use super::mmu::Types;
+use super::mmu::{Kind, Types};
 use super::store::{DomU, Ring, RingPort, Store};
 use super::vcpu::{RunState, Vcpu};
 use crate::backend::BlockBackend;
@@ -176,6 +176,13 @@ impl Domain {
     pub fn connect(&mut self, rings: Rings) {
         self.console = Console::new(rings.console << PAGE_SHIFT, self.console.port);
         self.store_ring = Ring::new(domid::GUEST, rings.store << PAGE_SHIFT);
+        // Back ends write there: the guest can make no page tables of them. The hypervisor's own frames are none anyway.
+        for frame in [rings.store, rings.console] {
+            if !self.types.owned(frame) {
+                continue;
+            }
+            self.types.get(&self.ram, frame, Kind::Writable).expect("the builder has made no table of a ring");
+        }
         self.grants.put(&self.ram, reserved::CONSOLE, rings.console);
         self.grants.put(&self.ram, reserved::XENSTORE, rings.store);
         let uuid = text_of(&self.uuid);
@@ -244,6 +251,11 @@ impl Domain {
             }
         }
         self.settle_hvm(cx);
+        if self.vcpu().state == RunState::Offline {
+            // Only another vCPU can bring it back.
+            self.interrupt = false;
+            return;
+        }
         if self.hvm.is_some() {
             self.interrupt = self.hvm_pending(self.current);
             return;

@@ -121,6 +121,14 @@ impl Frames {
         ram.write(((self.tables_l1 + n / PER_PAGE) << PAGE_SHIFT) + 8 * (n % PER_PAGE), &entry.to_le_bytes());
     }
 
+    /// Which frame that is.
+    #[cfg(test)]
+    pub fn table(&self, ram: &GuestRam, vcpu: u64, page: u64) -> u64 {
+        let n = vcpu * TABLE_PAGES + page;
+        let entry: [u8; 8] = ram.read_le(((self.tables_l1 + n / PER_PAGE) << PAGE_SHIFT) + 8 * (n % PER_PAGE));
+        (u64::from_le_bytes(entry) & pte::ADDR) >> PAGE_SHIFT
+    }
+
     /// Xen's entries of an L4: slots 256 to 271.
     pub fn fill_l4(&self, ram: &GuestRam, l4: u64) {
         let at = |slot: usize| (l4 << PAGE_SHIFT) + 8 * slot as u64;

@@ -14,6 +14,8 @@ pub struct Call<'a, 'c> {
     pub cx: &'a mut Cx<'c>,
     /// The arguments.
     pub args: [u64; 6],
+    /// It has done its share: with these arguments the rest of it is to be done.
+    pub again: Option<[u64; 6]>,
 }
 
 impl Call<'_, '_> {
@@ -43,6 +45,17 @@ impl Call<'_, '_> {
         if self.narrow() { guest::put_u32(self.cpu, at, v as u32) } else { guest::put_u64(self.cpu, at, v) }
     }
 }
+
+/// What one hypercall may do before the guest has to make it again, in units of about an entry of a page table looked at.
+///
+/// A list of a guest's may be as long as it likes (four thousand million entries that all lie in one page), but nothing
+/// may keep the CPU from its caller. As in Xen, a hypercall that has done its share sets the instruction pointer back to
+/// the instruction that has made it, with arguments for the rest, so that the guest goes on by itself; in between there is
+/// time for interrupts and for the end of the CPU's budget. A part of a multicall writes its new arguments into the list.
+/// All of that depends on what the guest has asked for and nothing else.
+const SHARE: u64 = 1 << 15;
+/// What each entry of a list costs at least.
+const ENTRY: u64 = 8;
 
 /// What does a hypercall.
 pub(super) type Function = fn(&mut Domain, &mut Call<'_, '_>) -> Answer;
@@ -126,20 +139,42 @@ impl Domain {
         let order = if cpu.long { [reg::RDI, reg::RSI, reg::RDX, 10, reg::R8, 9] } else { NARROW };
         let args =
             order.map(|r| if cpu.long { cpu.regs[usize::from(r)] } else { cpu.regs[usize::from(r)] & 0xffff_ffff });
-        let answer = self.dispatch(cx, cpu, number, args);
-        cpu.regs[reg::RAX as usize] = rax(answer);
+        self.types.work = 0;
+        let (answer, again) = self.dispatch(cx, cpu, number, args);
+        let Some(args) = again else {
+            cpu.regs[reg::RAX as usize] = rax(answer);
+            return;
+        };
+        // RAX still has the number. SYSCALL is 0F 05, VMCALL and VMMCALL are 0F 01 and another byte.
+        for (r, v) in order.into_iter().zip(args) {
+            cpu.regs[usize::from(r)] = v;
+        }
+        let length = if self.hvm.is_some() { 3 } else { 2 };
+        cpu.rip = cpu.rip_mask(cpu.rip.wrapping_sub(length));
     }
 
-    fn dispatch(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, number: usize, args: [u64; 6]) -> Answer {
+    /// Has the hypercall that is being made done its share? Asked for before each entry of a list but the first.
+    pub(super) fn has_done_its_share(&mut self) -> bool {
+        self.types.work += ENTRY;
+        self.types.work > SHARE
+    }
+
+    fn dispatch(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cpu: &mut Cpu,
+        number: usize,
+        args: [u64; 6],
+    ) -> (Answer, Option<[u64; 6]>) {
         let slot = number.min(COUNT);
         self.counters.hypercalls[slot] += 1;
         if self.hvm.is_some() && PV_ONLY.contains(&number) {
-            return Err(Errno::ENOSYS);
+            return (Err(Errno::ENOSYS), None);
         }
-        match self.functions.get(number).copied().flatten() {
-            Some(f) => f(self, &mut Call { cpu, cx, args }),
-            None => Err(Errno::ENOSYS),
-        }
+        let Some(f) = self.functions.get(number).copied().flatten() else { return (Err(Errno::ENOSYS), None) };
+        let mut call = Call { cpu, cx, args, again: None };
+        let answer = f(self, &mut call);
+        (answer, call.again.filter(|_| answer.is_ok()))
     }
 
     /// Hypercall 13: several at once.
@@ -155,12 +190,26 @@ impl Domain {
 
     fn several(&mut self, call: &mut Call<'_, '_>) -> Answer {
         let [list, n, ..] = call.args;
-        for k in 0..n & 0xffff_ffff {
+        let n = n & 0xffff_ffff;
+        for k in 0..n {
             let at = list.wrapping_add(64 * k);
+            if k > 0 && self.has_done_its_share() {
+                call.again = Some([at, n - k, 0, 0, 0, 0]);
+                break;
+            }
             let entry = guest::get::<64>(call.cpu, at)?;
             let args = core::array::from_fn(|k| entry.u64(16 + 8 * k));
-            let number = entry.u64(0);
-            let answer = self.dispatch(call.cx, call.cpu, usize::try_from(number).unwrap_or(COUNT), args);
+            let number = entry.u64(0).min(COUNT as u64);
+            let (answer, again) = self.dispatch(call.cx, call.cpu, number as usize, args);
+            if let Some(args) = again {
+                let mut bytes = [0; 48];
+                for (b, v) in bytes.chunks_exact_mut(8).zip(args) {
+                    b.copy_from_slice(&v.to_le_bytes());
+                }
+                guest::write(call.cpu, at.wrapping_add(16), &bytes)?;
+                call.again = Some([at, n - k, 0, 0, 0, 0]);
+                break;
+            }
             if number == number::IRET as u64 {
                 // What comes behind it belongs to a frame that is left.
                 return answer;

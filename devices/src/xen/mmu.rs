@@ -2,13 +2,19 @@
 
 use super::abi::{Answer, Errno, domid, hole, pte};
 use super::domain::Domain;
-use super::frames::Frames;
+use super::frames::{Frames, PER_PAGE};
 use super::guest;
 use super::hypercall::Call;
 pub use super::mmu_types::{Kind, Types};
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::cpu::memory::canonical;
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
+
+/// In the count of a list: it goes on where it was (`MMU_UPDATE_PREEMPTED`).
+const PREEMPTED: u64 = 1 << 31;
+
+/// What dropping all translations costs ([`Types::work`]).
+const FLUSH: u64 = 128;
 
 /// What an update that preserves them leaves as they are.
 const AD: u64 = pte::A | pte::D;
@@ -51,6 +57,7 @@ impl Domain {
                 self.protect(cpu);
                 let old = old?;
                 if kind != Kind::L1 && old & pte::P != 0 {
+                    self.types.work += FLUSH;
                     cpu.tlb.flush_all();
                 }
             }
@@ -66,14 +73,32 @@ impl Domain {
 
     /// Hypercall 1: a list of entries to write.
     pub(super) fn mmu_update(&mut self, call: &mut Call<'_, '_>) -> Answer {
-        const PREEMPTED: u64 = 1 << 31;
-        let [list, count, done, dom, ..] = call.args;
-        let count = count & 0xffff_ffff & !PREEMPTED;
+        let dom = call.args[3];
         self.check_foreign(dom)?;
+        self.updates(call, 16, |d, cpu, at| {
+            let u = guest::get::<16>(cpu, at)?;
+            d.update(cpu, u.u64(0), u.u64(8))
+        })
+    }
+
+    /// Does something for each of a list's entries, and says how many that went well for.
+    fn updates(
+        &mut self,
+        call: &mut Call<'_, '_>,
+        size: u64,
+        mut each: impl FnMut(&mut Self, &mut Cpu, u64) -> Result<(), Errno>,
+    ) -> Answer {
+        let [list, count, done, dom, ..] = call.args;
+        let before = if count & PREEMPTED != 0 && done != 0 { guest::get::<4>(call.cpu, done)?.u32(0) } else { 0 };
+        let count = count & (PREEMPTED - 1);
         let (mut n, mut answer) = (0, Ok(0));
         while n < count {
-            let one = guest::get::<16>(call.cpu, list.wrapping_add(16 * n));
-            match one.and_then(|u| self.update(call.cpu, u.u64(0), u.u64(8))) {
+            let at = list.wrapping_add(size * n);
+            if n > 0 && self.has_done_its_share() {
+                call.again = Some([at, (count - n) | PREEMPTED, done, dom, 0, 0]);
+                break;
+            }
+            match each(self, call.cpu, at) {
                 Ok(()) => n += 1,
                 Err(e) => {
                     answer = Err(e);
@@ -82,7 +107,6 @@ impl Domain {
             }
         }
         if done != 0 {
-            let before = guest::get::<4>(call.cpu, done)?.u32(0);
             guest::put_u32(call.cpu, done, before.wrapping_add(n as u32))?;
         }
         answer
@@ -142,24 +166,12 @@ impl Domain {
 
     /// Hypercall 26: a list of operations.
     pub(super) fn mmuext_op(&mut self, call: &mut Call<'_, '_>) -> Answer {
-        let [list, count, done, dom, ..] = call.args;
-        let count = count & 0x7fff_ffff;
+        let dom = call.args[3];
         self.check_foreign(dom & 0xffff)?;
-        let (mut n, mut answer) = (0, Ok(0));
-        while n < count {
-            let one = guest::get::<24>(call.cpu, list.wrapping_add(24 * n));
-            match one.and_then(|o| self.extended(call.cpu, o.u32(0), o.u64(8), o.u64(16))) {
-                Ok(()) => n += 1,
-                Err(e) => {
-                    answer = Err(e);
-                    break;
-                }
-            }
-        }
-        if done != 0 {
-            guest::put_u32(call.cpu, done, n as u32)?;
-        }
-        answer
+        self.updates(call, 24, |d, cpu, at| {
+            let o = guest::get::<24>(cpu, at)?;
+            d.extended(cpu, o.u32(0), o.u64(8), o.u64(16))
+        })
     }
 
     fn extended(&mut self, cpu: &mut Cpu, cmd: u32, arg1: u64, arg2: u64) -> Result<(), Errno> {
@@ -174,6 +186,7 @@ impl Domain {
             5 => self.new_base(cpu, arg1),
             // TLB_FLUSH_LOCAL, _MULTI, _ALL: with one processor there is no other TLB.
             6 | 8 | 10 => {
+                self.types.work += FLUSH;
                 cpu.tlb.flush_all();
                 Ok(())
             }
@@ -208,6 +221,7 @@ impl Domain {
     /// Lets `f` write to a frame, if the guest might do so itself.
     fn with_writable(&mut self, mfn: u64, f: impl FnOnce(&GuestRam)) -> Result<(), Errno> {
         self.types.get(&self.ram, mfn, Kind::Writable).map_err(|_| Errno::EINVAL)?;
+        self.types.work += PER_PAGE;
         f(&self.ram);
         self.types.put(&self.ram, mfn);
         Ok(())
@@ -327,12 +341,13 @@ impl Domain {
         let first = Frames::table_address(vcpu, 16);
         let pv = &self.vcpu().pv;
         let off = at.wrapping_sub(first);
-        if off >= u64::from(pv.ldt_entries) * 8 {
+        let (page, base) = (off >> PAGE_SHIFT, pv.ldt_base);
+        // If it is there already, it is the guest who looks.
+        if off >= u64::from(pv.ldt_entries) * 8 || pv.ldt_mapped >> page & 1 != 0 {
             return false;
         }
-        let (page, base) = (off >> PAGE_SHIFT, pv.ldt_base);
-        let tables = self.vcpu().pv.guest_table;
-        let Some(entry) = entry_of(&self.ram, tables, base + (page << PAGE_SHIFT)) else { return false };
+        let va = base.wrapping_add(page << PAGE_SHIFT);
+        let Some(entry) = entry_of(&self.ram, pv.guest_table, va).filter(|_| canonical(va)) else { return false };
         let entry = self.types.read(&self.ram, entry);
         let mfn = (entry & pte::ADDR) >> PAGE_SHIFT;
         if entry & pte::P == 0 || self.types.get(&self.ram, mfn, Kind::Descriptors).is_err() {

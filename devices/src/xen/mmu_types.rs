@@ -72,6 +72,8 @@ pub struct Types {
     protect: Vec<u64>,
     /// Frames that are absent.
     absent: u64,
+    /// Entries of tables that were looked at, and what else takes as long.
+    pub work: u64,
 }
 
 /// Bits that an entry of each level may have.
@@ -84,7 +86,7 @@ const FLAGS_ONLY: u64 = pte::NX | pte::AVAIL | pte::AVAIL_HIGH | pte::G | pte::D
 impl Types {
     /// All frames are the guest's, and nothing in particular.
     pub fn new(layout: Frames) -> Self {
-        Self { frames: vec![Frame::default(); layout.guest as usize], layout, protect: Vec::new(), absent: 0 }
+        Self { frames: vec![Frame::default(); layout.guest as usize], layout, protect: Vec::new(), absent: 0, work: 0 }
     }
 
     fn frame(&mut self, mfn: u64) -> Result<&mut Frame, Errno> {
@@ -153,10 +155,13 @@ impl Types {
     /// One use less.
     pub fn put(&mut self, ram: &GuestRam, mfn: u64) {
         let Ok(f) = self.frame(mfn) else { return };
+        // Nobody gives up what he has not got; but a mistake here must not lead round in circles for ever.
+        let Some(uses) = f.uses.checked_sub(1) else { return };
+        f.uses = uses;
         f.refs = f.refs.saturating_sub(1);
-        f.uses = f.uses.saturating_sub(1);
-        let (uses, kind) = (f.uses, f.kind);
+        let kind = f.kind;
         if uses == 0 && kind.level() > 0 {
+            self.work += PER_PAGE;
             for index in 0..PER_PAGE {
                 let entry = self.read(ram, (mfn << PAGE_SHIFT) + 8 * index);
                 self.put_entry(ram, mfn, kind.level(), index, entry);
@@ -207,6 +212,7 @@ impl Types {
 
     /// Looks at all entries of a table.
     fn promote(&mut self, ram: &GuestRam, mfn: u64, level: u8) -> Result<(), Errno> {
+        self.work += PER_PAGE;
         for index in 0..PER_PAGE {
             let at = (mfn << PAGE_SHIFT) + 8 * index;
             let entry = self.read(ram, at);
@@ -333,6 +339,7 @@ impl Types {
     }
 
     fn check_descriptors(&mut self, ram: &GuestRam, mfn: u64) -> Result<(), Errno> {
+        self.work += PER_PAGE;
         for index in 0..PER_PAGE {
             let at = (mfn << PAGE_SHIFT) + 8 * index;
             let old = self.read(ram, at);
@@ -366,6 +373,48 @@ impl Types {
         f.ok_or(Errno::EINVAL)?.absent = false;
         self.absent -= 1;
         Ok(())
+    }
+
+    /// Are all uses accounted for? `held` are those that are no entries of tables and no pins.
+    #[cfg(test)]
+    pub fn check(&self, ram: &GuestRam, held: &[(u64, Kind)]) {
+        let mut counts = vec![(0, 0); self.frames.len()];
+        let mut count = |mfn: u64, use_: bool| {
+            let Some(c) = counts.get_mut(mfn as usize) else { return };
+            *c = (c.0 + u32::from(use_), c.1 + 1);
+        };
+        for &(mfn, kind) in held {
+            assert_eq!(self.kind(mfn), kind, "frame {mfn:#x} is held");
+            count(mfn, true);
+        }
+        for (mfn, f) in (0..).zip(&self.frames) {
+            if f.pinned {
+                assert!(f.kind.level() > 0, "frame {mfn:#x} is pinned");
+                count(mfn, true);
+            }
+            let level = self.kind(mfn).level();
+            for index in 0..if level > 0 { PER_PAGE } else { 0 } {
+                let entry = self.read(ram, (mfn << PAGE_SHIFT) + 8 * index);
+                let to = (entry & pte::ADDR) >> PAGE_SHIFT;
+                if entry & pte::P == 0 || Self::reserved(level, index) || level > 1 && to == mfn {
+                    continue;
+                }
+                let writable = entry & pte::RW != 0;
+                let kind = self.kind(to);
+                match level {
+                    1 if self.layout.is_shared(to) => continue,
+                    1 => assert!(self.owned(to) && (!writable || kind == Kind::Writable), "{to:#x} is {kind:?}"),
+                    _ => {
+                        assert!(kind.level() + 1 == level || kind.level() == level && !writable, "{to:#x} is {kind:?}")
+                    }
+                }
+                count(to, level > 1 || writable);
+            }
+        }
+        for (mfn, (f, c)) in self.frames.iter().zip(counts).enumerate() {
+            assert_eq!((f.uses, f.refs), c, "uses of frame {mfn:#x}, {:?}", f.kind);
+            assert!(!f.absent || c.1 == 0, "frame {mfn:#x} is used");
+        }
     }
 
     /// Appends everything a guest could tell apart.

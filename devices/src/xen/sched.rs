@@ -4,8 +4,10 @@ use super::abi::{Answer, Errno, shutdown, virq};
 use super::domain::{Cx, Domain};
 use super::guest;
 use super::hypercall::Call;
+use super::mmu::Kind;
 use super::vcpu::{RunState, info};
 use crate::effect::ResetCause;
+use crate::irq::Delivery;
 use crate::machine::platform::StopCause;
 use tabvisor_core::cpu::{Cpu, event};
 use tabvisor_core::time::{VmDuration, VmTime};
@@ -79,7 +81,13 @@ impl Domain {
     /// The running vCPU waits for an event.
     fn block(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu) {
         let now = cx.now;
-        self.vcpu_mut().account(now, RunState::Blocked);
+        let v = self.vcpu_mut();
+        (v.polling, v.poll_timeout, v.poll_over) = (None, None, false);
+        if v.state == RunState::Offline {
+            // A multicall has taken it down before.
+            return;
+        }
+        v.account(now, RunState::Blocked);
         cpu.events |= event::HALTED | event::CHECK;
     }
 
@@ -124,11 +132,10 @@ impl Domain {
         if over || self.vcpu().wants_upcall(&self.ram) || ports.iter().any(|&p| self.is_pending(p)) {
             return Ok(0);
         }
+        self.block(call.cx, call.cpu);
         let v = self.vcpu_mut();
         v.polling = Some(ports);
         v.poll_timeout = (timeout != 0).then_some(VmTime::from_nanos(timeout));
-        v.poll_over = false;
-        self.block(call.cx, call.cpu);
         Ok(0)
     }
 
@@ -186,7 +193,8 @@ impl Domain {
                 self.send_virq(n as u32, virq::TIMER);
             }
         }
-        if self.watchdogs.iter().flatten().any(|&t| t <= now) {
+        let expired = self.watchdogs.iter_mut().filter_map(|w| w.take_if(|t| *t <= now)).count();
+        if expired > 0 {
             cx.stop.get_or_insert(StopCause::Crash("the guest's watchdog has expired".into()));
         }
     }
@@ -206,6 +214,8 @@ impl Domain {
         let own = id as usize == self.current;
         let now = call.cx.now;
         match cmd as u32 {
+            // The context would be another one (public/hvm/hvm_vcpu.h); guests without firmware send INIT and start-up IPIs.
+            0 if self.hvm.is_some() => Err(Errno::ENOSYS),
             0 => self.initialise(call, id),
             1 => self.up(call, id),
             2 => self.down(call, id),
@@ -256,13 +266,22 @@ impl Domain {
             10 => {
                 let a = guest::get::<16>(call.cpu, arg)?;
                 let (ram, frames) = (self.ram.clone(), self.frames);
-                self.vcpus[id as usize].register_info(&ram, &frames, a.u64(0), a.u32(8))?;
+                // The hypervisor writes there, so it cannot be a page table.
+                self.types.get(&ram, a.u64(0), Kind::Writable).map_err(|_| Errno::EINVAL)?;
+                let r = self.vcpus[id as usize].register_info(&ram, &frames, a.u64(0), a.u32(8));
+                if r.is_err() {
+                    self.types.put(&ram, a.u64(0));
+                }
+                r?;
                 self.put_time(id as usize);
                 self.assert_upcall(id);
                 Ok(0)
             }
             11 => {
-                self.vcpus[id as usize].pv.nmi = true;
+                match &mut self.hvm {
+                    Some(hvm) => drop(hvm.lapics[id as usize].deliver(Delivery::Nmi, 0)),
+                    None => self.vcpus[id as usize].pv.nmi = true,
+                }
                 Ok(0)
             }
             12 => Err(Errno::EINVAL),

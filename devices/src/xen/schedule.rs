@@ -28,6 +28,12 @@ impl Domain {
         v.state == RunState::Blocked
             && (v.poll_over || v.polling.is_none() && (v.wants_upcall(&self.ram) || v.pv.nmi && !v.pv.in_nmi))
     }
+    /// Has the running vCPU ended its poll without an interrupt that would wake it? A PV guest is woken through one that
+    /// leads nowhere.
+    fn is_polled_out(&self) -> bool {
+        let v = self.vcpu();
+        self.hvm.is_some() && v.state == RunState::Blocked && v.poll_over
+    }
     /// Who is next, if it is somebody else.
     fn next_vcpu(&self) -> Option<usize> {
         let n = self.vcpus.len();
@@ -36,6 +42,9 @@ impl Domain {
 
     /// Is another vCPU to get the CPU?
     pub fn wants_switch(&self, halted: bool) -> bool {
+        if halted && self.is_polled_out() {
+            return true;
+        }
         if self.vcpus.len() == 1 {
             return false;
         }
@@ -52,6 +61,9 @@ impl Domain {
 
     /// Gives the CPU to the next vCPU.
     pub(super) fn switch(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu) {
+        if self.is_polled_out() {
+            return self.resume(cx.now, cpu);
+        }
         (self.slice, self.slice_over) = (cx.now + SLICE, false);
         let Some(next) = self.next_vcpu() else { return };
         let context = Box::new(cpu.context());

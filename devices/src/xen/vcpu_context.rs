@@ -10,7 +10,7 @@ use super::hypercall::Call;
 use super::mmu::Kind;
 use super::vcpu::{Callback, Gate, RunState};
 use tabvisor_core::cpu::memory::canonical;
-use tabvisor_core::cpu::{Cpu, event, reg};
+use tabvisor_core::cpu::{Cpu, Shadow, event, reg};
 use tabvisor_core::mem::PAGE_SHIFT;
 
 /// Bytes of `struct vcpu_guest_context`.
@@ -117,7 +117,10 @@ impl Domain {
         let (gs, shadow) = if context.guest_kernel { (own, other) } else { (other, own) };
         context.seg[usize::from(reg::GS)].base = gs;
         context.msr.kernel_gs_base = shadow;
+        context.seg[6] = Cpu::guest_ldt(Frames::table_address(n as u64, 16), c.u64(at::LDT_ENTS) as u32 * 8);
         context.tables[0].base = Frames::table_address(n as u64, 0);
+        (context.dr, context.pending_db) = ([0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400], 0);
+        context.shadow = Shadow::None;
         context.fpu = Default::default();
         (context.xmm, context.mxcsr) = ([[0; 2]; 16], 0x1f80);
         context.xcr0 = 1;
@@ -143,11 +146,18 @@ impl Domain {
     pub(super) fn up(&mut self, call: &mut Call<'_, '_>, id: u32) -> Answer {
         let now = call.cx.now;
         let v = &mut self.vcpus[id as usize];
-        if !v.initialised {
+        // A processor that an INIT has left waiting does not know where to begin.
+        let begins = v.context.is_some() || v.start_at.is_some() || id as usize == self.current;
+        if !v.initialised || !begins {
             return Err(Errno::EINVAL);
         }
         if v.state == RunState::Offline {
             v.account(now, RunState::Runnable);
+            if id as usize == self.current {
+                // A multicall has taken it down before.
+                v.account(now, RunState::Running);
+                call.cpu.events &= !event::HALTED;
+            }
         }
         Ok(0)
     }

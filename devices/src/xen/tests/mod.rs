@@ -6,6 +6,9 @@
 //! mapped.
 
 mod build;
+mod cpu;
+mod events;
+mod pages;
 mod traps;
 
 use super::abi::{Errno, pte};
@@ -105,6 +108,7 @@ fn kernel(code: &[u8], more: &[u8]) -> Vec<u8> {
     put(0x40, &words(&[pair(1, 7), 0x1000, entry, entry, size, size, 0x1000]));
     put(0x78, &words(&[pair(4, 4), 0x200, 0, 0, notes.len() as u64, notes.len() as u64, 4]));
     put(0x200, &notes);
+    put(0x1000, &vec![0x90; size as usize]);
     put(0x1000, code);
     k
 }
@@ -114,6 +118,8 @@ struct Bench {
     xen: Xen,
     vcpu: Vcpu,
     ram: GuestRam,
+    /// The frame of start_info; behind it are the rings.
+    start_info: u64,
 }
 
 impl Bench {
@@ -149,7 +155,8 @@ impl Bench {
             Start::Guest(begin) => vcpu.enter_guest(begin),
             Start::Bare(entry) => vcpu.enter(&entry),
         }
-        Self { xen, vcpu, ram }
+        let start_info = vcpu.cpu.regs[usize::from(reg::RSI)].wrapping_sub(VIRT) >> PAGE_SHIFT;
+        Self { xen, vcpu, ram, start_info }
     }
 
     /// Lets `f` look at the domain, or change it.
@@ -228,7 +235,9 @@ impl Bench {
     /// Runs up to `n` instructions.
     fn run(&mut self, n: u64) -> CpuExit {
         let allowed = self.xen.run_until().saturating_sub(self.vcpu.retired());
-        self.vcpu.run(&mut self.xen, n.min(allowed))
+        let exit = self.vcpu.run(&mut self.xen, n.min(allowed));
+        self.xen.sync(self.vcpu.retired());
+        exit
     }
     /// Runs until nothing more happens by itself, with the clock going on from deadline to deadline, `n` times at most.
     fn run_on(&mut self, n: u32) {
@@ -324,6 +333,25 @@ impl Bench {
     fn gate(&mut self, vector: u8, flags: u8, address: u64) -> i64 {
         let head = u64::from(vector) | u64::from(flags) << 8 | 0xe033 << 16;
         self.call_with(0, &[], &[head, address, 0, 0])
+    }
+    /// Are all uses of frames accounted for?
+    fn check(&mut self) {
+        let si = self.start_info;
+        self.domain(|d, _| {
+            let mut held: Vec<(u64, Kind)> = [si + 1, si + 2].map(|f| (f, Kind::Writable)).to_vec();
+            for (n, v) in d.vcpus.iter().enumerate() {
+                let pv = &v.pv;
+                held.extend([pv.guest_table, pv.user_table].iter().filter(|t| **t != 0).map(|t| (*t, Kind::L4)));
+                held.extend(pv.gdt_frames.iter().map(|f| (*f, Kind::Descriptors)));
+                if v.info_registered {
+                    held.push((v.info >> PAGE_SHIFT, Kind::Writable));
+                }
+                for page in (0..16).filter(|p| pv.ldt_mapped >> p & 1 != 0) {
+                    held.push((d.frames.table(&d.ram, n as u64, 16 + page), Kind::Descriptors));
+                }
+            }
+            d.types.check(&d.ram, &held);
+        });
     }
     /// The words at the stack pointer, in the kernel's address space.
     fn stack(&mut self, n: u64) -> Vec<u64> {
