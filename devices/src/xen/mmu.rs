@@ -95,7 +95,7 @@ impl Domain {
         while n < count {
             let at = list.wrapping_add(size * n);
             if n > 0 && self.has_done_its_share() {
-                call.again = Some([at, count - n | PREEMPTED, done, dom, 0, 0]);
+                call.again = Some([at, (count - n) | PREEMPTED, done, dom, 0, 0]);
                 break;
             }
             match each(self, call.cpu, at) {
