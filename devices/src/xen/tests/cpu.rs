@@ -102,7 +102,7 @@ fn users_who_look_at_the_hypervisors_addresses_get_a_page_fault() {
     b.put(MAPPED, 0, &[0; 4096]);
     b.remap(MAPPED, leaf(MAPPED, 0));
     assert_eq!(b.mmuext(13, va(MAPPED), 512), 0);
-    b.to_users();
+    b.enter_users();
     b.set(reg::RBX, Frames::table_address(0, 16));
     b.run(4);
     assert!(b.cpu().guest_kernel, "it does not fault for ever");
@@ -154,14 +154,14 @@ fn ports_need_iopl_or_the_bitmap() {
     assert_eq!((b.cpu().rip, b.reg(reg::RAX) & 0xff), (va(CODE) + 3, 0xff));
     assert!(b.cpu().rflags_image() & 0x200 != 0 && b.upcall_mask(), "CLI does nothing");
     // Users need 3, or a bit in the bitmap, which lies in the kernel's memory.
-    b.to_users();
+    b.enter_users();
     b.run(1);
     assert_eq!(b.cpu().rip, HANDLER);
     assert_eq!(b.call_with(33, &[7], &[va(MAPPED), 65537]), EINVAL);
     b.put(MAPPED, 0, &[0xff; 0x40]);
     b.put(MAPPED, 0x71 / 8, &[!(1 << 1)]);
     assert_eq!(b.call_with(33, &[7], &[va(MAPPED), 0x80]), 0);
-    b.to_users();
+    b.enter_users();
     b.run(1);
     assert_eq!(b.cpu().rip, USER_CODE + 2);
     b.run(1);

@@ -8,8 +8,13 @@
 mod build;
 mod cpu;
 mod events;
+mod fuzz;
+mod fuzz_code;
+mod memory;
 mod pages;
+mod pvh;
 mod traps;
+mod vcpus;
 
 use super::abi::{Errno, pte};
 use super::domain::{Cx, Domain, Options};
@@ -239,16 +244,6 @@ impl Bench {
         self.xen.sync(self.vcpu.retired());
         exit
     }
-    /// Runs until nothing more happens by itself, with the clock going on from deadline to deadline, `n` times at most.
-    fn run_on(&mut self, n: u32) {
-        for _ in 0..n {
-            let exit = self.run(10_000);
-            if exit == CpuExit::Halt {
-                let at = self.xen.nearest();
-                self.xen.adjust_clock(&mut |clock| clock.jump(at));
-            }
-        }
-    }
     /// Nanoseconds pass while the CPU waits.
     fn pass(&mut self, nanos: u64) {
         let to = self.xen.now() + tabvisor_core::time::VmDuration::from_nanos(nanos);
@@ -325,7 +320,7 @@ impl Bench {
         self.call(23, &[])
     }
     /// Goes to the users' code.
-    fn to_users(&mut self) {
+    fn enter_users(&mut self) {
         self.iret([0, 0, 0, 0, USER_CODE, 0xe033, 0x202, USER_STACK, 0xe02b]);
         assert!(!self.vcpu.cpu.guest_kernel);
     }

@@ -51,7 +51,7 @@ fn a_frame_from_users_lies_on_the_kernels_stack_and_shows_their_selectors() {
     let mut b = Bench::pv();
     b.users(&[]);
     b.gate(6, 4, HANDLER);
-    b.to_users();
+    b.enter_users();
     assert!(!b.upcall_mask(), "the frame of iret had IF");
     b.fault(6, None);
     assert!(b.cpu().guest_kernel);
@@ -145,7 +145,7 @@ fn a_system_call_nobody_handles_is_an_undefined_instruction() {
     let mut b = Bench::pv();
     b.users(&[0x0f, 0x05]);
     b.gate(6, 4, HANDLER);
-    b.to_users();
+    b.enter_users();
     b.run(1);
     assert_eq!((b.cpu().rip, b.stack(3)[2]), (HANDLER, USER_CODE));
 }
@@ -159,7 +159,7 @@ fn int_n_needs_a_gate_of_the_callers_privilege() {
         b.gate(0x30, dpl, HANDLER);
         b.gate(13, 4, HANDLER + 0x100);
         if !kernel {
-            b.to_users();
+            b.enter_users();
         }
         let rip = b.cpu().rip;
         b.run(1);
@@ -177,7 +177,7 @@ fn int3_reaches_its_gate_whatever_the_dpl() {
     let mut b = Bench::pv();
     b.users(&[0xcc]);
     b.gate(3, 0, HANDLER);
-    b.to_users();
+    b.enter_users();
     b.run(1);
     assert_eq!((b.cpu().rip, b.stack(3)[2]), (HANDLER, USER_CODE + 1));
 }

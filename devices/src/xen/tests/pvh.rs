@@ -1,0 +1,207 @@
+//! Domains with paging, segments and interrupts of the processor's own.
+
+use super::*;
+use crate::xen::hvm::param;
+use tabvisor_core::size::Size;
+
+const LAPIC: u64 = 0xfee0_0000;
+/// What moves to a frame with add_to_physmap.
+const SHARED_INFO: u64 = 0;
+const GRANTS: u64 = 1;
+
+fn lapic(b: &mut Bench, register: u64, v: u64) {
+    b.xen.mmio_write(LAPIC + register, Size::B4, v);
+}
+fn add(b: &mut Bench, space: u64, index: u64, gpfn: u64) -> i64 {
+    b.call_with(12, &[7], &[pair(0x7ff0, space as u32), index, gpfn])
+}
+fn set_param(b: &mut Bench, n: usize, v: u64) -> i64 {
+    b.call_with(34, &[0], &[pair(0x7ff0, n as u32), v])
+}
+fn get_param(b: &mut Bench, n: usize) -> u64 {
+    assert_eq!(b.call_with(34, &[1], &[pair(0x7ff0, n as u32), 0]), 0);
+    b.word(DATA, 8)
+}
+
+#[test]
+fn start_info_has_the_magic_the_command_line_and_the_memory_map() {
+    let b = Bench::build(true, 1, &[], &[], "console=hvc0");
+    let si = b.reg(reg::RBX);
+    let word = |at: u64| u64::from_le_bytes(b.ram.read_le(si + at));
+    assert_eq!((word(0), word(8)), (0x1_336e_c578, 0));
+    let mut line = [0; 13];
+    b.ram.read(word(24), &mut line);
+    assert_eq!(&line, b"console=hvc0\0");
+    assert_eq!(&b.ram.read_le::<8>(word(32)), b"RSD PTR ");
+    let (map, entries) = (word(40), word(48) as u32);
+    let map = |at: u64| u64::from_le_bytes(b.ram.read_le(map + at));
+    assert_eq!((entries, map(0), map(8), map(16) as u32), (2, 0, FRAMES << 12, 1));
+    let cpu = &b.vcpu.cpu;
+    assert_eq!((cpu.rip, cpu.cr0 & 0x8000_0001, cpu.paravirtual), (CODE << 12, 1, false));
+}
+
+#[test]
+fn parameters_say_where_the_rings_are_and_most_cannot_be_changed() {
+    let mut b = Bench::pvh(1, &[]);
+    let [store, console] = [param::STORE_PFN, param::CONSOLE_PFN].map(|n| get_param(&mut b, n));
+    assert_eq!([param::STORE_EVTCHN, param::CONSOLE_EVTCHN].map(|n| get_param(&mut b, n)), [1, 2]);
+    // The rings are there, though that is no RAM.
+    b.ram.write((console << PAGE_SHIFT) + 0x400, b"hi");
+    b.ram.write((console << PAGE_SHIFT) + 0xc0c, &[2]);
+    assert!(store != console && store >= FRAMES);
+    assert_eq!(b.call_with(32, &[4], &[2]), 0);
+    assert_eq!(b.said(), b"hi");
+    assert_eq!(set_param(&mut b, param::STORE_PFN, 5), EPERM);
+    assert_eq!(set_param(&mut b, 39, 5), EINVAL);
+    assert_eq!(set_param(&mut b, param::CALLBACK_IRQ, 2 << 56 | 0xf3), 0);
+    assert_eq!(get_param(&mut b, param::CALLBACK_IRQ), 2 << 56 | 0xf3);
+    assert_eq!(b.call_with(34, &[0], &[pair(5, 0), 0]), ESRCH);
+}
+
+#[test]
+fn shared_info_can_be_put_within_and_beyond_ram() {
+    for gpfn in [FREE, FRAMES + 0x1_0000] {
+        let mut b = Bench::pvh(1, &[]);
+        assert_eq!(add(&mut b, SHARED_INFO, 0, gpfn), 0);
+        assert_eq!(b.call_with(32, &[7], &[0]), 0);
+        let port = u64::from(b.half(DATA, 4));
+        assert_eq!(b.call_with(32, &[4], &[port]), 0);
+        assert_eq!(b.word(gpfn, 0x800), 1 << port);
+        assert_eq!(b.word(gpfn, 0) & 0xff, 1, "and vcpu_info is in it");
+        // The wall clock.
+        assert_eq!(b.half(gpfn, 0xc04), 1_700_000_000);
+        // It may move on.
+        assert_eq!(add(&mut b, SHARED_INFO, 0, FREE + 1), 0);
+        assert_eq!(b.word(FREE + 1, 0x800), 1 << port);
+    }
+    let mut b = Bench::pvh(1, &[]);
+    assert_eq!(add(&mut b, SHARED_INFO, 0, 1 << 40), EINVAL);
+    assert_eq!(add(&mut b, 5, 0, FREE), ENOSYS);
+}
+
+#[test]
+fn grant_frames_can_be_put_within_and_beyond_ram() {
+    for gpfn in [FREE, FRAMES + 0x1_0000] {
+        let mut b = Bench::pvh(1, &[]);
+        assert_eq!(add(&mut b, GRANTS, 0, gpfn), 0);
+        // Domain 0's grant of the console's ring has come along.
+        assert_eq!(b.word(gpfn, 0) & 0xffff, 1);
+        b.put(gpfn, 8 * 9, &words(&[1 | 0x123 << 32]));
+        let page = b.domain(|d, _| d.grants.page(&d.ram, 9, true));
+        assert_eq!(page, Ok(0x123 << 12));
+        assert_eq!(add(&mut b, GRANTS, 64, gpfn), EINVAL);
+    }
+    let mut b = Bench::pvh(1, &[]);
+    let far = FRAMES + 0x1_0000;
+    assert_eq!(add(&mut b, GRANTS, 3, far), 0);
+    assert_eq!(b.call_with(12, &[15], &[0x7ff0, far]), 0);
+    assert_eq!(b.call_with(12, &[15], &[0x7ff0, far]), EINVAL);
+    assert_eq!(b.word(far, 0), u64::MAX, "nothing is there");
+}
+
+#[test]
+fn events_come_through_the_local_apic_with_the_vcpus_vector() {
+    // sti; nops
+    let mut b = Bench::pvh(1, &[0xfb, 0x90, 0x90, 0x90]);
+    lapic(&mut b, 0xf0, 0x1ff);
+    assert_eq!(b.call_with(34, &[23], &[pair(0, 5)]), EINVAL);
+    assert_eq!(b.call_with(34, &[23], &[pair(1, 0xf3)]), ENOENT);
+    assert_eq!(b.call_with(34, &[23], &[pair(0, 0xf3)]), 0);
+    b.call_with(32, &[7], &[0]);
+    let port = u64::from(b.half(DATA, 4));
+    b.call_with(32, &[4], &[port]);
+    assert!(b.xen.interrupt_pending());
+    assert_eq!(b.xen.acknowledge(), Some(0xf3));
+    assert!(!b.xen.interrupt_pending());
+    lapic(&mut b, 0xb0, 0);
+    // upcall_pending is still 1: nothing more comes until the guest has taken it back.
+    b.call_with(32, &[7], &[0]);
+    let port = u64::from(b.half(DATA, 4));
+    b.call_with(32, &[4], &[port]);
+    assert!(!b.xen.interrupt_pending());
+}
+
+#[test]
+fn without_vectors_of_the_vcpus_the_callback_is_for_all() {
+    let mut b = Bench::pvh(1, &[]);
+    set_param(&mut b, param::CALLBACK_IRQ, 2 << 56 | 0x93);
+    b.call_with(32, &[7], &[0]);
+    let port = u64::from(b.half(DATA, 4));
+    b.call_with(32, &[4], &[port]);
+    assert_eq!(b.xen.acknowledge(), Some(0x93));
+    assert!(b.xen.interrupt_pending(), "as long as upcall_pending is 1");
+    let at = b.info(0, 0);
+    b.ram.write(at, &[0]);
+    b.call(17, &[0, 0]);
+    assert!(!b.xen.interrupt_pending());
+}
+
+#[test]
+fn a_second_processor_starts_with_init_and_a_start_up_ipi() {
+    let mut b = Bench::pvh(2, &[0xeb, 0xfe]);
+    // inc ax; jmp .
+    b.ram.write(0x8000, &[0x40, 0xeb, 0xfe]);
+    assert_eq!(b.call(24, &[1, 1]), EINVAL);
+    lapic(&mut b, 0xf0, 0x1ff);
+    lapic(&mut b, 0x310, 1 << 24);
+    lapic(&mut b, 0x300, 0x4500);
+    // Between the two it does not know where to begin.
+    assert_eq!(b.call(24, &[1, 1]), EINVAL);
+    b.run(100);
+    assert_eq!(b.call(24, &[3, 1]), 0);
+    lapic(&mut b, 0x300, 0x4608);
+    assert_eq!(b.call(24, &[3, 1]), 1);
+    b.call(29, &[0, 0]);
+    b.run(10);
+    assert_eq!(b.domain(|d, _| d.current), 1);
+    let cpu = b.cpu();
+    assert_eq!((cpu.seg[1].sel, cpu.rip, cpu.regs[0] & 0xffff, cpu.cr0 & 1), (0x800, 1, 1, 0));
+}
+
+#[test]
+fn an_nmi_from_another_vcpu_arrives() {
+    let mut b = Bench::pvh(1, &[]);
+    lapic(&mut b, 0xf0, 0x1ff);
+    assert_eq!(b.call(24, &[11, 0]), 0);
+    assert!(b.xen.take_nmi());
+}
+
+#[test]
+fn hypercalls_are_the_kernels_and_not_those_of_pv() {
+    let mut b = Bench::pvh(1, &[]);
+    for number in [0, 1, 2, 3, 5, 14, 23, 25, 26, 30] {
+        assert_eq!(b.call(number, &[]), ENOSYS);
+    }
+    assert_eq!(b.call(17, &[0, 0]), 4 << 16 | 17);
+    assert_eq!(b.call_with(17, &[6], &[0]), 0);
+    assert_eq!(b.half(DATA, 4) & 5, 5, "translated, and free to write its tables");
+    assert_eq!(b.call_with(24, &[0, 0], &[]), ENOSYS);
+    b.cpu().cpl = 3;
+    assert_eq!(b.call(17, &[0, 0]), EPERM);
+}
+
+#[test]
+fn poll_ends_with_its_timeout_though_interrupts_are_off() {
+    for vcpus in [1, 2] {
+        let mut b = Bench::pvh(vcpus, &[0x90; 8]);
+        b.call(24, &[7, 0]);
+        assert_eq!(b.call_with(29, &[3], &[0, 0, 5000]), 0);
+        assert_eq!(b.run(3), CpuExit::Halt);
+        b.pass(5000);
+        b.run(3);
+        assert_eq!(b.cpu().rip, (CODE << PAGE_SHIFT) + 3);
+    }
+}
+
+#[test]
+fn the_hypercall_page_has_a_vmcall_for_each_number() {
+    // mov ecx, 0x40000000; wrmsr
+    let mut b = Bench::pvh(1, &[0xb9, 0, 0, 0, 0x40, 0x0f, 0x30]);
+    b.set(reg::RAX, FREE << PAGE_SHIFT);
+    b.set(reg::RDX, 0);
+    b.run(2);
+    assert_eq!(b.bytes(FREE, 17 * 32, 9), [0xb8, 17, 0, 0, 0, 0x0f, 0x01, 0xc1, 0xc3]);
+    assert_eq!(b.bytes(FREE, 23 * 32, 2), [0x0f, 0x0b]);
+    assert!(!b.xen.msr_write(0x4000_0000, FRAMES << PAGE_SHIFT));
+    assert!(!b.xen.msr_write(0x4000_0000, 8));
+}
