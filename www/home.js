@@ -73,8 +73,7 @@ export function guestCard(guest, boot, prepare, address) {
       el(
         'dl',
         { class: 'facts' },
-        fact('Download', guest.downloadBytes > 0 ? formatBytes(guest.downloadBytes) : 'small'),
-        disks > 0 ? fact('Disk', formatBytes(disks), 'Read as the guest needs it') : null,
+        fact('Download', guest.downloadBytes > 0 ? formatBytes(guest.downloadBytes) : 'small', disks > 0 ? `And a disk of ${formatBytes(disks)}, read as the guest needs it` : ''),
         fact('Memory', mebibytes(guest.config.memoryMiB)),
         fact('Last boot', bootTime, bootNote),
       ),
@@ -93,7 +92,8 @@ export function guestCard(guest, boot, prepare, address) {
 function placeholder(guest) {
   const kernel = guest.config.files.find((f) => f.role === 'kernel')?.name ?? 'kernel';
   const initrd = guest.config.files.find((f) => f.role === 'initrd')?.name;
-  return [`cpu      ${guest.config.cpu}`, `kernel   ${kernel}`, initrd ? `initrd   ${initrd}` : '', `args     ${guest.config.cmdline}`]
+  const disk = guest.config.files.find((f) => f.role === 'disk')?.name;
+  return [`cpu      ${guest.config.cpu}`, `kernel   ${kernel}`, initrd ? `initrd   ${initrd}` : '', disk ? `disk     ${disk}` : '', `args     ${guest.config.cmdline}`]
     .filter(Boolean)
     .join('\n');
 }

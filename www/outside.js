@@ -188,11 +188,9 @@ export class Outside {
     this.ahead -= n;
   }
 
-  /** @param {Uint8Array} frames of the network @param {boolean} listening */
-  arrive(frames, listening) {
-    this.host.post({ kind: 'framesTaken', bytes: frames.length });
-    if (!listening || !this.vm) return;
-    this.vm.arrive(frames);
+  /** @param {Uint8Array} frames of the network */
+  arrive(frames) {
+    this.vm?.arrive(frames);
     this.host.wake();
   }
 

@@ -425,8 +425,9 @@ port.onmessage = ({ data: message }) => {
         runner.consumed(message.bytes);
         break;
       case 'frames':
-        // A machine that stands still hears nothing.
-        runner.outside?.arrive(message.bytes, !runner.paused);
+        // A machine that stands still, or is not there yet, hears nothing.
+        port.postMessage({ kind: 'framesTaken', bytes: message.bytes.length });
+        if (!runner.paused) runner.outside?.arrive(message.bytes);
         break;
       case 'framesTaken':
         runner.outside?.taken(message.bytes);

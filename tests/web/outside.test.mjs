@@ -48,6 +48,10 @@ for (const mode of ['pv', 'pvh']) {
     t.diagnostic(`${mode}: ${disk.bytes} bytes in ${disk.reads} reads`);
     assert.ok(disk.failed === 0 && disk.waiting === 0 && disk.bytes >= 20e6 && disk.bytes < 40e6, JSON.stringify(disk));
     await visitor.screenshots(`disk64-${mode}`);
+
+    await visitor.button('Reset').click();
+    await visitor.waitForText(new RegExp(`─ reset ─[^]*\\n${PROMPT.source}`), { timeout: BOOT_LIMIT });
+    assert.equal(await visitor.command('sha256sum </f | cmp - /s && echo same', { timeout: 60_000 }), 'same');
     assert.deepEqual(visitor.complaints, []);
   });
 }
