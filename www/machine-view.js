@@ -280,7 +280,7 @@ export class MachineView {
     }
   }
 
-  /** @param {import('./wasm.js').Compiled | null} code @param {number} instructions */
+  /** @param {import('./wasm-types.js').Compiled | null} code @param {number} instructions */
   renderCode(code, instructions) {
     const [head, figure] = [/** @type {HTMLElement} */ (this.codeHead), /** @type {HTMLElement} */ (this.code)];
     head.hidden = figure.hidden = code === null;

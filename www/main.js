@@ -5,7 +5,7 @@
 import './x86-machine.js';
 import { el, setText } from './dom.js';
 import { HELLO, MODES, configFor, loadGuests, remember } from './guests.js';
-import { guestCard, renderOpen, showFiles } from './home.js';
+import { guestCard, renderOpen } from './home.js';
 import { icon } from './icons.js';
 import { warm } from './vm.js';
 import { missingFeature } from './wasm.js';
@@ -168,7 +168,7 @@ function drawCards() {
 /** @param {FileList | File[] | null | undefined} list */
 function openFiles(list) {
   const files = [...(list ?? [])];
-  if (files.length > 0) showFiles(dialog, files, boot);
+  if (files.length > 0) import('./files.js').then(({ showFiles }) => showFiles(dialog, files, boot));
 }
 
 function wireFiles() {

@@ -6,7 +6,7 @@ import { ProblemError, asProblem } from './problem.js';
 
 /** @typedef {import('./protocol.js').FileSource} FileSource */
 /** @typedef {import('./protocol.js').FileProgress} FileProgress */
-/** @typedef {import('./wasm.js').WasmVm} WasmVm */
+/** @typedef {import('./wasm-types.js').WasmVm} WasmVm */
 
 const SECTOR = 512;
 /** A read that fails is tried again after so many milliseconds each, before the guest is told. */

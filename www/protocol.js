@@ -1,5 +1,5 @@
 // The only message format between the page and a machine's worker: two discriminated unions on `kind`.
-// This file holds types and two constants, no behaviour, so both sides can import it.
+// This file holds types alone: nobody loads it.
 
 /**
  * A file the machine boots from: a URL to fetch or a file the visitor gave us.
@@ -56,7 +56,7 @@
  * @property {number} heapBytes WebAssembly memory of the machine
  * @property {string} hypercalls what the guest asked its hypervisor for: lines of a count and a name, the most frequent first
  * @property {DiskStats | null} disk what was read from disks outside; null: there are none
- * @property {import('./wasm.js').Compiled | null} code what was compiled; null: everything is interpreted
+ * @property {import('./wasm-types.js').Compiled | null} code what was compiled; null: everything is interpreted
  */
 
 /**
@@ -115,11 +115,4 @@
  *   | {kind: 'refusal', id: number, problem: Problem}} FromWorker
  */
 
-/**
- * Console bytes the worker may send ahead of what the terminal has drawn. A guest that prints faster than
- * the browser can draw waits, instead of filling the tab's memory.
- */
-export const CONSOLE_WINDOW = 512 * 1024;
-
-/** The terminal reports what it has drawn in portions of about this many bytes. */
-export const CONSOLE_ACK = 32 * 1024;
+export {};

@@ -30,7 +30,7 @@ import { compileEngine, engineFor, missingFeature } from './wasm.js';
  * @property {FromWorker[]} said what nobody listened to
  */
 
-/** @type {Map<import('./wasm.js').EngineName, Promise<WebAssembly.Module>>} compiled engines, which all workers share */
+/** @type {Map<import('./wasm-types.js').EngineName, Promise<WebAssembly.Module>>} compiled engines, which all workers share */
 const engines = new Map();
 /**
  * What the page began before its modules were there (index.html), if an address names a machine.
@@ -40,7 +40,7 @@ const early = /** @type {any} */ (globalThis).ahead ?? null;
 /** @type {Ahead | null} */
 let spare = early;
 
-/** @param {import('./wasm.js').EngineName} name @returns {Promise<WebAssembly.Module>} */
+/** @param {import('./wasm-types.js').EngineName} name @returns {Promise<WebAssembly.Module>} */
 function compiled(name) {
   const known = engines.get(name);
   if (known) return known;
@@ -52,7 +52,7 @@ function compiled(name) {
   return engine;
 }
 
-/** @param {import('./wasm.js').EngineName} name the worker's name says which engine it is for */
+/** @param {import('./wasm-types.js').EngineName} name the worker's name says which engine it is for */
 function startWorker(name) {
   return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name });
 }
@@ -60,9 +60,16 @@ function startWorker(name) {
 /**
  * A boot is likely: compiles the engine and starts a worker ahead of it. What goes wrong here is tried again, and
  * told, when a machine boots.
+ * @param {import('./protocol.js').Mode} [mode]
  */
-export function warm() {
-  if (spare || missingFeature()) return;
+export function warm(mode = 'pc') {
+  if (missingFeature()) return;
+  const name = engineFor(mode);
+  if (name !== 'pc') {
+    compiled(name).catch(() => {});
+    return;
+  }
+  if (spare) return;
   const worker = startWorker('pc');
   /** @type {Ahead} */
   const ahead = { worker, hello: false, began: 0, said: [] };

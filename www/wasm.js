@@ -3,43 +3,10 @@
 
 import { ProblemError } from './problem.js';
 
-/**
- * `Vm` of web/src/lib.rs. Every method may throw an Error with `why` and `next`.
- * @typedef {object} WasmVm
- * @property {(on: boolean, codeMiB?: number, hot?: number) => void} setCompile hot code is compiled to WebAssembly, into so
- *   much memory (128); `hot`: how often it has to be seen; to be said before `boot`
- * @property {(mode: import('./protocol.js').Mode, vcpus: number) => void} setMode what the guest runs on; to be said before `boot`
- * @property {() => string} hypercalls what the guest has asked its hypervisor for: lines of a count and a name
- * @property {(role: string, bytes: Uint8Array) => void} load append bytes of the "kernel" or "initrd"
- * @property {() => void} boot place the kernel; the next `run` executes it
- * @property {(sliceMs: number) => number} run milliseconds it may sleep: 0 to go on, Infinity to wait for input
- * @property {() => number} state one of `VM_STATE`
- * @property {(bytes: Uint8Array) => number} serialInput bytes taken; the rest is for later
- * @property {() => Uint8Array} takeSerial what the guest printed since the last call
- * @property {() => void} pause stop guest time until the next `run`
- * @property {() => void} reset
- * @property {() => void} powerOff
- * @property {() => Float64Array} stats indexed by `VM_STAT`
- * @property {(address: string) => Uint8Array} dumpCode module of the code at a hexadecimal address, or where the CPU is
- * @property {() => string} stateHash
- * @property {(count: number) => number} runInstructions deterministic clock only; instructions retired
- * @property {() => string} report why the machine stopped, with registers
- * @property {(bytes: Uint8Array | undefined, sectors: number, readOnly: boolean) => void} disk one more disk of a domain: of these
- *   bytes, or of so many sectors that are asked for; this and what follows is only there with a hypervisor
- * @property {(mac: Uint8Array) => void} nic one more network card of a domain
- * @property {() => Float64Array} requests sectors that the guest waits for, four numbers each: disk, first, how many, ticket
- * @property {(disk: number, ticket: number, bytes: Uint8Array | undefined) => void} answer what was asked for; undefined: an error
- * @property {() => Uint8Array} frames that the guest sends, each after the card's number and its length, two bytes, the lower first
- * @property {(frames: Uint8Array) => void} arrive such frames come for the guest
- * @property {() => void} free
- */
-
-/**
- * @typedef {{
- *   new (memoryMiB: number, cpu: string, cmdline: string, deterministic: boolean, wallClockMs: number): WasmVm,
- *   features(): string,
- * }} WasmVmClass `features` is JSON
- */
+/** @typedef {import('./wasm-types.js').Compiled} Compiled */
+/** @typedef {import('./wasm-types.js').Engine} Engine */
+/** @typedef {import('./wasm-types.js').EngineName} EngineName */
+/** @typedef {import('./wasm-types.js').Glue} Glue */
 
 /** What `Vm.state` returns. */
 export const VM_STATE = Object.freeze({ empty: 0, running: 1, halted: 2, paused: 3, off: 4, crashed: 5 });
@@ -63,22 +30,6 @@ export const VM_STAT = Object.freeze({
   compileMs: 13,
 });
 
-/**
- * What the compiler did so far.
- * @typedef {object} Compiled
- * @property {number} regions compiled
- * @property {number} moduleBytes of WebAssembly
- * @property {number} compiled instructions retired in them
- * @property {number} entered from the interpreter
- * @property {number} hops from one region to another
- * @property {number} stopped exits in front of an instruction that has to be interpreted
- * @property {number} short exits because a budget was used up
- * @property {number} faults exits with a fault
- * @property {number} modules compiled
- * @property {number} memoryBytes of memory for those since they were dropped last (`codeMiB` is the limit)
- * @property {number} compileMs spent compiling them
- */
-
 /** @param {ArrayLike<number>} stats what `Vm.stats` returned @returns {Compiled | null} null: nothing is compiled */
 export function compiledFigures(stats) {
   if (stats.length <= VM_STAT.regions) return null;
@@ -97,13 +48,6 @@ export function compiledFigures(stats) {
     compileMs: stats[compileMs],
   };
 }
-
-/**
- * @typedef {object} Engine
- * @property {WasmVmClass} Vm
- * @property {() => number} heapBytes
- * @property {() => string} lastPanic text of the panic that trapped, or ""
- */
 
 /**
  * Modules the engine needs from the browser, tested by compiling a few bytes.
@@ -134,8 +78,6 @@ export function missingFeature() {
   }
   return null;
 }
-
-/** @typedef {'pc' | 'xen'} EngineName the engine for PCs, and the one with a hypervisor */
 
 /** @type {Record<EngineName, URL>} */
 const PKG = { pc: new URL('./pkg/', import.meta.url), xen: new URL('./pkg-xen/', import.meta.url) };
@@ -170,12 +112,6 @@ export async function compileEngine(name, underWay) {
     throw refused(error);
   }
 }
-
-/**
- * The JavaScript beside the module, which wasm-bindgen writes.
- * @typedef {{Vm: WasmVmClass, lastPanic: () => string,
- *   default(from: {module_or_path: WebAssembly.Module}): Promise<{memory: WebAssembly.Memory}>}} Glue
- */
 
 /** @param {EngineName} name @returns {Promise<Glue>} */
 export async function loadGlue(name) {

@@ -1,7 +1,7 @@
 // A machine's worker: fetches the files, owns the `Vm`, runs it in slices, sleeps while the guest is halted.
 // One worker per machine; it ends with the machine.
 
-import { CONSOLE_WINDOW } from './protocol.js';
+import { CONSOLE_WINDOW } from './console-window.js';
 import { ProblemError, asProblem, isTrap } from './problem.js';
 import { download } from './download.js';
 import { HELLO_CONFIG } from './hello.js';
@@ -86,7 +86,7 @@ class Alarm {
 class Runner {
   constructor() {
     this.alarm = new Alarm(() => this.slice());
-    /** @type {import('./wasm.js').Engine | null} */
+    /** @type {import('./wasm-types.js').Engine | null} */
     this.engine = null;
     /** @type {(module: WebAssembly.Module) => void} once the page has compiled it */
     this.provide = () => {};
@@ -98,7 +98,7 @@ class Runner {
     this.loading.catch((error) => {
       if (this.state === 'off') port.postMessage({ kind: 'problem', problem: asProblem(error, 'The engine did not start.') });
     });
-    /** @type {import('./wasm.js').WasmVm | null} */
+    /** @type {import('./wasm-types.js').WasmVm | null} */
     this.vm = null;
     /** What a domain has outside of it. @type {import('./outside.js').Outside | null} */
     this.outside = null;
@@ -217,7 +217,7 @@ class Runner {
     }
   }
 
-  /** @param {import('./wasm.js').WasmVm} vm what was typed goes to the guest, as much as it takes */
+  /** @param {import('./wasm-types.js').WasmVm} vm what was typed goes to the guest, as much as it takes */
   feed(vm) {
     while (this.input.length > 0) {
       const first = this.input[0];
@@ -231,7 +231,7 @@ class Runner {
     }
   }
 
-  /** @param {import('./wasm.js').WasmVm} vm */
+  /** @param {import('./wasm-types.js').WasmVm} vm */
   drain(vm) {
     const bytes = vm.takeSerial();
     if (bytes.length === 0) return;
@@ -239,7 +239,7 @@ class Runner {
     port.postMessage({ kind: 'serial', bytes }, [bytes.buffer]);
   }
 
-  /** `run` returns right after a reset, so what was printed before it is already on its way. @param {import('./wasm.js').WasmVm} vm */
+  /** `run` returns right after a reset, so what was printed before it is already on its way. @param {import('./wasm-types.js').WasmVm} vm */
   noticeReset(vm) {
     const resets = vm.stats()[VM_STAT.resets];
     if (resets === this.resets) return;
@@ -247,7 +247,7 @@ class Runner {
     this.say('running', 'restarted');
   }
 
-  /** @param {import('./wasm.js').WasmVm} vm @param {number} now */
+  /** @param {import('./wasm-types.js').WasmVm} vm @param {number} now */
   measure(vm, now) {
     const span = now - this.markTime;
     if (span < (this.state === 'idle' ? STATS_IDLE_MS : STATS_MS)) {
@@ -258,7 +258,7 @@ class Runner {
     this.figures(vm, now);
   }
 
-  /** @param {import('./wasm.js').WasmVm} vm @param {number} now */
+  /** @param {import('./wasm-types.js').WasmVm} vm @param {number} now */
   figures(vm, now) {
     const stats = vm.stats();
     const instructions = stats[VM_STAT.instructions];
@@ -276,7 +276,7 @@ class Runner {
     if (this.state === 'running' || this.state === 'idle') this.say(busy < IDLE_SHARE ? 'idle' : 'running', '');
   }
 
-  /** @param {import('./wasm.js').WasmVm} vm @param {number} code */
+  /** @param {import('./wasm-types.js').WasmVm} vm @param {number} code */
   stopped(vm, code) {
     this.figures(vm, performance.now());
     this.alarm.cancel();

@@ -1,7 +1,7 @@
 // <x86-console>: a serial terminal. xterm.js is fetched when the console first opens, not before.
 // Guest output reaches the page only through xterm, which draws text and never HTML.
 
-import { CONSOLE_ACK } from './protocol.js';
+import { CONSOLE_ACK } from './console-window.js';
 import { el } from './dom.js';
 
 /**

@@ -13,7 +13,6 @@ import { el } from './dom.js';
 import { MODES as ALL_MODES } from './guests.js';
 import { HISTORY, MachineView } from './machine-view.js';
 import { asProblem } from './problem.js';
-import { report } from './report.js';
 import { PanicWatcher, StageWatcher } from './stages.js';
 import { Vm } from './vm.js';
 import { missingFeature } from './wasm.js';
@@ -49,7 +48,7 @@ export class X86Machine extends HTMLElement {
       reset: () => this.reset(),
       powerOff: () => this.powerOff(),
       fullscreen: () => this.fullscreen(),
-      copyReport: () => navigator.clipboard.writeText(this.report()),
+      copyReport: async () => navigator.clipboard.writeText(await this.report()),
     });
     this.wire();
     const root = this.attachShadow({ mode: 'open' });
@@ -203,8 +202,9 @@ export class X86Machine extends HTMLElement {
     else this.requestFullscreen().catch(() => {});
   }
 
-  /** @returns {string} text for a bug report */
-  report() {
+  /** @returns {Promise<string>} text for a bug report */
+  async report() {
+    const { report } = await import('./report.js');
     const { config, state, problem, stats } = this.model;
     return report({ config, state, problem, stats, consoleText: this.console.text(), version: VERSION });
   }
