@@ -8,7 +8,7 @@ use super::insn::{HEAD, Insn, link};
 use alloc::vec::Vec;
 
 /// Decoded instructions and records kept (32 bytes each).
-pub const MAX_INSNS: usize = 1024 * 1024;
+pub const MAX_INSNS: usize = 1008 * 1024;
 /// Most instructions in a block.
 pub const MAX_BLOCK: usize = 48;
 /// Records in a chunk: more than the longest block has.

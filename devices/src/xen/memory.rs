@@ -9,6 +9,9 @@ use tabvisor_core::mem::{PAGE_SHIFT, PAGE_SIZE};
 /// Pages beyond its RAM that a guest may have.
 const MAX_ALIASES: usize = 256;
 
+/// What giving or taking a page costs ([`Types::work`](super::mmu::Types::work)).
+const PAGE_WORK: u64 = 64;
+
 /// A list of frames (`struct xen_memory_reservation`).
 struct Reservation {
     list: u64,
@@ -97,11 +100,16 @@ impl Domain {
         mut each: impl FnMut(&mut Self, u64) -> Result<(), Errno>,
     ) -> Answer {
         for n in start..list.count {
-            let at = list.list.wrapping_add(call.word() * n);
+            let at = list.list.wrapping_add(n.wrapping_mul(call.word()));
+            if n > start && self.has_done_its_share() {
+                call.again = Some([call.args[0] & 0x3f | n << 6, call.args[1], 0, 0, 0, 0]);
+                return Ok(n);
+            }
             let Ok(first) = call.get_word(at) else {
                 return if n == start { Err(Errno::EFAULT) } else { Ok(n) };
             };
             for k in 0..1 << list.order {
+                self.types.work += PAGE_WORK;
                 if each(self, first.wrapping_add(k)).is_err() {
                     return Ok(n);
                 }
@@ -224,6 +232,9 @@ impl Domain {
             return Err(Errno::EINVAL);
         }
         let total = size(&given).unwrap_or(0);
+        if total > self.frames.guest {
+            return Err(Errno::ENOMEM);
+        }
         let mut frames = Vec::new();
         for n in a.u64(64)..given.count {
             let first = guest::get::<8>(call.cpu, given.list.wrapping_add(8 * n))?.u64(0);
@@ -234,9 +245,6 @@ impl Domain {
                 }
                 frames.push(mfn);
             }
-        }
-        if total > self.frames.guest {
-            return Err(Errno::ENOMEM);
         }
         // Larger extents have to be in a row.
         let run = 1usize << wanted.order;

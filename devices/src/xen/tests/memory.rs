@@ -152,6 +152,33 @@ fn a_list_without_an_end_is_done_in_parts_that_the_guest_asks_for_itself() {
 }
 
 #[test]
+fn memory_and_grants_are_dealt_with_in_parts() {
+    let mut b = Bench::pv();
+    let list: Vec<u64> = (FREE..FREE + 0x200).collect();
+    b.put(MAPPED, 0, &words(&list));
+    b.put(MAPPED + 1, 0, &words(&(FREE + 0x200..FREE + 0x280).collect::<Vec<u64>>()));
+    b.put(DATA, 0, &words(&RESERVATION(va(MAPPED), 0x280, 0)));
+    assert!(once(&mut b, 12, [1, va(DATA), 0, 0]));
+    let part = b.reg(reg::RDI);
+    assert!(part & 0x3f == 1 && (1..0x280).contains(&(part >> 6)));
+    assert_eq!(b.domain(|d, _| d.types.count()), FRAMES - (part >> 6));
+    assert_eq!(b.call(12, &[part, va(DATA)]), 0x280, "all of them, in the end");
+    assert_eq!(b.domain(|d, _| d.types.count()), FRAMES - 0x280);
+    assert_eq!(b.call_with(12, &[6], &RESERVATION(va(MAPPED), 0x280, 0)), 0x280);
+    // An exchange of more than there is.
+    let many = RESERVATION(va(MAPPED), 1 << 39, 0);
+    assert_eq!(b.call_with(12, &[11], &[many, many].concat()), errno(Errno::ENOMEM));
+    // Copies by number of frame: a thousand million.
+    let copy = [FREE, 0x7ff0, FREE + 1, 0x7ff0, 4096];
+    for frame in MAPPED..MAPPED + 64 {
+        b.put(frame, 0, &words(&copy.repeat(102)));
+    }
+    assert!(once(&mut b, 20, [5, va(MAPPED), 0x4000_0000, 0]));
+    assert_eq!((b.reg(reg::RSI) - va(MAPPED)) / 40 + b.reg(reg::RDX), 0x4000_0000);
+    b.check();
+}
+
+#[test]
 fn a_multicall_without_an_end_is_done_in_parts_too() {
     let mut b = Bench::pv();
     let entry = [17u64, 0, 0, 0, 0, 0, 0, 0];
