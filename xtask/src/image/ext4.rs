@@ -8,7 +8,7 @@ use super::cpio::{Archive, Item, Kind};
 use crate::probe;
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// The time of everything in the file system: 2020-01-01, UTC.
