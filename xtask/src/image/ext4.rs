@@ -106,6 +106,7 @@ fn run(command: &mut Command) -> Result<Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn shape() -> Shape {
         Shape { mib: 16, uuid: "01234567-89ab-4cde-8000-0123456789ab".into(), label: "test".into() }
