@@ -14,6 +14,7 @@ use crate::boot::BootError;
 use crate::bus::MapError;
 use crate::effect::{Effect, Input, ResetCause};
 use crate::xen::domain;
+use crate::xen::frames::MAX_VCPUS;
 use std::sync::Arc;
 use tabvisor_core::cpu::features::Model;
 use tabvisor_core::jit::{self, CodeHost};
@@ -186,7 +187,7 @@ fn domain(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError>
     let ram = Xen::ram(config.ram)?;
     let options = domain::Options {
         hvm: config.mode == Mode::Pvh,
-        vcpus: config.vcpus,
+        vcpus: config.vcpus.clamp(1, MAX_VCPUS as u32),
         wall_clock: config.wall_clock,
         uuid: domain_uuid(config.seed),
         nics: config.nics.clone(),
