@@ -112,7 +112,8 @@ impl Domain {
     }
     /// The interrupt acknowledge cycle.
     pub fn acknowledge(&mut self, cx: &mut Cx<'_>) -> Option<u8> {
-        self.counters.upcalls += 1;
+        // Those of a PV guest are counted where their frames are made.
+        self.counters.upcalls += u64::from(self.hvm.is_some());
         let n = self.current;
         let callback = self.hvm_callback(n);
         let vector = match &mut self.hvm {
