@@ -1,10 +1,10 @@
 // Runs the benchmark guest in node: the WebAssembly module and the class `Vm` that the page uses.
-//   node tests/bench/node.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE] [--compile yes]
+//   node tests/bench/node.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE] [--compile yes] [--mode pc|pvh|pv]
 // With --soak S the time-out is the end, and how much memory the process has is written down every S seconds.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
-import { VM_STAT, VM_STATE, compiledFigures } from '../../www/wasm.js';
+import { VM_STAT, VM_STATE, compiledFigures, engineFor } from '../../www/wasm.js';
 import { Marks, options } from './marks.mjs';
 
 /** A slice: the markers are seen that late at most. */
@@ -13,7 +13,9 @@ const SLICE_MS = 1;
 const TURN_MS = 20;
 
 const o = options(process.argv.slice(2));
-const pkg = new URL(o.pkg ? `file://${o.pkg}/` : '../../www/pkg/', import.meta.url);
+const mode = /** @type {import('../../www/protocol.js').Mode} */ (o.mode ?? 'pc');
+const folder = engineFor(mode) === 'pc' ? '../../www/pkg/' : '../../www/pkg-xen/';
+const pkg = new URL(o.pkg ? `file://${o.pkg}/` : folder, import.meta.url);
 const engine = await import(new URL('tabvisor_web.js', pkg).href);
 engine.initSync({ module: new WebAssembly.Module(readFileSync(new URL('tabvisor_web_bg.wasm', pkg))) });
 
@@ -24,6 +26,7 @@ const cpu = () => {
   return (user + system) / 1e6;
 };
 const vm = new engine.Vm(Number(o.mem ?? 512), 'x86-64-v2', o.cmdline ?? '', false, Date.now());
+if (mode !== 'pc') vm.setMode(mode, 1);
 vm.setCompile(o.compile === 'yes');
 vm.load('kernel', readFileSync(o.kernel));
 vm.load('initrd', readFileSync(o.initrd));
