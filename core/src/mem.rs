@@ -193,6 +193,17 @@ impl GuestRam {
         self.read(at, &mut b);
         b
     }
+    /// The byte at `at`; ones beyond the end of RAM.
+    pub fn byte(&self, at: u64) -> u8 {
+        self.host(at).map_or(0xff, |host| host.load(Size::B1) as u8)
+    }
+    /// Writes a byte as [`GuestRam::write`] does.
+    pub fn set_byte(&self, at: u64, v: u8) {
+        match self.host(at) {
+            Some(host) if self.flags(at >> PAGE_SHIFT) & page::CODE == 0 => host.store(Size::B1, v.into()),
+            _ => self.write(at, &[v]),
+        }
+    }
     /// Takes the pages with code that devices wrote to since the last call.
     pub fn take_dirty_code(&self) -> Vec<u32> {
         core::mem::take(&mut *self.0.dirty_code.borrow_mut())

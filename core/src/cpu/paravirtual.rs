@@ -3,7 +3,7 @@
 //! ([`Bus::trap`](crate::bus::Bus::trap)).
 
 use super::segment::{Segment, attr};
-use super::{Cpu, Done, Fault, Stop, Vector, cr0, mode::ctx, reg};
+use super::{Cpu, Done, Fault, Stop, Vector, cr0, memory::canonical, mode::ctx, reg};
 use crate::cpu::tlb;
 use crate::decode::insn::{Insn, slot};
 use crate::isa::{self, Op, hot, ret};
@@ -18,6 +18,22 @@ const SUPERVISOR: u32 = ctx::SUPER << tlb::CTX_SHIFT;
 fn flat(sel: u16, code: bool) -> Segment {
     let (kind, size) = if code { (0xb, attr::L) } else { (3, attr::DB) };
     Segment { sel, base: 0, limit: u32::MAX, attr: kind | attr::S | 3 << 5 | attr::P | size | attr::G }
+}
+
+/// The table indicator of a selector: its descriptor is in the LDT.
+const LOCAL: u16 = 4;
+
+/// Code and stack of CPL 3.
+#[derive(Clone, Copy, Debug)]
+pub struct UserSegments {
+    cs: Segment,
+    ss: Segment,
+}
+
+/// Where the `n` bytes at `la` lie, if supervisors have an entry for all of them.
+fn known(table: &[tlb::Entry; tlb::LEN], la: u64, n: usize) -> Option<u64> {
+    let e = &table[tlb::index(SUPERVISOR, la)];
+    (n as u64 <= PAGE_SIZE && tlb::hit(e, la, n as u64)).then(|| la.wrapping_add(e.add))
 }
 
 impl Cpu {
@@ -53,8 +69,12 @@ impl Cpu {
 
     /// Goes to `rip` and `rsp` in flat 64-bit segments of CPL 3 with these selectors.
     pub fn enter_flat(&mut self, cs: u16, ss: u16, rip: u64, rsp: u64) {
-        self.seg[reg::SS as usize] = flat(ss, false);
-        self.seg[reg::CS as usize] = flat(cs, true);
+        self.enter_user(&UserSegments { cs: flat(cs, true), ss: flat(ss, false) }, rip, rsp);
+    }
+
+    fn enter_user(&mut self, to: &UserSegments, rip: u64, rsp: u64) {
+        self.seg[reg::SS as usize] = to.ss;
+        self.seg[reg::CS as usize] = to.cs;
         self.cpl = 3;
         self.rip = rip;
         self.regs[reg::RSP as usize] = rsp;
@@ -69,15 +89,35 @@ impl Cpu {
         all
     }
 
-    /// Goes to CS:RIP and SS:RSP as an IRET to CPL 3 does; RFLAGS are loaded as they are.
+    /// Goes to CS:RIP and SS:RSP as an IRET to CPL 3 does; RFLAGS are loaded as they are. `known` has the segments of the
+    /// last return to 64-bit code whose descriptors are in the GDT: as long as those are the same, they need not be read
+    /// again, as a kernel returns to the same two all the time.
     ///
     /// # Errors
     /// #GP, #NP, #SS of the selectors; RIP, RSP and RFLAGS are loaded nevertheless, as the fault belongs there.
-    pub fn return_to_guest(&mut self, cs: u16, rip: u64, rflags: u64, ss: u16, rsp: u64) -> Result<(), Fault> {
+    pub fn return_to_guest(
+        &mut self,
+        (cs, rip): (u16, u64),
+        rflags: u64,
+        (ss, rsp): (u16, u64),
+        known: &mut Option<UserSegments>,
+    ) -> Result<(), Fault> {
+        if let Some(k) = known
+            && (k.cs.sel, k.ss.sel) == (cs | 3, ss | 3)
+            && canonical(rip)
+        {
+            self.enter_user(k, rip, rsp);
+            self.put_rflags(rflags);
+            return Ok(());
+        }
+        *known = None;
         self.cpl = 3;
         let r = ret::return_segment(self, cs | 3, rip).and_then(|(code, cpl)| {
             let stack = ret::return_stack(self, ss | 3, &code, cpl)?;
             ret::set_both(self, code, cpl, rip, stack, rsp);
+            if self.long && (cs | ss) & LOCAL == 0 {
+                *known = Some(UserSegments { cs: code, ss: stack });
+            }
             Ok(())
         });
         self.put_rflags(rflags);
@@ -104,14 +144,14 @@ impl Cpu {
         self.load_segment(s, sel)
     }
 
-    /// Exchanges kernel and user: which page tables and GS base are in use, and whose rights accesses have. Translations
-    /// of the two are apart, so both stay.
+    /// Exchanges kernel and user: which page tables and GS base are in use, and, as soon as code of theirs is entered
+    /// ([`Cpu::enter_flat`], [`Cpu::return_to_guest`]), whose rights accesses have. Translations of the two are apart, so
+    /// both stay.
     pub fn toggle_guest_kernel(&mut self, cr3: u64) {
         self.guest_kernel = !self.guest_kernel;
         self.cr3 = cr3;
         let gs = &mut self.seg[reg::GS as usize].base;
         core::mem::swap(gs, &mut self.msr.kernel_gs_base);
-        self.segments_changed();
     }
 
     /// Drops the translations of the guest's kernel, or of its users.
@@ -120,12 +160,25 @@ impl Cpu {
         self.tlb.flush_context(if kernel { ctx::SUPER } else { ctx::USER });
     }
 
+    /// The words at `la`, which supervisors may read, if the TLB knows all of them.
+    pub fn words_known<const N: usize>(&self, la: u64) -> Option<[u64; N]> {
+        let host = known(&self.tlb.read, la, 8 * N)?;
+        Some(core::array::from_fn(|n| Host::of_tlb(host.wrapping_add(8 * n as u64)).load(Size::B8)))
+    }
+
+    /// Writes words to `la`, where supervisors may write, if the TLB knows all of it. `false`: nothing was done.
+    pub fn put_words_known(&mut self, la: u64, from: &[u64]) -> bool {
+        let Some(host) = known(&self.tlb.write, la, 8 * from.len()) else { return false };
+        for (n, word) in (0..).zip(from) {
+            Host::of_tlb(host.wrapping_add(8 * n)).store(Size::B8, *word);
+        }
+        true
+    }
+
     /// Fills `to` from memory that supervisors may read, if the TLB knows all of it. `false`: nothing was done.
     pub fn read_known(&self, la: u64, to: &mut [u8]) -> bool {
-        let e = &self.tlb.read[tlb::index(SUPERVISOR, la)];
-        let known = to.len() as u64 <= PAGE_SIZE && tlb::hit(e, la, to.len() as u64);
-        if known {
-            let host = la.wrapping_add(e.add);
+        let host = known(&self.tlb.read, la, to.len());
+        if let Some(host) = host {
             let (words, rest) = to.as_chunks_mut::<8>();
             let done = 8 * words.len() as u64;
             for (n, word) in (0..).zip(words) {
@@ -135,15 +188,13 @@ impl Cpu {
                 *byte = Host::of_tlb(host.wrapping_add(n)).load(Size::B1) as u8;
             }
         }
-        known
+        host.is_some()
     }
 
     /// Copies `from` to memory that supervisors may write to, if the TLB knows all of it. `false`: nothing was done.
     pub fn write_known(&mut self, la: u64, from: &[u8]) -> bool {
-        let e = &self.tlb.write[tlb::index(SUPERVISOR, la)];
-        let known = from.len() as u64 <= PAGE_SIZE && tlb::hit(e, la, from.len() as u64);
-        if known {
-            let host = la.wrapping_add(e.add);
+        let host = known(&self.tlb.write, la, from.len());
+        if let Some(host) = host {
             let (words, rest) = from.as_chunks::<8>();
             let done = 8 * words.len() as u64;
             for (n, word) in (0..).zip(words) {
@@ -153,13 +204,18 @@ impl Cpu {
                 Host::of_tlb(host.wrapping_add(n)).store(Size::B1, u64::from(*byte));
             }
         }
-        known
+        host.is_some()
     }
 
     /// CR0.TS.
     pub fn set_task_switched(&mut self, on: bool) {
         self.cr0 = if on { self.cr0 | cr0::TS } else { self.cr0 & !cr0::TS };
         self.mode_changed();
+    }
+
+    /// Clears RFLAGS.DF, which handlers rely on.
+    pub fn clear_direction_flag(&mut self) {
+        self.rflags &= !flags::DF;
     }
 
     /// Forgets RFLAGS.RF, which the delivery of a fault has set.

@@ -77,11 +77,16 @@ impl Xen {
 
     /// Lets `f` work on the domain, and notes what it did.
     pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {
-        let (out, stop) = (&mut self.effects, &mut self.stop);
-        let mut cx = Cx { now: self.clock.now(), out, disks: &mut self.disks, stop };
-        let r = f(&mut self.domain, &mut cx);
+        let r = self.with_domain(f);
         self.plan();
         r
+    }
+
+    /// The same for what changes no deadline.
+    fn with_domain<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {
+        let (out, stop) = (&mut self.effects, &mut self.stop);
+        let mut cx = Cx { now: self.clock.now(), out, disks: &mut self.disks, stop };
+        f(&mut self.domain, &mut cx)
     }
 
     /// The devices of a domain that was built.
@@ -90,8 +95,18 @@ impl Xen {
         self.with(|domain, cx| domain.add_devices(cx, &options));
     }
 
+    /// When the CPU has to come back, after anything that the domain has done.
     fn plan(&mut self) {
-        self.nearest = self.domain.deadline();
+        let nearest = self.domain.deadline();
+        // Dividing 128 bits takes as long as a hypercall.
+        if nearest != self.nearest || self.stop.is_some() {
+            self.nearest = nearest;
+            self.plan_anew();
+        }
+    }
+
+    /// The same after the clock or [`Xen::stop`] has changed.
+    fn plan_anew(&mut self) {
         self.run_until = if self.stop.is_some() { 0 } else { self.clock.retired_at(self.nearest) };
     }
 }
@@ -113,7 +128,7 @@ impl Platform for Xen {
     fn reset(&mut self) {
         // The machine clears RAM before it loads the guest again.
         self.stop = None;
-        self.plan();
+        self.plan_anew();
     }
     fn load(&mut self, payload: &Payload) -> Result<Start, ConfigError> {
         self.domain = Domain::new(&self.ram, self.frames, &self.options);
@@ -148,10 +163,11 @@ impl Platform for Xen {
     fn adjust_clock(&mut self, f: &mut dyn FnMut(&mut Clock)) {
         f(&mut self.clock);
         self.with(|domain, cx| domain.advance(cx));
+        self.plan_anew();
     }
     fn take_stop(&mut self) -> Option<StopCause> {
         let stop = self.stop.take();
-        self.plan();
+        self.plan_anew();
         stop
     }
     fn input(&mut self, input: &Input) {
@@ -252,7 +268,10 @@ impl Bus for Xen {
     }
     fn trap(&mut self, cpu: &mut Cpu, trap: Trap) -> Done {
         let until = self.run_until;
-        let r = self.with(|domain, cx| domain.trap(cx, cpu, trap));
+        let r = self.with_domain(|domain, cx| domain.trap(cx, cpu, trap));
+        if !self.domain.has_crossed() || self.stop.is_some() {
+            self.plan();
+        }
         if self.run_until < until {
             // The CPU has to come back for a nearer deadline.
             cpu.events |= event::CHECK;

@@ -114,6 +114,8 @@ pub struct Domain {
     pub(super) config_address: u32,
     /// Is there an upcall for the running vCPU, or may it go on?
     pub(super) interrupt: bool,
+    /// The trap was a way between kernel and users and nothing else: timers and back ends have no news.
+    pub(super) crossing: bool,
     pub(super) functions: [Option<hypercall::Function>; hypercall::COUNT],
     /// Figures for people.
     pub counters: Counters,
@@ -151,6 +153,7 @@ impl Domain {
             watchdogs: [None; 2],
             config_address: 0,
             interrupt: false,
+            crossing: false,
             functions: hypercall::by_number(),
             counters: Counters { hypercalls: [0; hypercall::COUNT + 1], ports: 0, ptwr: 0, upcalls: 0, traps: 0 },
         };
@@ -217,6 +220,7 @@ impl Domain {
     /// What the CPU leaves to the hypervisor.
     pub fn trap(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, trap: Trap) -> Done {
         self.counters.traps += 1;
+        self.crossing = false;
         let r = match trap {
             Trap::Syscall => self.syscall(cx, cpu),
             Trap::Sysenter => self.sysenter(cx, cpu),
@@ -231,12 +235,21 @@ impl Domain {
             }
             Trap::Hypercall => Err(tabvisor_core::cpu::fault(tabvisor_core::cpu::Vector::UD)),
         };
-        self.settle(cx);
+        if self.crossing {
+            self.find_interrupt();
+        } else {
+            self.settle(cx);
+        }
         if self.interrupt {
             cpu.events |= event::CHECK;
         }
         self.after_trap(cx, cpu);
         r
+    }
+
+    /// Was the last trap a way between kernel and users, which changes no deadline?
+    pub fn has_crossed(&self) -> bool {
+        self.crossing
     }
 
     /// Lets back ends do what there is to do, and finds out whether the running vCPU is to be interrupted.
@@ -251,6 +264,10 @@ impl Domain {
             }
         }
         self.settle_hvm(cx);
+        self.find_interrupt();
+    }
+
+    fn find_interrupt(&mut self) {
         if self.vcpu().state == RunState::Offline {
             // Only another vCPU can bring it back.
             self.interrupt = false;

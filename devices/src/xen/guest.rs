@@ -70,6 +70,32 @@ pub fn write(cpu: &mut Cpu, va: u64, from: &[u8]) -> Result<(), Errno> {
     parts(cpu, va, from.len(), true, |cpu, at, n, pa| cpu.ram.write(pa, &from[at..at + n]))
 }
 
+/// `N` words of 64 bits.
+///
+/// # Errors
+/// EFAULT.
+pub fn words<const N: usize>(cpu: &mut Cpu, va: u64) -> Result<[u64; N], Errno> {
+    if let Some(words) = quick(cpu, va).then(|| cpu.words_known(va)).flatten() {
+        return Ok(words);
+    }
+    let mut words = [0; N];
+    for (n, word) in (0..).zip(&mut words) {
+        *word = get::<8>(cpu, va.wrapping_add(8 * n))?.u64(0);
+    }
+    Ok(words)
+}
+
+/// Writes words of 64 bits. Those before the page that faults are written.
+///
+/// # Errors
+/// EFAULT.
+pub fn put_words(cpu: &mut Cpu, va: u64, from: &[u64]) -> Result<(), Errno> {
+    if quick(cpu, va) && cpu.put_words_known(va, from) {
+        return Ok(());
+    }
+    (0..).zip(from).try_for_each(|(n, word)| put_u64(cpu, va.wrapping_add(8 * n), *word))
+}
+
 /// A structure of `N` bytes.
 ///
 /// # Errors
@@ -85,24 +111,25 @@ pub fn get<const N: usize>(cpu: &mut Cpu, va: u64) -> Result<Struct<N>, Errno> {
 pub struct Struct<const N: usize>(pub [u8; N]);
 
 impl<const N: usize> Struct<N> {
-    fn le(&self, at: usize, n: usize) -> u64 {
-        self.0.iter().skip(at).take(n).rev().fold(0, |v, &b| v << 8 | u64::from(b))
+    /// The bytes at an offset; zeros beyond the end.
+    fn bytes<const K: usize>(&self, at: usize) -> [u8; K] {
+        self.0.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; K])
     }
     /// The byte at an offset.
     pub fn u8(&self, at: usize) -> u8 {
-        self.le(at, 1) as u8
+        u8::from_le_bytes(self.bytes(at))
     }
     /// The 16-bit field at an offset.
     pub fn u16(&self, at: usize) -> u16 {
-        self.le(at, 2) as u16
+        u16::from_le_bytes(self.bytes(at))
     }
     /// The 32-bit field at an offset.
     pub fn u32(&self, at: usize) -> u32 {
-        self.le(at, 4) as u32
+        u32::from_le_bytes(self.bytes(at))
     }
     /// The 64-bit field at an offset.
     pub fn u64(&self, at: usize) -> u64 {
-        self.le(at, 8)
+        u64::from_le_bytes(self.bytes(at))
     }
 }
 

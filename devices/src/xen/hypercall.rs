@@ -185,6 +185,7 @@ impl Domain {
         self.in_multicall = true;
         let answer = self.several(call);
         self.in_multicall = false;
+        self.crossing = false;
         answer
     }
 

@@ -288,6 +288,7 @@ impl Domain {
             cpu.tlb.flush_page(Frames::table_address(vcpu as u64, page));
         }
         let Some(v) = self.vcpus.get_mut(vcpu) else { return Err(Errno::EINVAL) };
+        v.pv.returned_to = None;
         let old = core::mem::replace(&mut v.pv.gdt_frames, frames);
         old.iter().for_each(|&mfn| self.types.put(&self.ram, mfn));
         Ok(())
@@ -302,6 +303,7 @@ impl Domain {
         self.types.get(&self.ram, mfn, kind).map_err(|_| Errno::EINVAL)?;
         self.ram.write(at, &new.to_le_bytes());
         self.types.put(&self.ram, mfn);
+        self.vcpus.iter_mut().for_each(|v| v.pv.returned_to = None);
         Ok(0)
     }
 

@@ -48,9 +48,9 @@ impl Domain {
         };
         let masked = self.vcpu().upcall_mask(&self.ram);
         let interrupts = if masked { 0 } else { flags::IF };
-        let shown = cpu.rflags_image() & !(flags::IF | flags::IOPL | flags::RF) | interrupts | self.shown_iopl();
-        let mut words = [0; 8];
-        let frame = [
+        let rflags = cpu.rflags_image();
+        let shown = rflags & !(flags::IF | flags::IOPL | flags::RF) | interrupts | self.shown_iopl();
+        let mut frame = [
             cpu.regs[reg::RCX as usize],
             cpu.regs[reg::R11 as usize],
             h.code.unwrap_or(0).into(),
@@ -60,27 +60,21 @@ impl Domain {
             old_sp,
             old_ss.into(),
         ];
-        let n = if h.code.is_some() {
-            words = frame;
-            8
+        let frame = if h.code.is_some() {
+            &frame[..]
         } else {
-            words[..2].copy_from_slice(&frame[..2]);
-            words[2..7].copy_from_slice(&frame[3..]);
-            7
+            // The two words below the error code move up over it.
+            (frame[1], frame[2]) = (frame[0], frame[1]);
+            &frame[1..]
         };
-        let sp = (sp & !15).wrapping_sub(8 * n as u64);
-        let mut bytes = [0; 64];
-        for (b, w) in bytes.chunks_exact_mut(8).zip(words) {
-            b.copy_from_slice(&w.to_le_bytes());
-        }
-        if guest::write(cpu, sp, &bytes[..8 * n]).is_err() {
+        let sp = (sp & !15).wrapping_sub(8 * frame.len() as u64);
+        if guest::put_words(cpu, sp, frame).is_err() {
             return self.crash(cx, cpu, &format!("no stack at {sp:#x} for what happened at {rip:#x} ({h:x?})"));
         }
         if h.mask {
             self.vcpu().set_upcall_mask(&self.ram, true);
         }
         cpu.enter_flat(sel::CS64, sel::DS, h.address, sp);
-        let rflags = cpu.rflags_image();
         cpu.put_rflags(rflags & !(flags::AC | flags::VM | flags::RF | flags::NT | flags::TF));
     }
 
@@ -182,6 +176,7 @@ impl Domain {
             return self.crash(cx, cpu, &text);
         }
         self.bounce(cx, cpu, Handler { address: gate.address, mask: gate.mask, code }, rip);
+        self.crossing = true;
     }
 
     /// SYSCALL: a hypercall of the kernel, a system call of its users.
@@ -206,8 +201,8 @@ impl Domain {
         cpu.seg[reg::CS as usize].sel = sel::CS64;
         cpu.seg[reg::SS as usize].sel = sel::DS;
         self.bounce(cx, cpu, Handler { address: callback.address, mask: callback.mask, code: None }, rip);
-        let rflags = cpu.rflags_image();
-        cpu.put_rflags(rflags & !flags::DF);
+        cpu.clear_direction_flag();
+        self.crossing = true;
         Ok(())
     }
 
@@ -228,11 +223,11 @@ impl Domain {
     pub(super) fn iret(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu) -> Answer {
         const IN_SYSCALL: u64 = 0x100;
         let sp = cpu.regs[reg::RSP as usize];
-        let Ok(f) = guest::get::<72>(cpu, sp) else {
+        let Ok([rax, r11, rcx, how, rip, cs, rflags, rsp, ss]) = guest::words(cpu, sp) else {
             self.crash(cx, cpu, &format!("the iret hypercall has no frame at {sp:#x}"));
             return Err(Errno::EFAULT);
         };
-        let (rip, cs, rflags, rsp, ss) = (f.u64(32), f.u64(40) as u16, f.u64(48), f.u64(56), f.u64(64) as u16);
+        let (cs, ss) = (cs as u16, ss as u16);
         if cs & 3 == 3 {
             if self.vcpu().pv.user_table == 0 {
                 self.crash(cx, cpu, "the iret hypercall leads to users, who have no page tables");
@@ -243,19 +238,22 @@ impl Domain {
         if self.architectural_iopl {
             self.vcpu_mut().pv.iopl = (rflags >> 12 & 3) as u8;
         }
-        if f.u64(24) & IN_SYSCALL == 0 {
-            cpu.regs[reg::RCX as usize] = f.u64(16);
-            cpu.regs[reg::R11 as usize] = f.u64(8);
+        if how & IN_SYSCALL == 0 {
+            cpu.regs[reg::RCX as usize] = rcx;
+            cpu.regs[reg::R11 as usize] = r11;
         } else {
             cpu.regs[reg::RCX as usize] = rip;
             cpu.regs[reg::R11 as usize] = rflags;
         }
         self.vcpu().set_upcall_mask(&self.ram, rflags & flags::IF == 0);
-        self.vcpu_mut().pv.in_nmi = false;
-        cpu.regs[reg::RAX as usize] = f.u64(0);
-        if let Err(f) = cpu.return_to_guest(cs, rip, Cpu::guest_rflags(rflags), ss, rsp) {
+        let pv = &mut self.vcpu_mut().pv;
+        pv.in_nmi = false;
+        cpu.regs[reg::RAX as usize] = rax;
+        let rflags = Cpu::guest_rflags(rflags);
+        if let Err(f) = cpu.return_to_guest((cs, rip), rflags, (ss, rsp), &mut pv.returned_to) {
             self.exception(cx, cpu, f.vector as u8, f.vector.has_code().then_some(f.code), rip);
         }
+        self.crossing = true;
         Ok(cpu.regs[reg::RAX as usize])
     }
 }

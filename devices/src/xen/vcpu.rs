@@ -4,6 +4,7 @@ use super::abi::Errno;
 use super::frames::Frames;
 use serde::Serialize;
 use tabvisor_core::cpu::context::Context;
+use tabvisor_core::cpu::paravirtual::UserSegments;
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
 use tabvisor_core::time::VmTime;
 
@@ -86,6 +87,9 @@ pub struct PvState {
     pub in_nmi: bool,
     /// One is pending.
     pub nmi: bool,
+    /// Segments of the last iret, as the GDT has them.
+    #[serde(skip)]
+    pub returned_to: Option<UserSegments>,
 }
 
 impl Default for PvState {
@@ -110,6 +114,7 @@ impl Default for PvState {
             io_bitmap: (0, 0),
             in_nmi: false,
             nmi: false,
+            returned_to: None,
         }
     }
 }
@@ -192,15 +197,15 @@ impl Vcpu {
 
     /// `evtchn_upcall_mask`.
     pub fn upcall_mask(&self, ram: &GuestRam) -> bool {
-        ram.read_le::<1>(self.info + info::MASK)[0] != 0
+        ram.byte(self.info + info::MASK) != 0
     }
     /// Sets it.
     pub fn set_upcall_mask(&self, ram: &GuestRam, mask: bool) {
-        ram.write(self.info + info::MASK, &[mask.into()]);
+        ram.set_byte(self.info + info::MASK, mask.into());
     }
     /// `evtchn_upcall_pending`.
     pub fn upcall_pending(&self, ram: &GuestRam) -> bool {
-        ram.read_le::<1>(self.info + info::PENDING)[0] != 0
+        ram.byte(self.info + info::PENDING) != 0
     }
     /// Does an event wait that may be delivered?
     pub fn wants_upcall(&self, ram: &GuestRam) -> bool {
