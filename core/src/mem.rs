@@ -25,6 +25,8 @@ pub mod page {
     pub const DEVICE: u8 = 2;
     /// Reads as RAM, writes go to the board.
     pub const ROM: u8 = 4;
+    /// A page table through which the TLB has translations that are kept ([`cpu::kept`](crate::cpu)).
+    pub const WALKED: u8 = 8;
 }
 
 /// Why RAM could not be made.

@@ -134,7 +134,7 @@ impl Cpu {
     /// Faults of the delivery; nothing but the stack memory has changed then.
     pub(crate) fn interrupt(&mut self, vector: u8, source: Source, return_rip: u64) -> Done {
         let alone = core::mem::replace(&mut self.alone, true);
-        let r = if self.paravirtual {
+        let r = if self.is_paravirtual() {
             self.trap(Trap::Interrupt { vector, source, return_rip })
         } else if !self.protected() {
             self.interrupt_real(vector, return_rip)

@@ -302,7 +302,7 @@ impl Cpu {
     /// A processor write to a descriptor table or TSS.
     pub(crate) fn sys_write(&mut self, la: u64, size: Size, v: u64) -> Done {
         let la = self.wrap(la);
-        if !self.paravirtual {
+        if !self.is_paravirtual() {
             return self.store_as(self.as_system(), la, size, v);
         }
         // Descriptor tables are read-only for the guest's kernel, which is a supervisor here; not for the processor.

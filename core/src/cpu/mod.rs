@@ -7,6 +7,7 @@ pub mod debug;
 pub mod exception;
 pub mod features;
 pub mod fpu;
+mod kept;
 pub mod memory;
 pub mod mode;
 pub mod paging;
@@ -321,6 +322,8 @@ pub struct Cpu {
     pub model: Model,
     /// Translations.
     pub tlb: Tlb,
+    /// Which of them outlast flushes.
+    pub(crate) kept: kept::Kept,
     /// RAM.
     pub ram: GuestRam,
     /// Which 64-byte granules of each page hold decoded code, one bit each.
@@ -435,6 +438,7 @@ impl Cpu {
             task_entered: false,
             model,
             tlb: Tlb::default(),
+            kept: Default::default(),
             ram: ram.clone(),
             code_granules: alloc::vec![0; pages],
             stale_code: Vec::new(),
@@ -507,7 +511,7 @@ impl Cpu {
     /// The privilege of accesses to memory: the privilege level, but for a paravirtualized kernel, which is a supervisor.
     #[inline(always)]
     pub fn ring(&self) -> u8 {
-        if self.guest_kernel { 0 } else { self.cpl }
+        if self.is_paravirtual() && self.guest_kernel { 0 } else { self.cpl }
     }
 
     /// RFLAGS as PUSHF would show it.

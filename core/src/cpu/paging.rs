@@ -121,7 +121,7 @@ impl Cpu {
         Ok(Translation {
             pa: base | la & (size - 1),
             writable,
-            global: leaf & G != 0 && self.cr4 & cr4::PGE != 0,
+            global: leaf & G != 0 && self.cr4 & cr4::PGE != 0 || self.keeps(la),
             large: size > PAGE_SIZE,
         })
     }
@@ -182,6 +182,8 @@ impl Cpu {
         // (entry address, entry) of each level that still needs its accessed bit.
         let mut pending: [(u64, u64); 4] = [(0, 0); 4];
         let mut n = 0;
+        // Where the entries of level 3 and below are.
+        let mut walked = [0; 3];
         if self.long_mode() {
             at = (self.cr3 & ADDR) + (la >> 39 & 0x1ff) * 8;
             level = 4u32;
@@ -219,6 +221,7 @@ impl Cpu {
                 }
                 level -= 1;
                 at = (entry & ADDR) + (la >> (12 + 9 * (level - 1)) & 0x1ff) * 8;
+                walked[level as usize - 1] = at;
                 continue;
             }
             let rights = rights | xd;
@@ -231,6 +234,9 @@ impl Cpu {
             let new = entry | A | if a.write { D } else { 0 };
             if new != entry {
                 self.phys_write8(at, new);
+            }
+            if self.keeps(la) {
+                self.note_walk(&walked);
             }
             let size = 1 << shift;
             return self.finish(la, a, rights, new, entry & ADDR & !(size - 1), size);

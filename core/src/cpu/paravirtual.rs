@@ -37,6 +37,12 @@ fn known(table: &[tlb::Entry; tlb::LEN], la: u64, n: usize) -> Option<u64> {
 }
 
 impl Cpu {
+    /// [`Cpu::paravirtual`], where that can be.
+    #[inline(always)]
+    pub(crate) fn is_paravirtual(&self) -> bool {
+        cfg!(feature = "paravirtual") && self.paravirtual
+    }
+
     /// The instruction at CS:RIP.
     ///
     /// # Errors
@@ -152,12 +158,6 @@ impl Cpu {
         self.cr3 = cr3;
         let gs = &mut self.seg[reg::GS as usize].base;
         core::mem::swap(gs, &mut self.msr.kernel_gs_base);
-    }
-
-    /// Drops the translations of the guest's kernel, or of its users.
-    pub fn flush_guest(&mut self, kernel: bool) {
-        self.stats.tlb_flushes += 1;
-        self.tlb.flush_context(if kernel { ctx::SUPER } else { ctx::USER });
     }
 
     /// The words at `la`, which supervisors may read, if the TLB knows all of them.

@@ -177,14 +177,15 @@ impl Tlb {
         self.drop_where(&ALL, |g| g.used & !g.global, |_| true);
     }
 
-    /// Drops everything in one context (not shifted).
-    pub fn flush_context(&mut self, ctx: u32) {
+    /// Drops everything in one context (not shifted), or everything that is not global.
+    pub fn flush_context(&mut self, ctx: u32, keep_global: bool) {
         let at = (ctx as usize % CONTEXTS) * ENTRIES / 64..(ctx as usize % CONTEXTS + 1) * ENTRIES / 64;
         for kind in ALL {
             for n in at.clone() {
-                let used = core::mem::take(&mut self.groups[kind as usize][n].used);
+                let group = &mut self.groups[kind as usize][n];
+                let mut bits = group.used & if keep_global { !group.global } else { u64::MAX };
+                group.used &= !bits;
                 let entries = &mut self.table(kind)[64 * n..64 * (n + 1)];
-                let mut bits = used;
                 while bits != 0 {
                     let b = bits.trailing_zeros() as usize;
                     bits &= bits - 1;
@@ -214,6 +215,13 @@ impl Tlb {
     /// Drops store entries that lead to the host page at `host` (it now holds decoded code).
     pub fn protect_host_page(&mut self, host: u64) {
         self.drop_where(&[Kind::Write], |g| g.used, |e| e.tag.wrapping_add(e.add) == host);
+    }
+
+    /// Drops global entries that lead to one of these frames (fetches), or host pages (loads and stores).
+    pub fn drop_kept(&mut self, frames: &[u64], hosts: &[u64]) {
+        let to = |e: &Entry| e.tag.wrapping_add(e.add);
+        self.drop_where(&[Kind::Read, Kind::Write], |g| g.global, |e| hosts.contains(&to(e)));
+        self.drop_where(&[Kind::Exec], |g| g.global, |e| frames.contains(&(to(e) >> PAGE_SHIFT)));
     }
 
     /// Number of valid entries, for the curious.

@@ -30,7 +30,7 @@ pub fn set(cpu: &mut Cpu, r: [u32; 4]) {
 /// A leaf that is not the hypervisor's, with the bits that follow control registers.
 pub fn processor_leaf(cpu: &mut Cpu, leaf: u32, sub: u32) -> [u32; 4] {
     let mut r = cpu.model.leaf(leaf, sub);
-    if cpu.paravirtual {
+    if cpu.is_paravirtual() {
         r = paravirtual(leaf, r);
     }
     if leaf == 1 && cpu.cr4 & cr4::OSXSAVE != 0 {

@@ -41,7 +41,7 @@ pub fn syscall(cpu: &mut Cpu, _: &Insn) -> Done {
     let rf = cpu.rflags_image();
     cpu.regs[reg::RCX as usize] = cpu.rip;
     cpu.regs[reg::R11 as usize] = rf & !flags::RF;
-    if cpu.paravirtual {
+    if cpu.is_paravirtual() {
         return cpu.trap(Trap::Syscall);
     }
     let sel = (cpu.msr.star >> 32) as u16 & !3;
@@ -81,7 +81,7 @@ pub fn sysret(cpu: &mut Cpu, i: &Insn) -> Done {
 
 /// SYSENTER.
 pub fn sysenter(cpu: &mut Cpu, _: &Insn) -> Done {
-    if cpu.paravirtual {
+    if cpu.is_paravirtual() {
         return cpu.trap(Trap::Sysenter);
     }
     let sel = cpu.msr.sysenter_cs as u16;

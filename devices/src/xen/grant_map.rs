@@ -159,7 +159,7 @@ impl Domain {
                 return Err(status::GENERAL_ERROR);
             }
             self.write_entry(call.cpu, slot, instead, false).map_err(|_| status::GENERAL_ERROR)?;
-            call.cpu.tlb.flush_all();
+            call.cpu.flush_guest();
             m.host = false;
         }
         if device != 0 && m.device {

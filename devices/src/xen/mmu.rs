@@ -33,6 +33,13 @@ fn entry_of(ram: &GuestRam, l4: u64, va: u64) -> Option<u64> {
     Some(table + (va >> 12 & 0x1ff) * 8)
 }
 
+/// The entries of an L4 for the upper half, without what processors write there themselves.
+fn upper_half(ram: &GuestRam, l4: u64) -> [u64; 256] {
+    let bytes: [u8; 2048] = ram.read_le((l4 << PAGE_SHIFT) + 2048);
+    let (words, _) = bytes.as_chunks::<8>();
+    core::array::from_fn(|n| u64::from_le_bytes(words[n]) & !AD)
+}
+
 impl Domain {
     /// The address of the L1 entry that maps `va` for the running kernel.
     pub(super) fn entry_of(&self, cpu: &Cpu, va: u64) -> Option<u64> {
@@ -56,9 +63,9 @@ impl Domain {
                 let old = self.types.change(&self.ram, at, new, keep);
                 self.protect(cpu);
                 let old = old?;
-                if kind != Kind::L1 && old & pte::P != 0 {
-                    self.types.work += FLUSH;
-                    cpu.tlb.flush_all();
+                if old & pte::P != 0 && old != new {
+                    self.types.work += if kind == Kind::L1 { 0 } else { FLUSH };
+                    cpu.entry_changed(at, kind.level(), (old & pte::ADDR) >> PAGE_SHIFT);
                 }
             }
             Kind::None | Kind::Writable if self.types.owned(mfn) => {
@@ -151,7 +158,7 @@ impl Domain {
         }
         self.write_entry(call.cpu, at, val, false)?;
         match flags & 3 {
-            1 => call.cpu.flush_guest(true),
+            1 => call.cpu.flush_guest(),
             2 => call.cpu.tlb.flush_page(va),
             _ => {}
         }
@@ -187,7 +194,7 @@ impl Domain {
             // TLB_FLUSH_LOCAL, _MULTI, _ALL: with one processor there is no other TLB.
             6 | 8 | 10 => {
                 self.types.work += FLUSH;
-                cpu.tlb.flush_all();
+                cpu.flush_guest();
                 Ok(())
             }
             // INVLPG_LOCAL, _MULTI, _ALL.
@@ -232,12 +239,13 @@ impl Domain {
         self.types.get(&self.ram, mfn, Kind::L4).map_err(|_| Errno::EINVAL)?;
         self.protect(cpu);
         let old = core::mem::replace(&mut self.vcpu_mut().pv.guest_table, mfn);
+        let same = old == mfn || upper_half(&self.ram, old) == upper_half(&self.ram, mfn);
         self.types.put(&self.ram, old);
         self.drop_ldt(cpu);
         if cpu.guest_kernel {
             cpu.cr3 = mfn << PAGE_SHIFT;
         }
-        cpu.flush_guest(true);
+        cpu.flush_guest_kernel(same);
         Ok(())
     }
 
@@ -251,7 +259,7 @@ impl Domain {
         if old != 0 {
             self.types.put(&self.ram, old);
         }
-        cpu.flush_guest(false);
+        cpu.flush_guest_users();
         Ok(())
     }
 }
