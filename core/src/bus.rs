@@ -16,6 +16,10 @@ pub enum Trap {
     Syscall,
     /// SYSENTER of a paravirtualized guest.
     Sysenter,
+    /// RDMSR of a paravirtualized kernel, which has no privilege for it; whoever does not do it answers #GP.
+    ReadMsr,
+    /// WRMSR of a paravirtualized kernel, likewise.
+    WriteMsr,
     /// An exception, an INT or what the board has raised, instead of a look into the IDT. RIP may be beyond the
     /// instruction already; `return_rip` is what a handler's frame would say.
     Interrupt {

@@ -195,6 +195,12 @@ impl GuestRam {
         self.read(at, &mut b);
         b
     }
+    /// Are `n` words of 64 bits the same at `a` and `b`, but for the bits in `but`? Only within RAM.
+    pub fn same_words(&self, a: u64, b: u64, n: u64, but: u64) -> bool {
+        let inside = |at| at % 8 == 0 && self.contains(at, 8 * n);
+        let word = |at| self.host(at).map_or(0, |host| host.load(Size::B8));
+        inside(a) && inside(b) && (0..n).all(|k| (word(a + 8 * k) ^ word(b + 8 * k)) & !but == 0)
+    }
     /// The byte at `at`; ones beyond the end of RAM.
     pub fn byte(&self, at: u64) -> u8 {
         self.host(at).map_or(0xff, |host| host.load(Size::B1) as u8)

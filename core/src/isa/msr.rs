@@ -1,5 +1,6 @@
 //! RDMSR and WRMSR: the registers the CPU keeps; the board has the others (SDM 4).
 
+use crate::bus::Trap;
 use crate::cpu::features::Feature;
 use crate::cpu::memory::canonical;
 use crate::cpu::{Cpu, Done, cr0, efer, event, gp, reg};
@@ -216,10 +217,16 @@ fn fixed_mtrr(n: u32) -> Option<usize> {
     })
 }
 
+/// What a processor refuses without privilege, and a hypervisor may do for its guest's kernel. Linux does two of these per
+/// context switch; going through the exception takes several times as long.
+fn for_kernel(cpu: &mut Cpu, trap: Trap) -> Done {
+    if cpu.is_paravirtual() && cpu.guest_kernel { cpu.trap(trap) } else { Err(gp(0)) }
+}
+
 /// RDMSR.
 pub fn rdmsr(cpu: &mut Cpu, _: &Insn) -> Done {
     if cpu.cpl != 0 {
-        return Err(gp(0));
+        return for_kernel(cpu, Trap::ReadMsr);
     }
     let n = cpu.regs[1] as u32;
     let v = cpu.read_msr(n).ok_or(gp(0))?;
@@ -231,7 +238,7 @@ pub fn rdmsr(cpu: &mut Cpu, _: &Insn) -> Done {
 /// WRMSR.
 pub fn wrmsr(cpu: &mut Cpu, _: &Insn) -> Done {
     if cpu.cpl != 0 {
-        return Err(gp(0));
+        return for_kernel(cpu, Trap::WriteMsr);
     }
     let v = cpu.regs[2] << 32 | cpu.regs[0] & 0xffff_ffff;
     let n = cpu.regs[1] as u32;

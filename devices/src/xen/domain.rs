@@ -224,6 +224,8 @@ impl Domain {
         let r = match trap {
             Trap::Syscall => self.syscall(cx, cpu),
             Trap::Sysenter => self.sysenter(cx, cpu),
+            Trap::ReadMsr => self.msr_trap(cpu, Self::read_msr),
+            Trap::WriteMsr => self.msr_trap(cpu, Self::write_msr),
             Trap::Interrupt { vector, source, return_rip } => self.interrupt(cx, cpu, vector, source, return_rip),
             Trap::Preempted => {
                 self.switch(cx, cpu);

@@ -6,7 +6,7 @@ use super::calls::{debug_register, write_debug};
 use super::domain::{Cx, Domain};
 use super::guest;
 use super::mmu::Kind;
-use tabvisor_core::cpu::{Cpu, cr0, cr4, reg};
+use tabvisor_core::cpu::{Cpu, Done, cr0, cr4, gp, reg};
 use tabvisor_core::decode::insn::{Insn, opnd};
 use tabvisor_core::isa::{Op, cpuid, msr};
 use tabvisor_core::mem::PAGE_SHIFT;
@@ -156,7 +156,13 @@ impl Domain {
         }
     }
 
-    fn read_msr(&mut self, cpu: &mut Cpu) -> bool {
+    /// RDMSR or WRMSR that has not raised its #GP yet.
+    pub(super) fn msr_trap(&mut self, cpu: &mut Cpu, f: impl FnOnce(&mut Self, &mut Cpu) -> bool) -> Done {
+        self.crossing = true;
+        if f(self, cpu) { Ok(()) } else { Err(gp(0)) }
+    }
+
+    pub(super) fn read_msr(&mut self, cpu: &mut Cpu) -> bool {
         let Some(v) = self.msr(cpu, cpu.regs[reg::RCX as usize] as u32).or_else(|| self.no_handler().then_some(0))
         else {
             return false;
@@ -188,7 +194,7 @@ impl Domain {
         })
     }
 
-    fn write_msr(&mut self, cpu: &mut Cpu) -> bool {
+    pub(super) fn write_msr(&mut self, cpu: &mut Cpu) -> bool {
         use msr::number::*;
         let n = cpu.regs[reg::RCX as usize] as u32;
         let v = cpu.regs[reg::RDX as usize] << 32 | cpu.regs[reg::RAX as usize] & 0xffff_ffff;

@@ -33,14 +33,14 @@ fn entry_of(ram: &GuestRam, l4: u64, va: u64) -> Option<u64> {
     Some(table + (va >> 12 & 0x1ff) * 8)
 }
 
-/// The entries of an L4 for the upper half, without what processors write there themselves.
-fn upper_half(ram: &GuestRam, l4: u64) -> [u64; 256] {
-    let bytes: [u8; 2048] = ram.read_le((l4 << PAGE_SHIFT) + 2048);
-    let (words, _) = bytes.as_chunks::<8>();
-    core::array::from_fn(|n| u64::from_le_bytes(words[n]) & !AD)
-}
-
 impl Domain {
+    /// Do two L4s map the same in the upper half? Xen's slots are the same in all.
+    fn have_same_upper_half(&self, a: u64, b: u64) -> bool {
+        let first = hole::SLOTS.end as u64;
+        let at = |l4: u64| (l4 << PAGE_SHIFT) + 8 * first;
+        self.ram.same_words(at(a), at(b), PER_PAGE - first, AD)
+    }
+
     /// The address of the L1 entry that maps `va` for the running kernel.
     pub(super) fn entry_of(&self, cpu: &Cpu, va: u64) -> Option<u64> {
         canonical(va).then(|| entry_of(&self.ram, cpu.cr3 >> PAGE_SHIFT, va)).flatten()
@@ -239,7 +239,7 @@ impl Domain {
         self.types.get(&self.ram, mfn, Kind::L4).map_err(|_| Errno::EINVAL)?;
         self.protect(cpu);
         let old = core::mem::replace(&mut self.vcpu_mut().pv.guest_table, mfn);
-        let same = old == mfn || upper_half(&self.ram, old) == upper_half(&self.ram, mfn);
+        let same = old == mfn || self.have_same_upper_half(old, mfn);
         self.types.put(&self.ram, old);
         self.drop_ldt(cpu);
         if cpu.guest_kernel {

@@ -1,9 +1,10 @@
 //! Into the kernel of a PV guest and out of it: bounce frames, event upcalls, system calls, the iret hypercall
 //! (Xen: xen/arch/x86/x86_64/entry.S, pv/traps.c, pv/iret.c).
 
-use super::abi::{Answer, Errno, sel};
+use super::abi::{Answer, Errno, rax, sel};
 use super::domain::{Cx, Domain};
 use super::guest;
+use super::hypercall::number;
 use super::vcpu::info;
 use tabvisor_core::cpu::exception::Source;
 use tabvisor_core::cpu::{Cpu, Fault, Shadow, Vector, fault, reg};
@@ -190,7 +191,13 @@ impl Domain {
                 let (rip, rsp) = (cpu.rip, cpu.regs[reg::RSP as usize]);
                 cpu.enter_flat(sel::CS64, sel::DS, rip, rsp);
             }
-            self.hypercall(cx, cpu);
+            if cpu.regs[reg::RAX as usize] as u32 as usize == number::IRET {
+                // Every other hypercall is this one, and it has no arguments.
+                self.counters.hypercalls[number::IRET] += 1;
+                cpu.regs[reg::RAX as usize] = rax(self.iret(cx, cpu));
+            } else {
+                self.hypercall(cx, cpu);
+            }
             return Ok(());
         }
         let callback = self.vcpu().pv.syscall;
