@@ -1,5 +1,5 @@
 // Runs the benchmark guest in headless Chromium: the page's own worker, without the page around it.
-//   node tests/bench/chromium.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE] [--compile yes]
+//   node tests/bench/chromium.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE] [--compile yes] [--mode pc|pvh|pv]
 
 import { createServer } from 'node:http';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -39,7 +39,7 @@ const vm = new Vm(config, {
 const config = {
   id: 'bench',
   name: 'bench',
-  mode: 'pc',
+  mode: o.mode ?? 'pc',
   memoryMiB: Number(o.mem ?? 512),
   cpu: 'x86-64-v2',
   cmdline: o.cmdline ?? '',

@@ -7,6 +7,7 @@
 use crate::bench_guest::Guest;
 use crate::bench_report::{self, Run};
 use crate::bench_soak;
+pub use crate::bench_who::Who;
 use crate::fix;
 use crate::need::Use;
 use crate::probe::Browser;
@@ -26,8 +27,10 @@ cargo xtask bench [options]
   --quick                   five integer programs, one round, no QEMU
   --only a,b                these programs (all)
   --where a,b               where our machine runs: node, chromium, native (all three), and with its compiler on:
-                            node-jit, chromium-jit
+                            node-jit, chromium-jit; as a domain of Xen: node-pvh, node-pv, chromium-pvh, chromium-pv
   --jit                     with its compiler on: another default for --where, node-jit,chromium-jit
+  --domains                 as a domain against as a PC, compiled: other defaults, namely the programs that ask a kernel
+                            for something, no peers, and --where node-jit,node-pvh,node-pv and the same in chromium
   --peers a,b               v86, qemu, host (the programs without a machine) or none (v86,qemu,host)
   --width 64|32             the guest of our machine and of QEMU; v86 has 32-bit guests only (64)
   --rounds N                every machine runs so many times (3)
@@ -65,64 +68,10 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("smc", "code"),
     ("bigcode", "code"),
 ];
+/// What `--domains` runs.
+const SYSTEM: &str = "getpid,fork,forkexec,pipe,mmap,pagefault,file";
 /// What `--quick` runs.
 const QUICK: &str = "sieve,coremark,qsort,interp,fib35";
-
-/// A machine to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// Ours, compiled for this computer.
-    Native,
-    /// Ours in node.
-    Node,
-    /// Ours in headless Chromium.
-    Chromium,
-    /// Ours in node, compiling hot code.
-    NodeJit,
-    /// Ours in headless Chromium, compiling hot code.
-    ChromiumJit,
-    /// v86 in node.
-    V86Node,
-    /// v86 in headless Chromium.
-    V86Chromium,
-    /// QEMU's TCG.
-    Qemu,
-    /// No machine at all: the same programs on this computer's processor.
-    Host,
-}
-
-impl Who {
-    /// The name in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Who::Native => "native",
-            Who::Node => "node",
-            Who::Chromium => "chromium",
-            Who::NodeJit => "node-jit",
-            Who::ChromiumJit => "chromium-jit",
-            Who::V86Node => "v86-node",
-            Who::V86Chromium => "v86-chromium",
-            Who::Qemu => "qemu",
-            Who::Host => "host",
-        }
-    }
-    /// Is it our machine?
-    pub const fn ours(self) -> bool {
-        matches!(self, Who::Native) || self.ours_on_the_web()
-    }
-    /// Is it our machine in WebAssembly?
-    const fn ours_on_the_web(self) -> bool {
-        matches!(self, Who::Node | Who::Chromium) || self.compiles()
-    }
-    /// Does it compile hot code?
-    pub const fn compiles(self) -> bool {
-        matches!(self, Who::NodeJit | Who::ChromiumJit)
-    }
-    /// Does it run in a browser?
-    pub const fn in_browser(self) -> bool {
-        matches!(self, Who::Chromium | Who::ChromiumJit | Who::V86Chromium)
-    }
-}
 
 /// What is measured, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +91,7 @@ pub struct Options {
 }
 
 fn read(args: &[String]) -> Result<Options> {
-    let (mut only, mut quick, mut jit, mut places, mut peers) = (None, false, false, None, None);
+    let (mut only, mut quick, mut jit, mut domains, mut places, mut peers) = (None, false, false, false, None, None);
     let (mut width, mut rounds, mut reps, mut timeout, mut build, mut profile) = (64, None, None, 3600, true, false);
     let (mut page, mut soak) = (false, None);
     let mut args = args.iter();
@@ -154,6 +103,7 @@ fn read(args: &[String]) -> Result<Options> {
         match arg.as_str() {
             "--quick" => quick = true,
             "--jit" => jit = true,
+            "--domains" => domains = true,
             "--only" => only = Some(value()?.to_owned()),
             "--where" => places = Some(value()?),
             "--peers" => peers = Some(value()?),
@@ -176,7 +126,7 @@ fn read(args: &[String]) -> Result<Options> {
         }
     }
     let list = |text: &str| -> Vec<String> { text.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect() };
-    let only = match only.as_deref().or(quick.then_some(QUICK)) {
+    let only = match only.as_deref().or(quick.then_some(QUICK)).or(domains.then_some(SYSTEM)) {
         None | Some("all") => PROGRAMS.iter().map(|(name, _)| (*name).to_owned()).collect(),
         Some(text) => list(text),
     };
@@ -185,17 +135,24 @@ fn read(args: &[String]) -> Result<Options> {
         bail!("there is no program `{name}`; there are {}", known.join(", "));
     }
     let mut who = Vec::new();
-    for place in list(places.unwrap_or(if jit { "node-jit,chromium-jit" } else { "node,chromium,native" })) {
-        who.push(match place.as_str() {
-            "node" => Who::Node,
-            "chromium" => Who::Chromium,
-            "native" => Who::Native,
-            "node-jit" => Who::NodeJit,
-            "chromium-jit" => Who::ChromiumJit,
-            other => bail!("--where is node, chromium, native, node-jit or chromium-jit, not {other}"),
-        });
+    let places = places.unwrap_or(match (domains, jit) {
+        (true, _) => "node-jit,node-pvh,node-pv,chromium-jit,chromium-pvh,chromium-pv",
+        (false, true) => "node-jit,chromium-jit",
+        (false, false) => "node,chromium,native",
+    });
+    for place in list(places) {
+        who.push(Who::ours_named(&place).with_context(|| {
+            format!(
+                "--where is node, chromium or native, node or chromium with -jit, -pvh or -pv behind it, not {place}"
+            )
+        })?);
     }
-    for peer in list(peers.unwrap_or(if quick { "v86,host" } else { "v86,qemu,host" })) {
+    let peers = peers.unwrap_or(match (domains, quick) {
+        (true, _) => "none",
+        (false, true) => "v86,host",
+        (false, false) => "v86,qemu,host",
+    });
+    for peer in list(peers) {
         match peer.as_str() {
             // Beside ours wherever ours runs.
             "v86" => {
@@ -209,6 +166,9 @@ fn read(args: &[String]) -> Result<Options> {
             "none" => {}
             other => bail!("--peers is v86, qemu, host or none, not {other}"),
         }
+    }
+    if width == 32 && who.iter().any(|who| who.mode() == "pv") {
+        bail!("a PV domain is 64 bits wide: with --width 32 leave node-pv and chromium-pv out");
     }
     let rounds = rounds.unwrap_or(if quick { 1 } else { 3 });
     Ok(Options { only, who, width, rounds, reps: reps.unwrap_or(2), timeout, build, profile, page, soak })
@@ -292,10 +252,11 @@ fn native(project: &Project, profile: &str) -> PathBuf {
     web::target_dir(project).join(profile).join(format!("tabvisor-bench{}", std::env::consts::EXE_SUFFIX))
 }
 
-fn cmdline(options: &Options) -> String {
+fn cmdline(options: &Options, who: Who) -> String {
     let all = options.only.len() == PROGRAMS.len();
     let programs = if all { "all".to_owned() } else { options.only.join(",") };
-    format!("console=ttyS0 loglevel=3 mitigations=off bench={programs} reps={}", options.reps)
+    let console = if who.mode() == "pc" { "ttyS0" } else { "hvc0" };
+    format!("console={console} loglevel=3 mitigations=off bench={programs} reps={}", options.reps)
 }
 
 /// The process that measures one machine once.
@@ -303,7 +264,7 @@ pub fn command_of(project: &Project, guest: &Guest, options: &Options, who: Who,
     let programs = options.only.join(",");
     let ours = |command: &mut Command| {
         command.arg("--kernel").arg(&guest.packed).arg("--initrd").arg(&guest.initrd);
-        command.args(["--mem", "512", "--timeout", &options.timeout.to_string(), "--cmdline", &cmdline(options)]);
+        command.args(["--mem", "512", "--timeout", &options.timeout.to_string(), "--cmdline", &cmdline(options, who)]);
         command.arg("--out").arg(out);
     };
     let v86 = |script: &str| {
@@ -318,10 +279,11 @@ pub fn command_of(project: &Project, guest: &Guest, options: &Options, who: Who,
             ours(&mut command);
             command
         }
-        Who::Node | Who::Chromium | Who::NodeJit | Who::ChromiumJit => {
+        _ if who.ours_on_the_web() => {
             let mut node = Command::new("node");
             node.arg(project.at(if who.in_browser() { "tests/bench/chromium.mjs" } else { "tests/bench/node.mjs" }));
             ours(&mut node);
+            node.args(["--mode", who.mode()]);
             if who.compiles() {
                 node.args(["--compile", "yes"]);
             }
@@ -329,7 +291,7 @@ pub fn command_of(project: &Project, guest: &Guest, options: &Options, who: Who,
         }
         Who::V86Node => v86("v86node/run.mjs"),
         Who::V86Chromium => v86("v86chrome/run.mjs"),
-        Who::Qemu | Who::Host => {
+        _ => {
             let kind = if who == Who::Qemu { "qemu" } else { "native" };
             let mut python = Command::new("python3");
             python.arg(guest.shared.join("tools/host.py"));
@@ -434,7 +396,18 @@ mod tests {
         assert_eq!(o.who, [Who::Node, Who::NodeJit, Who::V86Node]);
         let o = parse("--quick --only fib35,fork --rounds 2 --where native --peers qemu").unwrap();
         assert_eq!((o.only.join(","), o.rounds, o.who), ("fib35,fork".into(), 2, vec![Who::Native, Who::Qemu]));
-        assert!(cmdline(&parse("").unwrap()).contains("bench=all reps=2"));
+        assert!(cmdline(&parse("").unwrap(), Who::Node).contains("bench=all reps=2"));
+    }
+
+    #[test]
+    fn domains_are_measured_beside_the_pc() {
+        let o = parse("--domains --where node-jit,node-pvh,node-pv").unwrap();
+        assert_eq!(
+            (o.only.join(",").as_str(), o.who.as_slice()),
+            (SYSTEM, &[Who::NodeJit, Who::NodePvh, Who::NodePv][..])
+        );
+        assert!(cmdline(&o, Who::NodePv).starts_with("console=hvc0") && Who::NodePv.compiles());
+        assert_eq!(parse("--domains").unwrap().who.len(), 6);
     }
 
     #[test]
@@ -446,6 +419,7 @@ mod tests {
             ("--width 16", "not 16"),
             ("--rounds 0", "not a number above 0"),
             ("--rounds", "wants a value"),
+            ("--domains --width 32", "64 bits wide"),
             ("--bogus", "--bogus"),
         ] {
             let error = format!("{:#}", parse(line).unwrap_err());

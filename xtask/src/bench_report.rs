@@ -211,7 +211,10 @@ pub fn make(runs: &[Run], only: &[String], notes: &[String]) -> Report {
     json["mips"] = table.print(&mut text, "MIPS", &names(&ours), true, |h, name| table.mips(ours[h], name));
     let pairs: Vec<(Who, Who)> = ours
         .iter()
-        .flat_map(|&our| table.who.iter().filter(|p| !p.ours()).map(move |&peer| (our, peer)))
+        .flat_map(|&our| {
+            let peer = move |p: &&Who| !p.ours() || our.same_as_pc() == Some(**p);
+            table.who.iter().filter(peer).map(move |&peer| (our, peer))
+        })
         // A browser is compared with a browser.
         .filter(|(our, peer)| match peer {
             Who::V86Chromium | Who::V86Node => our.in_browser() == peer.in_browser(),
@@ -369,6 +372,14 @@ mod tests {
         let mean = report.json["mips"]["integer (1)"]["node"].as_f64().expect("a mean of one");
         assert!((mean - 100.0).abs() < 1e-9);
         assert!(report.text.contains("load 1") && report.text.contains("same results"), "{}", report.text);
+    }
+
+    #[test]
+    fn a_domain_is_compared_with_the_pc_of_its_place() {
+        let runs = [Who::NodeJit, Who::ChromiumJit, Who::NodePv].map(|who| run(who, "pipe", &[f64::from(who as u8)]));
+        let report = make(&runs, &["pipe".into()], &[]);
+        let ratio = f64::from(Who::NodePv as u8) / f64::from(Who::NodeJit as u8);
+        assert_eq!(report.json["ratio"]["pipe"], json!({ "node-pv / node-jit": ratio }));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod bench;
 mod bench_guest;
 mod bench_report;
 mod bench_soak;
+mod bench_who;
 mod code;
 mod count;
 mod doctor;
