@@ -2,15 +2,16 @@
 //!
 //! A processor has to drop what a flush names, as it does not know what has changed. The hypervisor of a PV guest does: it
 //! makes every change of a page table itself. The kernel's half is the same in all address spaces and hardly changes, so
-//! its translations are kept like those of global pages; what went through a page table whose entry has changed is dropped
-//! with the next flush (at once, if it was no entry of a leaf). Which tables that are is known: [`page::WALKED`].
+//! its translations are kept like those of global pages; what went through a page table whose entry has changed is
+//! dropped. Which tables that are is known ([`page::WALKED`]), and where each frame is mapped, which is one place of the
+//! kernel's as a rule.
 //!
 //! Without this a guest that maps and unmaps memory takes four times as long: its kernel meets an empty TLB several times
 //! per system call.
 
 use super::Cpu;
 use super::mode::ctx;
-use crate::mem::{PAGE_SHIFT, page};
+use crate::mem::{PAGE_SHIFT, PAGE_SIZE, page};
 use alloc::vec::Vec;
 
 /// What is known of them.
@@ -18,14 +19,25 @@ use alloc::vec::Vec;
 pub(crate) struct Kept {
     /// Tables with [`page::WALKED`].
     walked: Vec<u64>,
-    /// Frames that entries of such tables led to.
-    stale: Vec<u64>,
-    /// There are more than [`MOST_STALE`] of those.
-    all_stale: bool,
+    /// By frame: [`NOWHERE`], the page of the upper half that has led there, or [`MANY`].
+    places: Vec<u64>,
+    /// One of many places of a frame has changed: with the next flush all is dropped.
+    stale: bool,
 }
 
-/// Dropping translations takes a look at all of them, and at each of these.
-const MOST_STALE: usize = 16;
+/// No page of the upper half.
+const NOWHERE: u64 = 0;
+/// Several pages.
+const MANY: u64 = 1;
+
+/// Bits of an entry of which a translation with fewer is no mistake, and the one that takes away.
+const GIVES: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 5 | 1 << 6;
+const NX: u64 = 1 << 63;
+/// Address bits.
+const FRAME: u64 = 0x000f_ffff_ffff_f000;
+/// The page of a linear address.
+const PAGE: u64 = !(PAGE_SIZE - 1);
+
 /// Entries of an L4 below this are of the lower half.
 const UPPER_SLOT: u64 = 256;
 
@@ -52,9 +64,22 @@ impl Cpu {
         }
     }
 
-    /// An entry of a page table of this level (4: the top), at guest-physical `at`, has changed. It was present and led
-    /// to the frame `old`.
-    pub fn entry_changed(&mut self, at: u64, level: u8, old: u64) {
+    /// A translation of `la` to this frame is kept.
+    pub(super) fn note_place(&mut self, la: u64, frame: u64) {
+        let pages = self.ram.len() >> PAGE_SHIFT;
+        let places = &mut self.kept.places;
+        places.resize(pages as usize, NOWHERE);
+        let page = la & PAGE;
+        match places.get_mut(frame as usize) {
+            Some(place) if *place == NOWHERE || *place == page => *place = page,
+            Some(place) => *place = MANY,
+            // An alias beyond the end of RAM: the hypervisor's own pages, whose changes it flushes itself.
+            None => {}
+        }
+    }
+
+    /// An entry of a page table of this level (4: the top), at guest-physical `at`, which was present, has changed.
+    pub fn entry_changed(&mut self, at: u64, level: u8, old: u64, new: u64) {
         let kept = match level {
             4 => at >> 3 & 0x1ff >= UPPER_SLOT,
             _ => self.ram.flags(at >> PAGE_SHIFT) & page::WALKED != 0,
@@ -63,11 +88,12 @@ impl Cpu {
             // Whatever it led to may be no page table any more.
             self.stats.tlb_flushes += 1;
             if kept { self.flush_everything() } else { self.tlb.flush_local() }
-        } else if kept && !self.kept.stale.contains(&old) {
-            if self.kept.stale.len() < MOST_STALE {
-                self.kept.stale.push(old);
-            } else {
-                self.kept.all_stale = true;
+        } else if kept && ((old ^ new) & FRAME | old & !new & GIVES | new & !old & NX) != 0 {
+            let place = self.kept.places.get_mut(((old & FRAME) >> PAGE_SHIFT) as usize);
+            match place.map_or(NOWHERE, core::mem::take) {
+                NOWHERE => {}
+                MANY => self.kept.stale = true,
+                la => self.tlb.flush_page(la),
             }
         }
     }
@@ -97,18 +123,13 @@ impl Cpu {
         self.tlb.flush_context(ctx::USER, false);
     }
 
-    /// Drops what is stale of what is kept. `true`: that was everything there is.
+    /// Drops all there is, if some of it is stale and nobody knows what. Did it?
     fn flush_stale(&mut self) -> bool {
-        if self.kept.all_stale {
+        let stale = self.kept.stale;
+        if stale {
             self.flush_everything();
-            return true;
         }
-        let stale = core::mem::take(&mut self.kept.stale);
-        if !stale.is_empty() {
-            let hosts: Vec<u64> = stale.iter().filter_map(|&f| Some(self.ram.host(f << PAGE_SHIFT)?.value())).collect();
-            self.tlb.drop_kept(&stale, &hosts);
-        }
-        false
+        stale
     }
 
     fn flush_everything(&mut self) {
@@ -116,7 +137,7 @@ impl Cpu {
         for table in self.kept.walked.drain(..) {
             self.ram.change_flags(table, 0, page::WALKED);
         }
-        self.kept.stale.clear();
-        self.kept.all_stale = false;
+        // Whatever is mapped from now on is noted again; places that are not true any more cost a look.
+        self.kept.stale = false;
     }
 }

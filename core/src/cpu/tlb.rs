@@ -217,13 +217,6 @@ impl Tlb {
         self.drop_where(&[Kind::Write], |g| g.used, |e| e.tag.wrapping_add(e.add) == host);
     }
 
-    /// Drops global entries that lead to one of these frames (fetches), or host pages (loads and stores).
-    pub fn drop_kept(&mut self, frames: &[u64], hosts: &[u64]) {
-        let to = |e: &Entry| e.tag.wrapping_add(e.add);
-        self.drop_where(&[Kind::Read, Kind::Write], |g| g.global, |e| hosts.contains(&to(e)));
-        self.drop_where(&[Kind::Exec], |g| g.global, |e| frames.contains(&(to(e) >> PAGE_SHIFT)));
-    }
-
     /// Number of valid entries, for the curious.
     pub fn used(&self) -> u32 {
         self.groups.iter().flatten().map(|g| g.used.count_ones()).sum()

@@ -77,6 +77,11 @@ pub mod hole {
     pub const M2P: u64 = START;
     /// Its end.
     pub const M2P_END: u64 = 0xffff_8040_0000_0000;
+    /// Where it is once more, for who asks (`XENMEM_machphys_mapping`), in entries of an L2. Linux looks a frame up there
+    /// and in its own table in turn, which begins at a multiple of 1 GiB: at [`M2P`], both had the same entry of the TLB.
+    pub const M2P_SHIFT: u64 = 256 + 5;
+    /// That address.
+    pub const M2P_SHOWN: u64 = M2P + (M2P_SHIFT << 21);
     /// Each vCPU's descriptor tables: 16 pages of GDT, 16 of LDT (slot 260).
     pub const TABLES: u64 = 0xffff_8200_0000_0000;
     /// May a hypercall's pointer lie there?

@@ -88,7 +88,9 @@ impl Frames {
         put(self.m2p_l3, 0, (self.m2p_l3 + 1) << PAGE_SHIFT | table);
         for (n, mfn) in (0..).zip(self.m2p..self.all) {
             put(self.m2p_l3 + 2 + n / PER_PAGE, n % PER_PAGE, mfn << PAGE_SHIFT | pte::P | pte::A | pte::NX);
-            put(self.m2p_l3 + 1, n / PER_PAGE, (self.m2p_l3 + 2 + n / PER_PAGE) << PAGE_SHIFT | table);
+            for slot in [0, hole::M2P_SHIFT] {
+                put(self.m2p_l3 + 1, slot + n / PER_PAGE, (self.m2p_l3 + 2 + n / PER_PAGE) << PAGE_SHIFT | table);
+            }
         }
         (0..self.guest).for_each(|n| self.set_m2p(ram, n, n));
         (self.guest..self.m2p_entries()).for_each(|n| self.set_m2p(ram, n, u64::MAX));

@@ -65,7 +65,7 @@ impl Domain {
                 let old = old?;
                 if old & pte::P != 0 && old != new {
                     self.types.work += if kind == Kind::L1 { 0 } else { FLUSH };
-                    cpu.entry_changed(at, kind.level(), (old & pte::ADDR) >> PAGE_SHIFT);
+                    cpu.entry_changed(at, kind.level(), old, new);
                 }
             }
             Kind::None | Kind::Writable if self.types.owned(mfn) => {
