@@ -3,6 +3,7 @@
 
 use crate::error::VmError;
 use crate::outside::{DOMAINS, Outbox, Parts};
+use crate::screen::Screen;
 use crate::session::{Config, Files, NOT_STARTED};
 use tabvisor_core::jit;
 use tabvisor_core::time::{VmDuration, VmTime};
@@ -51,6 +52,10 @@ pub trait Board {
     fn outbox(&mut self) -> Option<&mut Outbox> {
         None
     }
+    /// A portion of what has changed in its picture.
+    fn picture(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
     /// News from outside.
     fn input(&mut self, _input: &Input) {}
     /// The WebAssembly module of the code at a linear address, or where the CPU stands.
@@ -67,6 +72,7 @@ pub struct Pc {
     log: Vec<String>,
     debug: Vec<u8>,
     outbox: [Outbox; DOMAINS],
+    screen: [Screen; DOMAINS],
 }
 
 impl Pc {
@@ -95,8 +101,8 @@ impl Pc {
             },
             ..machine::Config::default()
         };
-        if let Some(Parts { disks, nics }) = config.parts.first().cloned() {
-            (board.disks, board.nics) = (disks, nics);
+        if let Some(Parts { disks, nics, display }) = config.parts.first().cloned() {
+            (board.disks, board.nics, board.display) = (disks, nics, display);
         }
         #[cfg_attr(not(target_arch = "wasm32"), allow(unused_mut, reason = "there is no host of compiled code"))]
         let mut machine = make(board).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;
@@ -106,7 +112,9 @@ impl Pc {
                 machine.set_code_host(Box::new(host));
             }
         }
-        Ok(Self { machine, log: Vec::new(), debug: Vec::new(), outbox: core::array::from_fn(|_| Outbox::default()) })
+        let outbox = core::array::from_fn(|_| Outbox::default());
+        let screen = core::array::from_fn(|_| Screen::default());
+        Ok(Self { machine, log: Vec::new(), debug: Vec::new(), outbox, screen })
     }
 }
 
@@ -175,6 +183,9 @@ impl Board for Pc {
     }
     fn outbox(&mut self) -> Option<&mut Outbox> {
         self.outbox.first_mut()
+    }
+    fn picture(&mut self) -> Vec<u8> {
+        self.screen.first_mut().map(|screen| screen.take(self.machine.display())).unwrap_or_default()
     }
     fn input(&mut self, input: &Input) {
         self.machine.input(input);

@@ -11,6 +11,8 @@ mod error;
 #[cfg_attr(not(feature = "xen"), allow(dead_code, reason = "a PC has nothing outside"))]
 mod outside;
 mod pace;
+#[cfg_attr(not(feature = "xen"), allow(dead_code, reason = "a PC has no screen yet"))]
+mod screen;
 mod session;
 
 use board::Pc;
@@ -21,6 +23,8 @@ use outside::{DOMAINS, Parts};
 use session::{Config, Session};
 use std::cell::RefCell;
 use tabvisor_core::jit::Limits;
+#[cfg(feature = "xen")]
+use tabvisor_devices::backend::display::DisplayConfig;
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
@@ -206,6 +210,23 @@ impl Vm {
         if let (Some(parts), Ok(mac)) = (self.session.parts(), mac.try_into()) {
             parts.add_nic(mac);
         }
+    }
+
+    /// A display of this size, in pixels, with keyboard and pointer. To be said before `boot`.
+    pub fn display(&mut self, width: u32, height: u32) {
+        if let Some(parts) = self.session.parts() {
+            parts.display = Some(DisplayConfig::new(width, height));
+        }
+    }
+
+    /// A portion of what has changed in the guest's picture; empty if nothing has. See `www/picture.js`.
+    pub fn picture(&mut self) -> Vec<u8> {
+        self.session.picture()
+    }
+
+    /// What people do with keyboard and pointer: three numbers for each event. See `www/picture.js`.
+    pub fn play(&mut self, events: &[i32]) {
+        self.session.play(events);
     }
 
     /// Sectors that the guest waits for, four numbers each: disk, first sector, how many, ticket.

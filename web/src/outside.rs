@@ -1,6 +1,7 @@
 //! What a domain has outside of it: disks whose data is with the host, and network cards. Requests and frames wait here
 //! until the caller comes for them, once per slice.
 
+use tabvisor_devices::backend::display::DisplayConfig;
 use tabvisor_devices::backend::net::NicConfig;
 use tabvisor_devices::backend::{DiskConfig, DiskImage};
 use tabvisor_devices::effect::{Effect, Input};
@@ -12,13 +13,15 @@ const FRAME_HEAD: usize = 3;
 /// Numbers per request for sectors.
 const REQUEST: usize = 4;
 
-/// Disks and network cards to be made.
+/// What a domain is made of beside its files.
 #[derive(Clone, Debug, Default)]
 pub struct Parts {
     /// In the order the guest finds them.
     pub disks: Vec<DiskConfig>,
     /// Likewise.
     pub nics: Vec<NicConfig>,
+    /// A display, with keyboard and pointer.
+    pub display: Option<DisplayConfig>,
 }
 
 impl Parts {

@@ -5,6 +5,7 @@ use crate::board::Board;
 use crate::error::VmError;
 use crate::outside::{self, DOMAINS, Outbox, Parts};
 use crate::pace::{Speed, Stopwatch};
+use crate::screen;
 use tabvisor_core::jit::Limits;
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::boot;
@@ -30,7 +31,7 @@ pub struct Config {
     pub wall_clock_ms: f64,
     /// Hot code is compiled, within these limits.
     pub compile: Option<Limits>,
-    /// Disks and network cards of a domain.
+    /// Disks, network cards and display of a domain.
     pub parts: [Parts; DOMAINS],
 }
 
@@ -371,6 +372,18 @@ impl<B: Board> Session<B> {
     pub fn block_data(&mut self, disk: u8, ticket: u64, bytes: Option<Vec<u8>>) {
         if let Some(board) = &mut self.board {
             board.input(&Input::BlockData { disk, ticket, bytes });
+        }
+    }
+
+    /// A portion of what has changed in the guest's picture, as [`Screen::take`](crate::screen::Screen::take) says.
+    pub fn picture(&mut self) -> Vec<u8> {
+        self.board.as_mut().map(Board::picture).unwrap_or_default()
+    }
+
+    /// What people do with keyboard and pointer, as [`screen::inputs`] says.
+    pub fn play(&mut self, events: &[i32]) {
+        if let Some(board) = &mut self.board {
+            screen::inputs(events).for_each(|event| board.input(&event));
         }
     }
 
