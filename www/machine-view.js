@@ -43,9 +43,6 @@ export const MODES = {
   pv: { label: 'PV', explain: 'Paravirtual: the guest asks the hypervisor directly, no hardware is emulated.' },
 };
 
-/** The most frequent ones; all of them are in the list's title. */
-const HYPERCALLS_SHOWN = 8;
-
 /**
  * What the buttons do.
  * @typedef {object} MachineActions
@@ -65,6 +62,8 @@ export class MachineView {
     this.console = console;
     /** @type {State | ''} */
     this.shownState = '';
+    /** Shows what only some machines have. @type {{render(m: MachineModel): void} | null} */
+    this.more = null;
     this.name = el('h2', { class: 'name' });
     this.mode = el('span', { class: 'badge' });
     this.stateText = el('span');
@@ -109,9 +108,6 @@ export class MachineView {
     this.heap = el('dd');
     this.code = el('dd', { class: 'code' });
     this.codeHead = el('dt', {}, 'Compiled');
-    this.hypercallsHead = el('h3', { title: 'Hypercall: the guest asks its hypervisor directly, no hardware is emulated', hidden: true }, 'Hypercalls');
-    this.hypercalls = el('dl', { class: 'pairs hypercalls', hidden: true });
-    this.outside = el('section', { class: 'outside', hidden: true });
     this.spec = el('dl', { class: 'pairs spec' });
     this.spark = sparkline(HISTORY);
     return el(
@@ -139,8 +135,6 @@ export class MachineView {
           this.heap,
         ),
       ),
-      this.outside,
-      el('section', { class: 'asked' }, this.hypercallsHead, this.hypercalls),
       el('section', { class: 'parts' }, el('h3', {}, 'Machine'), this.spec),
     );
   }
@@ -167,6 +161,7 @@ export class MachineView {
     this.renderProblem(m);
     this.renderRail(m);
     this.renderFoot(m);
+    this.more?.render(m);
   }
 
   /** @param {MachineModel} m */
@@ -258,8 +253,6 @@ export class MachineView {
     setText(/** @type {Node} */ (this.guestTime), s ? clock(s.guestMs) : '–');
     setText(/** @type {Node} */ (this.heap), s ? formatBytes(s.heapBytes) : '–');
     this.renderCode(s?.code ?? null, s?.instructions ?? 0);
-    this.renderHypercalls(s?.hypercalls ?? '');
-    this.renderOutside(s?.disk ?? null, m.link);
     this.spark?.draw(m.history);
     const { config } = m;
     const key = JSON.stringify([config.memoryMiB, config.vcpus, config.mode, config.cpu, config.cmdline, config.clock]);
@@ -293,38 +286,6 @@ export class MachineView {
       `in front of an instruction for the interpreter, ${count(code.short)} times for the time, ${count(code.faults)} times by a fault.`;
   }
 
-  /** @param {import('./protocol.js').DiskStats | null} disk @param {import('./switch.js').LinkStats | null} link */
-  renderOutside(disk, link) {
-    const place = /** @type {HTMLElement} */ (this.outside);
-    const key = JSON.stringify([disk, link]);
-    if (place.dataset.key === key) return;
-    place.dataset.key = key;
-    place.hidden = !disk && !link;
-    const frames = (/** @type {number} */ n, /** @type {number} */ bytes) => `${count(n)} frames, ${formatBytes(bytes)}`;
-    /** @type {[string, string, string][]} */
-    const lines = [];
-    if (disk) lines.push(['Disk read', 'Fetched from where the disk is; what the guest writes stays in memory', `${formatBytes(disk.bytes)} in ${count(disk.reads)}`]);
-    if (disk?.waiting) lines.push(['Under way', 'Reads that the guest waits for', count(disk.waiting)]);
-    if (disk?.failed) lines.push(['Failed', 'Reads after which the guest got an error', count(disk.failed)]);
-    if (link) lines.push(['Sent', 'By its network card, to other machines of this page', frames(link.framesOut, link.bytesOut)]);
-    if (link) lines.push(['Received', 'By its network card', frames(link.framesIn, link.bytesIn)]);
-    if (link?.lost) lines.push(['Lost', 'Frames for a machine that did not take those before', count(link.lost)]);
-    const pairs = lines.flatMap(([term, title, value]) => [el('dt', { title }, term), el('dd', {}, value)]);
-    place.replaceChildren(el('h3', {}, disk && link ? 'Disk and network' : disk ? 'Disk' : 'Network'), el('dl', { class: 'pairs' }, ...pairs));
-  }
-
-  /** @param {string} lines a count and a name each, the most frequent first */
-  renderHypercalls(lines) {
-    const [head, list] = [/** @type {HTMLElement} */ (this.hypercallsHead), /** @type {HTMLElement} */ (this.hypercalls)];
-    head.hidden = list.hidden = lines === '';
-    if (lines === '' || list.dataset.lines === lines) return;
-    list.dataset.lines = lines;
-    const all = lines.trim().split('\n').map((line) => line.split(' '));
-    setText(head, `Hypercalls: ${count(all.reduce((sum, [n]) => sum + Number(n), 0))}`);
-    list.replaceChildren(...all.slice(0, HYPERCALLS_SHOWN).flatMap(([n, name]) => [el('dt', {}, name), el('dd', {}, count(Number(n)))]));
-    list.title = all.map(([n, name]) => `${name}: ${n}`).join('\n');
-  }
-
   /** @param {MachineModel} m */
   renderFoot(m) {
     const s = m.stats;
@@ -340,7 +301,7 @@ export class MachineView {
     if (hint === 'leave') {
       this.hint.replaceChildren('Keys go to the guest. ', key('Ctrl'), key('Shift'), key('X'), ' leaves.');
     } else {
-      this.hint.replaceChildren(hint === 'enter' ? 'Click the console to type.' : '');
+      this.hint.replaceChildren(hint === 'enter' ? `Click the ${m.config.display ? 'screen or console' : 'console'} to type.` : '');
     }
   }
 }

@@ -1,7 +1,7 @@
 // The few settings of a machine as a form: RAM, processor, clock, command line.
 
 import { el } from './dom.js';
-import { withAddress } from './guests.js';
+import { withAddress, withDisplay } from './guests.js';
 
 /** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
 
@@ -22,6 +22,8 @@ const MEMORY_MAX = 2048;
 
 let serial = 0;
 
+/** Sizes of a domain's screen, in pixels. */
+const DISPLAYS = ['', '640x480', '800x600', '1024x768', '1280x800', '1600x900', '1920x1080'];
 /** Virtual CPUs a domain can have. */
 const VCPUS_MAX = 8;
 
@@ -59,6 +61,11 @@ export function optionsForm(config, choices, address) {
     { id: `${id}-mode`, title: 'PC: emulated hardware. PVH and PV: under a hypervisor, without devices.' },
     ...choices.map((c) => el('option', { value: c.mode, selected: c.mode === config.mode }, c.label)),
   );
+  const display = el(
+    'select',
+    { id: `${id}-display`, title: 'With a keyboard and a pointer; for guests that run as PVH or PV' },
+    ...DISPLAYS.map((size) => el('option', { value: size, selected: size === (config.display ?? '') }, size.replace('x', ' × ') || 'none')),
+  );
   const vcpus = el('input', { id: `${id}-vcpus`, type: 'number', min: '1', max: String(VCPUS_MAX), value: String(config.vcpus ?? 1), inputmode: 'numeric' });
   const ip = el('input', {
     id: `${id}-address`,
@@ -74,7 +81,7 @@ export function optionsForm(config, choices, address) {
     // What the visitor has written stays.
     if (cmdline.value === usual) cmdline.value = next;
     usual = next;
-    vcpus.disabled = ip.disabled = mode.value === 'pc';
+    vcpus.disabled = ip.disabled = display.disabled = mode.value === 'pc';
   };
   mode.addEventListener('change', choose);
   choose();
@@ -84,8 +91,7 @@ export function optionsForm(config, choices, address) {
     'div',
     { class: 'options' },
     choices.length > 1 ? field(mode, 'Runs as') : null,
-    choices.some((c) => c.mode !== 'pc') ? field(vcpus, 'Virtual CPUs') : null,
-    address !== undefined && choices.some((c) => c.mode !== 'pc') ? field(ip, 'Network address') : null,
+    ...(choices.some((c) => c.mode !== 'pc') ? [field(vcpus, 'Virtual CPUs'), field(display, 'Screen'), address !== undefined ? field(ip, 'Network address') : null] : []),
     field(memory, 'Memory in MiB'),
     field(cpu, 'Processor model'),
     field(clock, 'Guest clock'),
@@ -114,7 +120,7 @@ export function optionsForm(config, choices, address) {
         clock: /** @type {'paced' | 'deterministic'} */ (clock.value),
         cmdline: cmdline.value.replace(/\s+/g, ' ').trim(),
       };
-      return withAddress(config, address === undefined ? '' : ip.value);
+      return withDisplay(withAddress(config, address === undefined ? '' : ip.value), display.value);
     },
   };
 }

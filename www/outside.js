@@ -1,7 +1,8 @@
-// What a domain has outside of it, in the machine's worker: disks whose sectors are read when the guest wants them, and
-// the frames of its network card. Loaded only for a machine that has such.
+// What a domain has outside of it, in the machine's worker: disks whose sectors are read when the guest wants them, the
+// frames of its network card, and its screen. Loaded only for a machine that may have such.
 
 import { download } from './download.js';
+import { hasMore } from './picture.js';
 import { ProblemError, asProblem } from './problem.js';
 
 /** @typedef {import('./protocol.js').FileSource} FileSource */
@@ -139,13 +140,59 @@ function macBytes(mac) {
  * @property {(error: unknown) => void} fail the machine cannot go on
  */
 
+/**
+ * Makes what surrounds a machine.
+ * @param {import('./protocol.js').MachineConfig} config @param {(progress: FileProgress) => void} report
+ * @param {AbortSignal} signal @param {Host} host
+ * @returns {Promise<Outside>}
+ */
+export async function surround(config, report, signal, host) {
+  const files = config.files.filter((file) => file.role === 'disk');
+  if (config.mode === 'pc') {
+    throw new ProblemError({
+      what: 'This machine cannot have a disk.',
+      why: 'Disks are there for guests that run as PVH or PV; an emulated PC has none yet.',
+      next: ['Boot it as PVH or PV.', 'Or leave the disk away.'],
+    });
+  }
+  // What comes from outside comes at a time that no instruction count tells.
+  const deterministic = config.clock === 'deterministic';
+  const disks = files.map((file, n) =>
+    openDisk(file, (progress) => report({ ...progress, role: n === 0 ? 'disk' : `disk ${n + 1}` }), signal, deterministic),
+  );
+  const mac = deterministic ? undefined : config.mac;
+  return new Outside(await Promise.all(disks), mac, displaySize(config.display), host);
+}
+
+/** @param {string | undefined} text "800x600" @returns {[number, number] | null} pixels; null: no display */
+export function displaySize(text) {
+  if (!text) return null;
+  const [, width, height] = /^(\d{1,5})x(\d{1,5})$/.exec(text) ?? [];
+  if (width === undefined) {
+    throw new ProblemError({
+      what: 'This machine cannot have such a screen.',
+      why: `Its size is “${text}”, expected pixels of width and height such as 800x600.`,
+      next: ['Choose another size.', 'Or boot without a screen.'],
+    });
+  }
+  return [Number(width), Number(height)];
+}
+
 /** What surrounds one machine. */
 export class Outside {
-  /** @param {Disk[]} disks @param {string | undefined} mac of its network card, if it has one @param {Host} host */
-  constructor(disks, mac, host) {
+  /**
+   * @param {Disk[]} disks @param {string | undefined} mac of its network card, if it has one
+   * @param {[number, number] | null} display pixels of its screen, if it has one @param {Host} host
+   */
+  constructor(disks, mac, display, host) {
     this.disks = disks;
     this.mac = mac;
+    this.display = display;
     this.host = host;
+    /** A portion of a picture is on its way to the page. */
+    this.painting = false;
+    /** There may be more to show than what is on its way. */
+    this.stale = false;
     /** Sectors are asked for once per machine; a late answer is not for the next one. @type {WasmVm | null} */
     this.vm = null;
     /** Bytes of frames on their way to the page. */
@@ -161,6 +208,29 @@ export class Outside {
     this.vm = vm;
     for (const { bytes, sectors, readOnly } of this.disks) vm.disk(bytes, sectors, readOnly);
     if (this.mac) vm.nic(macBytes(this.mac));
+    if (this.display) vm.display(...this.display);
+  }
+
+  /** @param {import('./protocol.js').ToWorker} message */
+  receive(message) {
+    switch (message.kind) {
+      case 'frames':
+        return this.arrive(message.bytes);
+      case 'framesTaken':
+        return this.taken(message.bytes);
+      case 'pictureTaken':
+        this.painting = false;
+        if (this.stale) this.paint();
+        return;
+      case 'play':
+        this.vm?.play(Int32Array.from(message.events));
+        this.host.wake();
+    }
+  }
+
+  /** What only a domain has of a machine's figures. */
+  stats() {
+    return { counts: this.vm?.counts(), disk: this.disks.length > 0 ? this.figures : null };
   }
 
   /** What the guest wants after a slice. */
@@ -178,9 +248,22 @@ export class Outside {
         .catch((error) => this.host.fail(error));
     }
     const frames = vm.frames();
-    if (frames.length === 0 || this.ahead > WINDOW) return;
-    this.ahead += frames.length;
-    this.host.post({ kind: 'frames', bytes: frames }, [frames.buffer]);
+    if (frames.length > 0 && this.ahead <= WINDOW) {
+      this.ahead += frames.length;
+      this.host.post({ kind: 'frames', bytes: frames }, [frames.buffer]);
+    }
+    if (this.display) this.paint();
+  }
+
+  /** What has changed in the picture goes to the page, which draws no more than it can show. */
+  paint() {
+    this.stale = this.painting;
+    if (this.painting || !this.vm) return;
+    const bytes = this.vm.picture();
+    if (bytes.length === 0) return;
+    this.painting = true;
+    this.stale = hasMore(bytes);
+    this.host.post({ kind: 'picture', bytes }, [bytes.buffer]);
   }
 
   /** @param {number} n bytes of frames that the page has taken */

@@ -20,6 +20,7 @@
  * @property {string} name shown to the visitor
  * @property {Mode} mode how the guest is entered
  * @property {number} [vcpus] virtual CPUs of a domain (default: 1); they take turns
+ * @property {string} [display] size of a domain's screen in pixels, "800x600"; it has a keyboard and a pointer (default: none)
  * @property {number} memoryMiB guest RAM
  * @property {string} cpu CPUID model by name
  * @property {string} cmdline kernel command line
@@ -54,7 +55,8 @@
  * @property {number} mips million instructions per second of wall time
  * @property {number} busy share of one host core, 0 to 1
  * @property {number} heapBytes WebAssembly memory of the machine
- * @property {string} hypercalls what the guest asked its hypervisor for: lines of a count and a name, the most frequent first
+ * @property {number} visits of the processor to its devices
+ * @property {string} [counts] of a domain, what guest and hypervisor had to do with each other: see `WasmVm.counts`
  * @property {DiskStats | null} disk what was read from disks outside; null: there are none
  * @property {import('./wasm-types.js').Compiled | null} code what was compiled; null: everything is interpreted
  */
@@ -82,7 +84,7 @@
  */
 
 /**
- * Page to worker. Frames are Ethernet frames as `Vm.frames` returns them. The config 'hello' is the page's own guest's (hello.js).
+ * Page to worker. Frames are Ethernet frames as `Vm.frames` returns them; pictures and what is played on keyboard and pointer: picture.js. The config 'hello' is the page's own guest's (hello.js).
  * @typedef {{kind: 'engine', module: WebAssembly.Module}
  *   | {kind: 'start', config: MachineConfig | 'hello'}
  *   | {kind: 'pause'}
@@ -93,6 +95,8 @@
  *   | {kind: 'consumed', bytes: number}
  *   | {kind: 'frames', bytes: Uint8Array}
  *   | {kind: 'framesTaken', bytes: number}
+ *   | {kind: 'pictureTaken'}
+ *   | {kind: 'play', events: number[]}
  *   | {kind: 'ask', id: number, question: Question}} ToWorker
  */
 
@@ -110,6 +114,7 @@
  *   | {kind: 'stats', stats: Stats}
  *   | {kind: 'frames', bytes: Uint8Array}
  *   | {kind: 'framesTaken', bytes: number}
+ *   | {kind: 'picture', bytes: Uint8Array}
  *   | {kind: 'problem', problem: Problem}
  *   | {kind: 'answer', id: number, value: string}
  *   | {kind: 'refusal', id: number, problem: Problem}} FromWorker

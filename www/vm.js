@@ -19,6 +19,7 @@ import { compileEngine, engineFor, missingFeature } from './wasm.js';
  * @property {(bytes: Uint8Array) => void} serial
  * @property {(stats: import('./protocol.js').Stats) => void} stats
  * @property {(problem: Problem) => void} problem
+ * @property {(bytes: Uint8Array) => void} picture a portion of what the guest's screen shows
  */
 
 /**
@@ -230,6 +231,8 @@ export class Vm {
         return this.events.stats(message.stats);
       case 'problem':
         return this.events.problem(message.problem);
+      case 'picture':
+        return this.events.picture(message.bytes);
       case 'frames':
         this.send({ kind: 'framesTaken', bytes: message.bytes.length });
         this.link?.send(message.bytes);

@@ -6,7 +6,6 @@
  * @property {(on: boolean, codeMiB?: number, hot?: number) => void} setCompile hot code is compiled to WebAssembly, into so
  *   much memory (128); `hot`: how often it has to be seen; to be said before `boot`
  * @property {(mode: import('./protocol.js').Mode, vcpus: number) => void} setMode what the guest runs on; to be said before `boot`
- * @property {() => string} hypercalls what the guest has asked its hypervisor for: lines of a count and a name
  * @property {(role: string, bytes: Uint8Array) => void} load append bytes of the "kernel" or "initrd"
  * @property {() => void} boot place the kernel; the next `run` executes it
  * @property {(sliceMs: number) => number} run milliseconds it may sleep: 0 to go on, Infinity to wait for input
@@ -28,6 +27,11 @@
  * @property {(disk: number, ticket: number, bytes: Uint8Array | undefined) => void} answer what was asked for; undefined: an error
  * @property {() => Uint8Array} frames that the guest sends, each after the card's number and its length, two bytes, the lower first
  * @property {(frames: Uint8Array) => void} arrive such frames come for the guest
+ * @property {(width: number, height: number) => void} display a display, with keyboard and pointer
+ * @property {() => Uint8Array} picture a portion of what has changed in it: picture.js
+ * @property {(events: Int32Array) => void} play what people do with keyboard and pointer: picture.js
+ * @property {() => string} counts what the guest and its hypervisor had to do with each other: lines of a kind (h: hypercalls,
+ *   x: whatever its CPU came for, those included, e: events it was sent), a count and a name, the most frequent first
  * @property {() => void} free
  */
 

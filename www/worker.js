@@ -157,28 +157,14 @@ class Runner {
   }
 
   /**
-   * Disks and the network card; a PC has neither yet.
+   * Disks, network card and screen; a PC has none of them yet.
    * @param {MachineConfig} config @param {(progress: import('./protocol.js').FileProgress) => void} report @param {AbortSignal} signal
    * @returns {Promise<import('./outside.js').Outside | null>}
    */
   async surround(config, report, signal) {
-    const files = config.files.filter((file) => file.role === 'disk');
-    if (config.mode === 'pc' && files.length > 0) {
-      throw new ProblemError({
-        what: 'This machine cannot have a disk.',
-        why: 'Disks are there for guests that run as PVH or PV; an emulated PC has none yet.',
-        next: ['Boot it as PVH or PV.', 'Or leave the disk away.'],
-      });
-    }
-    // What comes from outside comes at a time that no instruction count tells.
-    const deterministic = config.clock === 'deterministic';
-    const mac = deterministic ? undefined : config.mac;
-    if (config.mode === 'pc' || (files.length === 0 && !mac)) return null;
-    const { Outside, openDisk } = await import('./outside.js');
-    const disks = files.map((file, n) =>
-      openDisk(file, (progress) => report({ ...progress, role: n === 0 ? 'disk' : `disk ${n + 1}` }), signal, deterministic),
-    );
-    return new Outside(await Promise.all(disks), mac, {
+    if (config.mode === 'pc' && config.files.every((file) => file.role !== 'disk')) return null;
+    const { surround } = await import('./outside.js');
+    return surround(config, report, signal, {
       post: (message, transfer) => port.postMessage(message, transfer),
       wake: () => this.wake(),
       fail: (error) => this.fail(error),
@@ -267,9 +253,8 @@ class Runner {
     const mips = Math.max(0, instructions - this.markInstructions) / span / 1000;
     const heapBytes = this.engine?.heapBytes() ?? 0;
     const [guestMs, code] = [stats[VM_STAT.guestMs], compiledFigures(stats)];
-    const hypercalls = vm.hypercalls();
-    const disk = this.outside?.disks.length ? this.outside.figures : null;
-    port.postMessage({ kind: 'stats', stats: { instructions, guestMs, mips, busy, heapBytes, code, hypercalls, disk } });
+    const visits = stats[VM_STAT.visits];
+    port.postMessage({ kind: 'stats', stats: { instructions, guestMs, mips, busy, heapBytes, code, visits, disk: null, ...this.outside?.stats() } });
     this.markTime = now;
     this.markInstructions = instructions;
     this.busyMs = 0;
@@ -427,10 +412,7 @@ port.onmessage = ({ data: message }) => {
       case 'frames':
         // A machine that stands still, or is not there yet, hears nothing.
         port.postMessage({ kind: 'framesTaken', bytes: message.bytes.length });
-        if (!runner.paused) runner.outside?.arrive(message.bytes);
-        break;
-      case 'framesTaken':
-        runner.outside?.taken(message.bytes);
+        if (!runner.paused) runner.outside?.receive(message);
         break;
       case 'ask':
         try {
@@ -439,6 +421,8 @@ port.onmessage = ({ data: message }) => {
           port.postMessage({ kind: 'refusal', id: message.id, problem: asProblem(error, 'The question could not be answered.') });
         }
         break;
+      default:
+        runner.outside?.receive(message);
     }
   } catch (error) {
     runner.fail(error);

@@ -3,7 +3,7 @@
 //   <script type="module" src="https://…/x86-machine.js"></script>
 //   <x86-machine kernel="vmlinuz" initrd="initrd.cpio" memory="256" cmdline="console=ttyS0" autostart></x86-machine>
 //
-// Attributes: name, kernel, initrd, disk, mode (pc | pvh | pv), vcpus, memory (MiB), cpu, cmdline, clock (paced | deterministic), ready (regular
+// Attributes: name, kernel, initrd, disk, mode (pc | pvh | pv), vcpus, display (800x600), memory (MiB), cpu, cmdline, clock (paced | deterministic), ready (regular
 // expression for "it can be used now"), autostart. Scripts may set `config` instead, and call boot(), pause(),
 // resume(), reset(), powerOff(). Events: statechange, stage, problem (all with `detail`).
 // For tests and scripts: `machine.console.text()` is everything on the console, `machine.console.send(text)` types.
@@ -25,7 +25,7 @@ import { missingFeature } from './wasm.js';
 export const VERSION = '0.1.0';
 
 export class X86Machine extends HTMLElement {
-  static observedAttributes = ['name', 'kernel', 'initrd', 'disk', 'mode', 'vcpus', 'memory', 'cpu', 'cmdline', 'clock', 'ready'];
+  static observedAttributes = ['name', 'kernel', 'initrd', 'disk', 'mode', 'vcpus', 'display', 'memory', 'cpu', 'cmdline', 'clock', 'ready'];
 
   constructor() {
     super();
@@ -37,6 +37,8 @@ export class X86Machine extends HTMLElement {
     this.given = null;
     /** @type {MachineModel} */
     this.model = freshModel(emptyConfig());
+    /** What only domains have. @type {Promise<import('./domain-view.js').DomainView | void> | undefined} */
+    this.domain = undefined;
     this.watcher = new StageWatcher();
     this.panics = new PanicWatcher();
     this.bootAt = 0;
@@ -131,6 +133,11 @@ export class X86Machine extends HTMLElement {
       });
       return;
     }
+    this.domain?.then((view) => view?.close());
+    this.domain =
+      config.mode === 'pc'
+        ? undefined
+        : import('./domain-view.js').then(({ DomainView }) => new DomainView(this)).catch((e) => this.fail(asProblem(e, 'A part of the page could not be loaded.')));
     this.vm = new Vm(config, {
       file: (file, atMs) => {
         this.model.files.set(file.role, file);
@@ -154,6 +161,7 @@ export class X86Machine extends HTMLElement {
         this.update({ stats, history, link: this.vm?.link ? { ...this.vm.link.stats } : null });
       },
       problem: (problem) => this.fail(problem),
+      picture: (bytes) => this.domain?.then((view) => view?.picture(bytes)),
     });
     this.bootAt = this.vm.began;
     this.stateEvent('loading');
@@ -300,6 +308,7 @@ export class X86Machine extends HTMLElement {
       ...config,
       mode: mode ?? config.mode,
       vcpus: Math.floor(Number(get('vcpus'))) || 1,
+      display: get('display') ?? undefined,
       name: get('name') ?? files[0]?.name ?? config.name,
       memoryMiB: memory === null ? config.memoryMiB : Math.floor(Number(memory)) || 0,
       cpu: get('cpu') ?? config.cpu,

@@ -8,7 +8,7 @@ use crate::session::{Config, Files, NOT_STARTED};
 use tabvisor_core::jit;
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::effect::{Effect, Input};
-use tabvisor_devices::machine::{self, ClockPolicy, Exit, Machine, Payload, Rate, TripleFault, Until};
+use tabvisor_devices::machine::{self, ClockPolicy, Counted, Exit, Machine, Payload, Rate, TripleFault, Until};
 
 /// The serial port that is the console.
 const CONSOLE: u8 = 0;
@@ -30,6 +30,10 @@ pub trait Board {
     /// `elapsed` has passed on the host, and from now on an instruction takes `rate`. Returns how far guest
     /// time is ahead of the host's.
     fn pace(&mut self, elapsed: VmDuration, rate: Rate) -> VmDuration;
+    /// How often the CPU came to its devices.
+    fn visits(&self) -> u64 {
+        0
+    }
     /// Runs at most about `budget` instructions.
     fn run(&mut self, budget: u64) -> Exit;
     /// Starts over from the same files.
@@ -44,8 +48,8 @@ pub trait Board {
     fn jit_stats(&mut self) -> Option<jit::Stats> {
         None
     }
-    /// Lines of what the guest has asked its hypervisor for: a count and a name.
-    fn hypercalls(&self) -> String {
+    /// What the guest and its hypervisor had to do with each other, in lines; see [`Counted`].
+    fn counts(&self) -> String {
         String::new()
     }
     /// What the guest wants from outside, if it can want anything.
@@ -135,6 +139,10 @@ impl Board for Pc {
     fn retired(&self) -> u64 {
         self.machine.stats().retired
     }
+    fn visits(&self) -> u64 {
+        let visits = self.machine.stats().visits;
+        visits.ports + visits.mmio + visits.msrs
+    }
     fn pace(&mut self, elapsed: VmDuration, rate: Rate) -> VmDuration {
         self.machine.pace(elapsed, rate)
     }
@@ -173,13 +181,18 @@ impl Board for Pc {
     fn jit_stats(&mut self) -> Option<jit::Stats> {
         self.machine.jit_stats()
     }
-    fn hypercalls(&self) -> String {
+    fn counts(&self) -> String {
         if !cfg!(feature = "xen") {
             return String::new();
         }
-        let mut all = self.machine.hypercalls();
-        all.sort_unstable_by_key(|c| core::cmp::Reverse(c.1));
-        all.iter().map(|(name, n)| format!("{n} {name}\n")).collect()
+        let mut all = self.machine.counts();
+        all.sort_by_key(|count| core::cmp::Reverse(count.n));
+        let kind = |of: Counted| match of {
+            Counted::Hypercall => 'h',
+            Counted::Exit => 'x',
+            Counted::Event => 'e',
+        };
+        all.iter().map(|count| format!("{} {} {}\n", kind(count.of), count.n, count.name)).collect()
     }
     fn outbox(&mut self) -> Option<&mut Outbox> {
         self.outbox.first_mut()

@@ -82,11 +82,6 @@ impl Vm {
         self.session.set_mode(mode, vcpus);
     }
 
-    /// What the guest has asked its hypervisor for, and how often: lines of a count and a name, the most frequent first.
-    pub fn hypercalls(&self) -> String {
-        self.session.hypercalls()
-    }
-
     /// Is hot code compiled? To be said before `boot`. `codeMiB`: memory for compiled code, 128 MiB if not given; `hot`:
     /// how often code has to be seen before it is compiled (for tests; 65535 at most).
     #[wasm_bindgen(js_name = setCompile)]
@@ -227,6 +222,12 @@ impl Vm {
     /// What people do with keyboard and pointer: three numbers for each event. See `www/picture.js`.
     pub fn play(&mut self, events: &[i32]) {
         self.session.play(events);
+    }
+
+    /// What the guest and its hypervisor had to do with each other: lines of a kind (h: hypercalls, x: whatever its CPU came
+    /// for, those included, e: events it was sent), a count and a name, the most frequent first.
+    pub fn counts(&self) -> String {
+        self.session.counts()
     }
 
     /// Sectors that the guest waits for, four numbers each: disk, first sector, how many, ticket.

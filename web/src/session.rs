@@ -98,10 +98,6 @@ impl<B: Board> Session<B> {
     pub fn set_mode(&mut self, mode: String, vcpus: u32) {
         (self.config.mode, self.config.vcpus) = (mode, vcpus);
     }
-    /// What the guest has asked its hypervisor for: lines of a count and a name.
-    pub fn hypercalls(&self) -> String {
-        self.board.as_ref().map(Board::hypercalls).unwrap_or_default()
-    }
 
     /// A machine without files yet.
     pub fn new(config: Config, build: Builder<B>) -> Self {
@@ -311,13 +307,14 @@ impl<B: Board> Session<B> {
         self.state
     }
 
-    /// Instructions retired, guest time in milliseconds, resets; if hot code is compiled, also regions, bytes of their
+    /// Instructions retired, guest time in milliseconds, resets, visits of the CPU to its devices; if hot code is compiled, also regions, bytes of their
     /// modules, instructions retired in them, entries, ways from one to another, and exits: in front of an instruction,
     /// at the end of a budget, with a fault; modules, bytes of memory for those since they were dropped last, milliseconds spent
     /// compiling them. The order is that of `VM_STAT` in `www/wasm.js`.
     pub fn stats(&mut self) -> Vec<f64> {
-        let (retired, now) = self.board.as_ref().map_or((0, VmTime::ZERO), |b| (b.retired(), b.now()));
-        let mut stats = vec![retired as f64, now.nanos() as f64 / 1e6, f64::from(self.resets)];
+        let (retired, now, visits) =
+            self.board.as_ref().map_or((0, VmTime::ZERO, 0), |b| (b.retired(), b.now(), b.visits()));
+        let mut stats = vec![retired as f64, now.nanos() as f64 / 1e6, f64::from(self.resets), visits as f64];
         if let Some(j) = self.board.as_mut().and_then(Board::jit_stats) {
             stats.extend(
                 [j.regions, j.bytes, j.retired, j.entered, j.hops, j.stopped, j.short, j.faults, j.modules, j.memory]
@@ -373,6 +370,11 @@ impl<B: Board> Session<B> {
         if let Some(board) = &mut self.board {
             board.input(&Input::BlockData { disk, ticket, bytes });
         }
+    }
+
+    /// What the guest and its hypervisor had to do with each other.
+    pub fn counts(&self) -> String {
+        self.board.as_ref().map(Board::counts).unwrap_or_default()
     }
 
     /// A portion of what has changed in the guest's picture, as [`Screen::take`](crate::screen::Screen::take) says.

@@ -4,7 +4,7 @@ use super::board::next_random;
 use super::clock::{ClockPolicy, Rate};
 use super::hash::{StateHash, is_zero};
 use super::pc::{Options, Pc};
-use super::platform::{Platform, Start, StopCause, Visits};
+use super::platform::{Count, Platform, Start, StopCause, Visits};
 use super::processor::Processor;
 use super::xen::Xen;
 use crate::backend::DiskConfig;
@@ -476,9 +476,9 @@ impl Machine {
         let board = &self.platform;
         Stats { retired: self.cpu.retired(), halts: self.halts, visits: board.visits(), now: board.now() }
     }
-    /// Which hypercalls the guest has made, and how often.
-    pub fn hypercalls(&self) -> Vec<(&'static str, u64)> {
-        self.platform.hypercalls()
+    /// What the guest and its platform had to do with each other, by kind; a PC says nothing.
+    pub fn counts(&self) -> Vec<Count> {
+        self.platform.counts()
     }
     /// A hash of everything the guest can tell apart: CPU, devices, RAM. Two runs with the same
     /// hash at the same instruction count are the same run.

@@ -37,6 +37,28 @@ pub struct Visits {
     pub hypercalls: u64,
 }
 
+/// What is counted by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Hypercalls.
+    Hypercall,
+    /// Everything for which the CPU comes to its hypervisor.
+    Exit,
+    /// Events that the guest is sent.
+    Event,
+}
+
+/// How often something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// What it is one of.
+    pub of: Counted,
+    /// Its name, for people.
+    pub name: &'static str,
+    /// How often.
+    pub n: u64,
+}
+
 /// How the processor begins.
 pub enum Start {
     /// As on bare hardware.
@@ -80,8 +102,8 @@ pub trait Platform {
     fn effects(&mut self) -> &mut Vec<Effect>;
     /// Figures for people.
     fn visits(&self) -> Visits;
-    /// The same for each hypercall that was made: its name and how often.
-    fn hypercalls(&self) -> Vec<(&'static str, u64)> {
+    /// The same by kind, of those that happened.
+    fn counts(&self) -> Vec<Count> {
         Vec::new()
     }
     /// Appends everything the guest can tell apart, in a form that is the same on all hosts.

@@ -3,7 +3,7 @@
 
 use super::clock::{Clock, Rate};
 use super::machine::{ConfigError, Payload};
-use super::platform::{Platform, Start, StopCause, Visits};
+use super::platform::{Count, Counted, Platform, Start, StopCause, Visits};
 use crate::backend::BlockBackend;
 use crate::backend::display::Display;
 use crate::boot::elf::Image;
@@ -186,8 +186,20 @@ impl Platform for Xen {
         let c = &self.domain.counters;
         Visits { ports: c.ports, hypercalls: c.hypercalls.iter().sum(), interrupts: c.upcalls, ..self.visits }
     }
-    fn hypercalls(&self) -> Vec<(&'static str, u64)> {
-        self.domain.hypercalls()
+    fn counts(&self) -> Vec<Count> {
+        let mut all = self.domain.counts();
+        if self.options.hvm {
+            // What else its CPU has no answer for.
+            let c = &self.domain.counters;
+            let more = [
+                ("port access", c.ports),
+                ("local APIC access", self.visits.mmio),
+                ("APIC or Xen MSR", self.visits.msrs),
+            ];
+            let more = more.map(|(name, n)| Count { of: Counted::Exit, name, n });
+            all.extend(more.into_iter().filter(|count| count.n > 0));
+        }
+        all
     }
     fn state_bytes(&self, out: &mut Vec<u8>) {
         put_state(out, &(self.clock.now(), self.clock.retired(), self.random));

@@ -4,6 +4,7 @@ use super::abi::domid;
 use super::back::BackEnds;
 use super::calls;
 use super::console::Console;
+use super::counts::Counts;
 use super::event::{Binding, Ports};
 use super::frames::Frames;
 use super::grant::{Grants, reserved};
@@ -18,7 +19,7 @@ use crate::backend::display::DisplayConfig;
 use crate::backend::net::NicConfig;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
-use crate::machine::platform::StopCause;
+use crate::machine::platform::{Count, Counted, StopCause};
 use crate::machine::processor::put_context;
 use std::collections::BTreeSet;
 use tabvisor_core::bus::Trap;
@@ -66,8 +67,8 @@ pub struct Counters {
     pub ptwr: u64,
     /// Event upcalls.
     pub upcalls: u64,
-    /// Traps.
-    pub traps: u64,
+    /// What the CPU comes for, and events, by kind.
+    pub kinds: Counts,
 }
 
 /// Pages that the builder gives to the rings.
@@ -155,7 +156,13 @@ impl Domain {
             interrupt: false,
             crossing: false,
             functions: hypercall::by_number(),
-            counters: Counters { hypercalls: [0; hypercall::COUNT + 1], ports: 0, ptwr: 0, upcalls: 0, traps: 0 },
+            counters: Counters {
+                hypercalls: [0; hypercall::COUNT + 1],
+                ports: 0,
+                ptwr: 0,
+                upcalls: 0,
+                kinds: Counts::default(),
+            },
         };
         domain.put_wall_clock();
         for n in 0..domain.vcpus.len() {
@@ -219,7 +226,7 @@ impl Domain {
 
     /// What the CPU leaves to the hypervisor.
     pub fn trap(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, trap: Trap) -> Done {
-        self.counters.traps += 1;
+        self.counters.kinds.trap(&trap, cpu.guest_kernel);
         self.crossing = false;
         let r = match trap {
             Trap::Syscall => self.syscall(cx, cpu),
@@ -388,10 +395,11 @@ impl Domain {
         self.vcpus[0].periodic = Some((now + tabvisor_core::time::VmDuration::from_nanos(TICK), TICK));
     }
 
-    /// Names and counts of the hypercalls that were made.
-    pub fn hypercalls(&self) -> Vec<(&'static str, u64)> {
-        let all = self.counters.hypercalls.iter().enumerate();
-        all.filter(|(_, n)| **n > 0).map(|(k, n)| (hypercall::name(k), *n)).collect()
+    /// How often the guest has made each hypercall, come for something else, and been sent events.
+    pub fn counts(&self) -> Vec<Count> {
+        let all = self.counters.hypercalls.iter().enumerate().filter(|(_, n)| **n > 0);
+        let hypercalls = all.map(|(k, n)| Count { of: Counted::Hypercall, name: hypercall::name(k), n: *n });
+        hypercalls.chain(self.counters.kinds.list()).collect()
     }
 
     /// Appends everything that the guest can tell apart and that is not in its RAM.

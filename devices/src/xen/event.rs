@@ -124,10 +124,11 @@ impl Domain {
 
     /// An event arrives at a port.
     pub fn set_pending(&mut self, port: u32) {
-        let Some(&Port { vcpu, .. }) = self.ports.get(port) else { return };
+        let Some(&Port { vcpu, binding }) = self.ports.get(port) else { return };
         if self.test_and_set(self.shared(shared::PENDING), port) {
             return;
         }
+        self.counters.kinds.event(binding);
         self.wake_pollers(port);
         if !self.bit(self.shared(shared::MASK), port) {
             self.tell(vcpu, port);

@@ -156,6 +156,7 @@ impl Domain {
             }
             _ => false,
         };
+        self.counters.kinds.exception(vector, handled);
         if handled {
             return;
         }

@@ -1,0 +1,128 @@
+// The screen of a domain: its console on the canvas, keys and pointer through the canvas into the guest.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PROMPT, visit } from './harness.mjs';
+
+/** Milliseconds from Boot to the prompt that are allowed on a busy machine. */
+const BOOT_LIMIT = 300_000;
+/** Pixels of a letter of Linux's console. */
+const LETTER = { width: 8, height: 16 };
+
+/**
+ * Pixels of the picture, as the canvas has them.
+ * @param {import('./harness.mjs').Visitor} visitor @param {number} x @param {number} y @param {number} width @param {number} height
+ * @returns {Promise<number[]>} red, green, blue, alpha
+ */
+function pixels(visitor, x, y, width, height) {
+  return visitor.page.locator('x86-screen canvas').evaluate(
+    (canvas, [x, y, w, h]) => [.../** @type {HTMLCanvasElement} */ (canvas).getContext('2d')?.getImageData(x, y, w, h).data ?? []],
+    [x, y, width, height],
+  );
+}
+
+/** @param {import('./harness.mjs').Visitor} visitor @param {number} column @param {number} line */
+function cell(visitor, column, line) {
+  return pixels(visitor, column * LETTER.width, line * LETTER.height, LETTER.width, LETTER.height);
+}
+
+/** Waits until a picture has come to rest. @param {import('./harness.mjs').Visitor} visitor */
+async function settled(visitor) {
+  let last = '';
+  for (let n = 0; n < 50; n++) {
+    await visitor.page.waitForTimeout(200);
+    const now = (await pixels(visitor, 0, 0, 800, 64)).join();
+    if (now === last) return;
+    last = now;
+  }
+}
+
+/**
+ * Presses keys as hands do on a US keyboard, Shift included: what the guest makes of them is its own matter.
+ * @param {import('./harness.mjs').Visitor} visitor @param {string} text
+ */
+async function hands({ page }, text) {
+  const shifted = '~!@#$%^&*()_+{}|:"<>?';
+  const plain = "`1234567890-=[]\\;',./";
+  for (const c of text) {
+    const at = shifted.indexOf(c);
+    const key = c === '\n' ? 'Enter' : c === '\t' ? 'Tab' : at >= 0 ? plain[at] : c.toLowerCase();
+    const shift = at >= 0 || /[A-Z]/.test(c);
+    if (shift) await page.keyboard.down('Shift');
+    await page.keyboard.press(key);
+    if (shift) await page.keyboard.up('Shift');
+  }
+}
+
+for (const mode of ['pv', 'pvh']) {
+  test(`linux64 as ${mode} has a console on its screen`, async (t) => {
+    const visitor = await visit(t);
+    const { page, machine } = visitor;
+    assert.ok(await visitor.offers('linux64'), 'the page offers no linux64: cargo xtask image linux64 builds it');
+    const card = page.locator('[data-guest="linux64"]');
+    await card.getByText('Options').click();
+    await card.getByLabel('Runs as').selectOption(mode);
+    await card.getByLabel('Screen').selectOption('800x600');
+    await visitor.boot('linux64', mode);
+    await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });
+    const [screenTab, consoleTab] = ['Screen', 'Console'].map((name) => machine.getByRole('tab', { name }));
+    // The picture comes to the front by itself: nobody has chosen.
+    assert.equal(await screenTab.getAttribute('aria-selected'), 'true');
+    const canvas = page.locator('x86-screen canvas');
+    assert.ok(await canvas.isVisible());
+    const size = await canvas.evaluate((c) => [/** @type {any} */ (c).width, /** @type {any} */ (c).height, c.clientWidth, c.clientHeight]);
+    assert.deepEqual(size, [800, 600, 800, 600], 'each pixel is one of the visitor’s');
+
+    // By the other console: a shell on this one, where there is none yet.
+    await consoleTab.click();
+    assert.match(await visitor.command('cat /sys/class/graphics/fb0/name'), /xen/);
+    await visitor.command("grep -q tty1 /etc/inittab || setsid sh -c 'exec sh </dev/tty1 >/dev/tty1 2>&1' &");
+    await visitor.command("printf '\\033[2J\\033[?25l\\033[HHHI' >/dev/tty1");
+    await screenTab.click();
+    await settled(visitor);
+    // The same letters look the same, and what is erased is black.
+    const [h, other, i, blank] = await Promise.all([0, 1, 2, 3].map((column) => cell(visitor, column, 0)));
+    assert.deepEqual(h, other);
+    assert.notDeepEqual(h, i);
+    assert.ok(h.some((v, n) => n % 4 !== 3 && v > 100), 'the letter is dark');
+    assert.ok(blank.every((v, n) => v === (n % 4 === 3 ? 255 : 0)), 'what is erased is not black');
+
+    // Keys: letters, signs with Shift, and Tab, which stays with the guest.
+    await canvas.click();
+    await hands(visitor, '\necho "Typed_by: $HOME" >/tm\ttyped\nuname -a; ls /sys\n');
+    await settled(visitor);
+    assert.ok((await pixels(visitor, 0, 32, 800, 400)).some((v, n) => n % 4 !== 3 && v > 100), 'nothing was typed');
+    const hint = machine.locator('.hint').first();
+    assert.match(await hint.innerText(), /Ctrl\s*Shift\s*X/);
+    await visitor.screenshots(`screen-${mode}`);
+    await page.keyboard.press('Control+Shift+X');
+    assert.ok(await screenTab.evaluate((tab) => /** @type {any} */ (tab.getRootNode()).activeElement === tab), 'the keyboard is not the page’s again');
+    await consoleTab.click();
+    assert.match(await visitor.command('cat /tmp/typed'), /^Typed_by: \//);
+
+    // The pointer, as Linux's old protocol of mice has it: buttons in the first byte, then to the right, and up.
+    const report = async (/** @type {() => Promise<void>} */ act) => {
+      await visitor.command('head -c 3 /dev/input/mice | od -An -tx1 >/tmp/m &');
+      await screenTab.click();
+      await act();
+      await consoleTab.click();
+      await page.waitForTimeout(300);
+      return (await visitor.command('cat /tmp/m')).split('\n').at(-1)?.trim();
+    };
+    const box = await canvas.boundingBox();
+    assert.ok(box);
+    await page.mouse.move(box.x + 400, box.y + 300);
+    assert.equal(await report(() => page.mouse.down()), '09 00 00');
+    await page.mouse.up();
+    await page.mouse.move(box.x + 400, box.y + 300);
+    assert.match((await report(() => page.mouse.move(box.x + 430, box.y + 280))) ?? '', /^08 [01]\w [01]\w$/);
+    const bad = await visitor.command("dmesg | grep -E 'BUG:|WARNING:'; echo end");
+    assert.equal(bad, 'end');
+
+    // Reset: the picture goes, and comes back with the guest.
+    await visitor.button('Reset').click();
+    await page.locator('x86-screen').getByText('no picture').waitFor();
+    await canvas.waitFor({ timeout: BOOT_LIMIT });
+    assert.deepEqual(visitor.complaints, []);
+  });
+}

@@ -1,0 +1,125 @@
+// What is shown of a machine that runs under the hypervisor, beside what any machine shows: its screen, what it has asked
+// for, its disks and network. Loaded with the first of them.
+
+import { el, setText } from './dom.js';
+import { bytes as formatBytes, count } from './format.js';
+import { asProblem } from './problem.js';
+
+/** @typedef {import('./machine-view.js').MachineModel} MachineModel */
+/** @typedef {import('./x86-machine.js').X86Machine} X86Machine */
+
+/** The most frequent ones; all of them are in the list's title. */
+const LINES_SHOWN = 8;
+
+/** @type {readonly {kind: string, label: string, title: string}[]} lines of `Vm.counts`, by their kind */
+const GROUPS = [
+  { kind: 'h', label: 'Hypercalls', title: 'Hypercall: the guest asks its hypervisor directly, no hardware is emulated' },
+  { kind: 'x', label: 'Exits', title: 'Exit: the processor leaves the guest’s code for the hypervisor, for whatever reason' },
+  { kind: 'e', label: 'Events', title: 'Event: what the hypervisor has instead of interrupts; by who sent it' },
+];
+
+/**
+ * What `Vm.counts` says.
+ * @param {string} lines @param {string} kind @returns {{n: number, name: string}[]} the most frequent first
+ */
+export function countsOf(lines, kind) {
+  return lines.split('\n').flatMap((line) => {
+    const [, of, n, name] = /^(\w) (\d+) (.+)$/.exec(line) ?? [];
+    return of === kind ? [{ n: Number(n), name }] : [];
+  });
+}
+
+/** @param {{n: number}[]} counts @returns {number} */
+export function sum(counts) {
+  return counts.reduce((all, { n }) => all + n, 0);
+}
+
+export class DomainView {
+  /** @param {X86Machine} machine */
+  constructor(machine) {
+    this.machine = machine;
+    this.outside = el('section', { hidden: true });
+    this.groups = GROUPS.map(({ kind, label, title }) => {
+      const [head, list] = [el('h3', { title }), el('dl', { class: 'pairs' })];
+      return { kind, label, head, list, section: el('section', { class: 'counts', hidden: true }, head, list) };
+    });
+    const { view } = machine;
+    this.sheet = el('link', { rel: 'stylesheet', href: new URL('./domain-view.css', import.meta.url).href });
+    this.sections = [this.outside, ...this.groups.map((g) => g.section)];
+    view.rail.querySelector('.parts')?.before(...this.sections);
+    view.element.before(this.sheet);
+    view.more = this;
+    /** @type {import('./screen-tab.js').ScreenTab | null} */
+    this.screen = null;
+    this.closed = false;
+    const { display } = machine.config;
+    /** Portions of a picture for a screen that is not there yet wait here. @type {Promise<void>} */
+    this.ready = display ? this.openScreen() : Promise.resolve();
+  }
+
+  async openScreen() {
+    try {
+      const { ScreenTab } = await import('./screen-tab.js');
+      if (this.closed) return;
+      this.screen = new ScreenTab(this.machine);
+      this.machine.update({});
+    } catch (error) {
+      this.machine.fail(asProblem(error, 'The screen could not be loaded.'));
+    }
+  }
+
+  /** @param {Uint8Array} bytes a portion of its picture */
+  picture(bytes) {
+    this.ready.then(() => this.screen?.show(bytes));
+  }
+
+  close() {
+    this.closed = true;
+    this.screen?.close();
+    for (const node of [...this.sections, this.sheet]) node.remove();
+    if (this.machine.view.more === this) this.machine.view.more = null;
+  }
+
+  /** @param {MachineModel} m */
+  render(m) {
+    this.renderCounts(m.stats?.counts ?? '');
+    this.renderOutside(m.stats?.disk ?? null, m.link);
+    this.screen?.render(m);
+  }
+
+  /** @param {string} lines as `Vm.counts` has them */
+  renderCounts(lines) {
+    for (const { kind, label, head, list, section } of this.groups) {
+      const all = countsOf(lines, kind);
+      section.hidden = all.length === 0;
+      if (section.hidden) continue;
+      setText(head, `${label}: ${count(sum(all))}`);
+      while (list.children.length < 2 * Math.min(all.length, LINES_SHOWN)) list.append(el('dt'), el('dd'));
+      all.slice(0, LINES_SHOWN).forEach(({ n, name }, at) => {
+        setText(list.children[2 * at], name);
+        setText(list.children[2 * at + 1], count(n));
+      });
+      list.title = all.map(({ n, name }) => `${name}: ${n}`).join('\n');
+    }
+  }
+
+  /** @param {import('./protocol.js').DiskStats | null} disk @param {import('./switch.js').LinkStats | null} link */
+  renderOutside(disk, link) {
+    const place = this.outside;
+    const key = JSON.stringify([disk, link]);
+    if (place.dataset.key === key) return;
+    place.dataset.key = key;
+    place.hidden = !disk && !link;
+    const frames = (/** @type {number} */ n, /** @type {number} */ bytes) => `${count(n)} frames, ${formatBytes(bytes)}`;
+    /** @type {[string, string, string][]} */
+    const lines = [];
+    if (disk) lines.push(['Disk read', 'Fetched from where the disk is; what the guest writes stays in memory', `${formatBytes(disk.bytes)} in ${count(disk.reads)}`]);
+    if (disk?.waiting) lines.push(['Under way', 'Reads that the guest waits for', count(disk.waiting)]);
+    if (disk?.failed) lines.push(['Failed', 'Reads after which the guest got an error', count(disk.failed)]);
+    if (link) lines.push(['Sent', 'By its network card, to other machines of this page', frames(link.framesOut, link.bytesOut)]);
+    if (link) lines.push(['Received', 'By its network card', frames(link.framesIn, link.bytesIn)]);
+    if (link?.lost) lines.push(['Lost', 'Frames for a machine that did not take those before', count(link.lost)]);
+    const pairs = lines.flatMap(([term, title, value]) => [el('dt', { title }, term), el('dd', {}, value)]);
+    place.replaceChildren(el('h3', {}, disk && link ? 'Disk and network' : disk ? 'Disk' : 'Network'), el('dl', { class: 'pairs' }, ...pairs));
+  }
+}
