@@ -1,6 +1,7 @@
 // What is shown of a machine that runs under the hypervisor, beside what any machine shows: its screen, what it has asked
 // for, its disks and network. Loaded with the first of them.
 
+import { countsOf, sum } from './counts.js';
 import { el, setText } from './dom.js';
 import { bytes as formatBytes, count } from './format.js';
 import { asProblem } from './problem.js';
@@ -17,22 +18,6 @@ const GROUPS = [
   { kind: 'x', label: 'Exits', title: 'Exit: the processor leaves the guest’s code for the hypervisor, for whatever reason' },
   { kind: 'e', label: 'Events', title: 'Event: what the hypervisor has instead of interrupts; by who sent it' },
 ];
-
-/**
- * What `Vm.counts` says.
- * @param {string} lines @param {string} kind @returns {{n: number, name: string}[]} the most frequent first
- */
-export function countsOf(lines, kind) {
-  return lines.split('\n').flatMap((line) => {
-    const [, of, n, name] = /^(\w) (\d+) (.+)$/.exec(line) ?? [];
-    return of === kind ? [{ n: Number(n), name }] : [];
-  });
-}
-
-/** @param {{n: number}[]} counts @returns {number} */
-export function sum(counts) {
-  return counts.reduce((all, { n }) => all + n, 0);
-}
 
 export class DomainView {
   /** @param {X86Machine} machine */

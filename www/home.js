@@ -17,9 +17,10 @@ import { optionsForm } from './options.js';
  * @param {(config: MachineConfig) => void} boot
  * @param {(mode: import('./protocol.js').Mode) => void} prepare called when a boot is likely soon
  * @param {string} address the next one in the page's network
+ * @param {(guest: Guest) => void} compare shows two of its modes side by side
  * @returns {HTMLElement}
  */
-export function guestCard(guest, boot, prepare, address) {
+export function guestCard(guest, boot, prepare, address, compare) {
   const known = remembered(guest.id);
   const form = optionsForm(guest.config, guest.modes.map((mode) => ({ mode, label: MODES[mode].label, cmdline: cmdlineFor(guest, mode) })), guest.network ? address : undefined);
   const start = () => {
@@ -42,6 +43,7 @@ export function guestCard(guest, boot, prepare, address) {
       MODES[mode].label,
     ),
   );
+  const both = new Set([guest.modes[0], guest.modes.at(-1) ?? 'pc'].map((mode) => MODES[mode].label));
   const disks = guest.config.files.reduce((sum, f) => sum + (f.role === 'disk' ? (f.size ?? 0) : 0), 0);
   const title = `guest-${guest.id}`;
   const bootButton = el(
@@ -82,6 +84,7 @@ export function guestCard(guest, boot, prepare, address) {
         bootButton,
         ...others,
         el('details', {}, el('summary', {}, 'Options'), form.element),
+        both.size > 1 ? el('button', { type: 'button', class: 'compare-modes', click: () => compare(guest) }, `Compare ${[...both].join(' and ')}, side by side`) : null,
       ),
     ),
   );

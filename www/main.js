@@ -1,6 +1,6 @@
 // The page: finds its elements, connects them, and switches between home and machines.
 // Address fragments: #machine=<guest> shows a guest's machine, #boot=<guest> starts it as well; <guest>@<mode> names one
-// that runs as something else than the guest does by itself.
+// that runs as something else than the guest does by itself. #compare=<guest>,<guest>@<mode> shows two side by side.
 
 import './x86-machine.js';
 import { el, setText } from './dom.js';
@@ -38,6 +38,10 @@ const fileInput = /** @type {HTMLInputElement} */ (byId('file-input'));
 const open = new Map();
 /** @type {Guest[]} */
 let guests = [HELLO];
+/** Two machines are shown, not one. @type {import('./compare.js').Comparison | undefined} */
+let comparison;
+/** @type {Promise<void> | undefined} */
+let showing;
 
 /** @param {MachineConfig} config @returns {string} a guest is one machine for each mode */
 function keyOf({ id, mode }) {
@@ -68,6 +72,13 @@ function boot(config) {
   machine.config = config;
   go(keyOf(config));
   machine.boot();
+}
+
+/** @param {Guest} guest boots it as the first of its modes and as the last, side by side */
+async function compare({ id, modes }) {
+  go([id, `${id}@${modes.at(-1)}`].join(), 'compare');
+  await showing;
+  comparison?.bootTogether();
 }
 
 /** @param {MachineConfig} config @returns {X86Machine} */
@@ -121,12 +132,12 @@ function showHome() {
   drawCards();
 }
 
-/** @param {X86Machine} machine */
-function showMachine(machine) {
+/** @param {X86Machine[]} machines */
+function showMachines(machines) {
   home.hidden = true;
   machinesPlace.hidden = false;
-  for (const other of open.values()) other.hidden = other !== machine;
-  titleOf(machine);
+  for (const other of open.values()) other.hidden = !machines.includes(other);
+  titleOf(machines[0]);
 }
 
 /** @param {X86Machine} machine */
@@ -134,9 +145,9 @@ function titleOf(machine) {
   if (!machinesPlace.hidden && !machine.hidden) document.title = `${machine.config.name}, ${machine.state} · Tabvisor`;
 }
 
-/** @param {string} id guest id, or "" for home */
-function go(id) {
-  const target = id === '' ? location.pathname + location.search : `#machine=${encodeURIComponent(id)}`;
+/** @param {string} id guest id, or "" for home @param {string} [verb] */
+function go(id, verb = 'machine') {
+  const target = id === '' ? location.pathname + location.search : `#${verb}=${encodeURIComponent(id)}`;
   history.pushState(null, '', target);
   route();
 }
@@ -150,18 +161,36 @@ function address() {
 /** Show what the address says. */
 function route() {
   const { verb, id } = address();
-  const config = open.get(id)?.config ?? configOfKey(id);
-  if ((verb !== 'machine' && verb !== 'boot') || !config) return showHome();
-  const machine = machineFor(config);
-  showMachine(machine);
-  if (verb === 'boot' && machine.state === 'off') {
+  comparison?.close();
+  comparison = undefined;
+  const keys = id.split(',');
+  const wanted = { machine: 1, boot: 1, compare: 2 }[verb];
+  const machines = keys.flatMap((key) => machineOf(key) ?? []);
+  if (!wanted || machines.length !== wanted) return showHome();
+  showMachines(machines);
+  if (verb === 'compare') showing = showComparison(machines, id);
+  if (verb === 'boot' && machines[0].state === 'off') {
     history.replaceState(null, '', `#machine=${encodeURIComponent(id)}`);
-    machine.boot();
+    machines[0].boot();
   }
 }
 
+/** @param {string} key @returns {X86Machine | undefined} */
+function machineOf(key) {
+  const config = open.get(key)?.config ?? configOfKey(key);
+  return config && machineFor(config);
+}
+
+/** @param {X86Machine[]} machines @param {string} id of the address */
+async function showComparison(machines, id) {
+  const { Comparison } = await import('./compare.js');
+  if (address().id !== id) return;
+  const modes = guests.find((guest) => guest.id === machines[0].config.id)?.modes ?? [];
+  comparison = new Comparison(machinesPlace, machines, modes, (chosen) => go(chosen && chosen.map((mode) => keyOf({ ...machines[0].config, mode })).join(), 'compare'));
+}
+
 function drawCards() {
-  cards.replaceChildren(...guests.map((guest) => guestCard(guest, boot, warm, freeAddress())));
+  cards.replaceChildren(...guests.map((guest) => guestCard(guest, boot, warm, freeAddress(), compare)));
   cards.setAttribute('aria-busy', 'false');
 }
 
