@@ -109,7 +109,6 @@ export class Comparison {
         {},
         el('button', { type: 'button', class: 'back', click: () => go('') }, icon('back'), 'Machines'),
         el('h2', {}, 'Side by side'),
-        el('div', { class: 'picks' }, pick(0), el('span', {}, 'and'), pick(1)),
         el(
           'div',
           { class: 'compare-actions' },
@@ -117,7 +116,7 @@ export class Comparison {
           el('button', { type: 'button', title: 'Each has your computer for itself until its prompt', click: () => this.bootInTurn() }, 'One after the other'),
         ),
       ),
-      el('div', { class: 'compare-lines' }, ...this.rows.map((row) => row.element)),
+      el('div', { class: 'compare-lines' }, el('div', { class: 'compare-line picks' }, el('span', { class: 'left' }, pick(0)), el('span', { class: 'label' }, 'and'), el('span', { class: 'right' }, pick(1))), ...this.rows.map((row) => row.element)),
       (this.note = el('p', {})),
     );
     machines.forEach((machine, n) => (machine.style.order = String(n)));

@@ -28,7 +28,10 @@ export async function showFiles(dialog, files, boot) {
   /** @type {Map<File, import('./sniff.js').Guess['role']>} */
   const roles = new Map(found.map(({ file, guess }) => [file, guess.role]));
   const message = el('p', { class: 'files-message', role: 'status' });
-  const bootButton = el('button', { type: 'button', class: 'primary' }, icon('boot'), 'Boot');
+  const bootButton = el('button', { type: 'button', class: 'primary', click: () => start() }, icon('boot'), 'Boot');
+  const bootAs = /** @type {const} */ (['pvh', 'pv']).map((mode) =>
+    el('button', { type: 'button', title: MODES[mode].explain, 'aria-label': `Boot as ${MODES[mode].label}`, click: () => start(mode) }, MODES[mode].label),
+  );
   const form = optionsForm(configDefaults(), ALL_MODES.map((mode) => ({ mode, label: MODES[mode].label, cmdline: `console=${mode === 'pc' ? 'ttyS0' : 'hvc0'}` })));
   // An emulated PC has no disks.
   if (found.some(({ guess }) => guess.role === 'disk')) form.choose('pvh');
@@ -65,7 +68,7 @@ export async function showFiles(dialog, files, boot) {
       return role === 'other' ? [] : [{ role, file, readOnly: guess.readOnly }];
     });
     const [kernels, initrds] = ['kernel', 'initrd'].map((role) => picked.filter((p) => p.role === role).length);
-    bootButton.disabled = kernels !== 1 || initrds > 1;
+    for (const button of [bootButton, ...bootAs]) button.disabled = kernels !== 1 || initrds > 1;
     if (kernels > 1) setText(message, 'Choose one kernel; the others cannot run beside it.');
     else if (initrds > 1) setText(message, 'Choose one initial RAM disk.');
     else if (kernels === 0) setText(message, 'A machine starts with a kernel, and none of these is one.');
@@ -78,18 +81,19 @@ export async function showFiles(dialog, files, boot) {
       return null;
     }
   };
-  bootButton.addEventListener('click', () => {
+  const start = (/** @type {import('./protocol.js').Mode | undefined} */ mode = undefined) => {
+    if (mode) form.choose(mode);
     const config = judge();
     if (!config || !form.valid()) return;
     dialog.close();
     boot(form.apply(config));
-  });
+  };
   dialog.replaceChildren(
     el('h2', { id: 'files-title' }, files.length === 1 ? 'One file' : `${files.length} files`),
     el('ul', { class: 'found' }, ...list),
     el('details', { class: 'plain' }, el('summary', {}, 'Options'), form.element),
     message,
-    el('div', { class: 'dialog-foot' }, bootButton, el('button', { type: 'button', click: () => dialog.close() }, 'Cancel')),
+    el('div', { class: 'dialog-foot' }, bootButton, ...bootAs, el('button', { type: 'button', class: 'quiet', click: () => dialog.close() }, 'Cancel')),
   );
   judge();
   if (!dialog.open) dialog.showModal();

@@ -14,6 +14,8 @@ const SECTOR = 512;
 const RETRIES = [250, 1000];
 /** A server that is silent for so long will not answer. */
 const PATIENCE_MS = 20_000;
+/** How files begin that a domain is built from as they are: ELF, and kernels that this project has packed. */
+const PLAIN = ['\x7fELF', 'TVPACK1\n'].map((magic) => Array.from(magic, (c) => c.charCodeAt(0)));
 /** Bytes that are read ahead at a time, when reads follow one another. */
 const AHEAD = 1 << 20;
 /** Bytes of frames that the page has not taken yet; what the guest sends beyond is lost, as on a wire. */
@@ -162,6 +164,23 @@ export async function surround(config, report, signal, host) {
   );
   const mac = deterministic ? undefined : config.mac;
   return new Outside(await Promise.all(disks), mac, displaySize(config.display), host);
+}
+
+/**
+ * A domain is built from an executable; what has it inside is unpacked.
+ * @param {FileSource} file @param {Uint8Array} bytes of it @param {(progress: FileProgress) => void} report
+ * @returns {Promise<Uint8Array>}
+ */
+export async function prepare(file, bytes, report) {
+  if (file.role !== 'kernel' || PLAIN.some((magic) => magic.every((v, n) => bytes[n] === v))) return bytes;
+  const total = bytes.length;
+  const say = (/** @type {boolean} */ done, /** @type {string} */ note) =>
+    report({ role: file.role, name: file.name, received: total, total, rate: 0, done, cached: false, note });
+  say(false, 'unpacking');
+  const { unpackKernel } = await import('./unpack.js');
+  const unpacked = await unpackKernel(bytes);
+  say(true, `unpacked to ${(unpacked.length / 1e6).toFixed(1)} MB`);
+  return unpacked;
 }
 
 /** @param {string | undefined} text "800x600" @returns {[number, number] | null} pixels; null: no display */

@@ -123,9 +123,13 @@ class Runner {
     const abort = new AbortController();
     const report = (/** @type {import('./protocol.js').FileProgress} */ progress) =>
       port.postMessage({ kind: 'file', file: progress, atMs: epoch() });
+    const domain = config.mode === 'pc' ? null : import('./outside.js');
     const files = config.files
       .filter((file) => file.role !== 'disk')
-      .map((file) => download(file, report, abort.signal).then((bytes) => ({ role: file.role, bytes })));
+      .map(async (file) => {
+        const bytes = await download(file, report, abort.signal);
+        return { role: file.role, bytes: (await (await domain)?.prepare(file, bytes, report)) ?? bytes };
+      });
     const around = this.surround(config, report, abort.signal);
     let engine;
     let loaded;

@@ -88,7 +88,7 @@ test('a dropped disk is a machine\'s, with the kernel that was dropped beside it
   await dialog.getByText('ext2, ext3 or ext4').waitFor();
   await dialog.getByText('Options').click();
   await dialog.getByLabel('Kernel command line').fill('console=hvc0 mitigations=off tsc=reliable cryptomgr.notests=1 root=/dev/xvda');
-  await dialog.getByRole('button', { name: 'Boot' }).click();
+  await dialog.getByRole('button', { name: 'Boot', exact: true }).click();
   await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });
   assert.match(await visitor.command("grep ' / ' /proc/mounts"), /^\/dev\/xvda \/ ext4 rw/m);
   assert.deepEqual(visitor.complaints, []);

@@ -1,5 +1,6 @@
-//! Builds the page's WebAssembly: cargo, then wasm-bindgen, then wasm-opt, into `www/pkg`; and once more
-//! with the hypervisor, into `www/pkg-xen`, which is loaded when a guest wants that.
+//! Builds the page's WebAssembly: cargo, then wasm-bindgen, then wasm-opt, into `www/pkg`; once more with the
+//! hypervisor, into `www/pkg-xen`, which is loaded when a guest wants that; and what unpacks kernels for it, into
+//! `www/pkg-unpack`, which is loaded when someone brings one.
 //!
 //! Each stage is skipped when what it would read is what it read last time, so a second call takes as long
 //! as cargo needs to see that nothing changed.
@@ -47,36 +48,51 @@ pub fn build(project: &Project) -> Result<()> {
     let start = Instant::now();
     link_npm(project)?;
     vendor(project)?;
-    for engine in &ENGINES {
-        engine.build(project, start)?;
+    for module in &MODULES {
+        module.build(project, start)?;
     }
     hello(project)
 }
 
 /// A module that a machine's worker loads. What boots a PC is loaded sooner without a hypervisor.
-struct Engine {
+struct Module {
     /// For people.
     what: &'static str,
-    /// Cargo's features.
+    /// Cargo's package, and its features.
+    package: &'static str,
     features: &'static [&'static str],
-    /// Where it goes.
+    /// What its files are called, and where they go.
+    name: &'static str,
     folder: &'static str,
 }
 
-const ENGINES: [Engine; 2] = [
-    Engine { what: "the machine", features: &[], folder: "www/pkg" },
-    Engine { what: "the machine with its hypervisor", features: &["--features", "xen"], folder: "www/pkg-xen" },
+const MODULES: [Module; 3] = [
+    Module { what: "the machine", package: "tabvisor-web", features: &[], name: "tabvisor_web", folder: "www/pkg" },
+    Module {
+        what: "the machine with its hypervisor",
+        package: "tabvisor-web",
+        features: &["--features", "xen"],
+        name: "tabvisor_web",
+        folder: "www/pkg-xen",
+    },
+    Module {
+        what: "what unpacks kernels",
+        package: "tabvisor-unpack",
+        features: &[],
+        name: "tabvisor_unpack",
+        folder: "www/pkg-unpack",
+    },
 ];
 
-impl Engine {
+impl Module {
     fn build(&self, project: &Project, start: Instant) -> Result<()> {
         println!("page     compiling {} to WebAssembly (the first time takes a minute or two)", self.what);
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--release", "--locked", "--target", "wasm32-unknown-unknown", "-p", "tabvisor-web"]);
+        cargo.args(["build", "--release", "--locked", "--target", "wasm32-unknown-unknown", "-p", self.package]);
         proc::run(cargo.args(self.features).current_dir(&project.root))
             .context("the page's WebAssembly does not compile")?;
 
-        let raw = target_dir(project).join("wasm32-unknown-unknown/release/tabvisor_web.wasm");
+        let raw = target_dir(project).join(format!("wasm32-unknown-unknown/release/{}.wasm", self.name));
         let pkg = project.at(self.folder);
         let stamp = pkg.join(".stamp");
         let (npm, rust) = (project.at("package-lock.json"), project.at("Cargo.lock"));
@@ -87,12 +103,12 @@ impl Engine {
         }
         let fresh = project.at(&format!("{}.partial", self.folder));
         let _ = fs::remove_dir_all(&fresh);
-        bindgen(project, &raw, &fresh)?;
-        optimize(project, &fresh.join("tabvisor_web_bg.wasm"))?;
+        bindgen(project, self.name, &raw, &fresh)?;
+        optimize(project, &fresh.join(format!("{}_bg.wasm", self.name)))?;
         fs::write(fresh.join(".stamp"), key).context("cannot write the build stamp")?;
         let _ = fs::remove_dir_all(&pkg);
         fs::rename(&fresh, &pkg).with_context(|| format!("cannot move {} into place", self.folder))?;
-        sizes(&pkg)?;
+        sizes(&pkg, self.name)?;
         println!("page     built ({:.1} s)", start.elapsed().as_secs_f64());
         Ok(())
     }
@@ -116,12 +132,12 @@ pub fn target_dir(project: &Project) -> PathBuf {
     }
 }
 
-fn bindgen(project: &Project, raw: &Path, out: &Path) -> Result<()> {
+fn bindgen(project: &Project, name: &str, raw: &Path, out: &Path) -> Result<()> {
     let want = version::locked(&project.read("Cargo.lock")?, "wasm-bindgen")?;
     let tool = probe::built_tool(project, "wasm-bindgen-cli", "wasm-bindgen", &want)
         .with_context(|| format!("no wasm-bindgen {want}: run `cargo xtask setup`"))?;
     println!("page     wasm-bindgen {want}");
-    proc::run(Command::new(tool).args(["--target", "web", "--out-name", "tabvisor_web", "--out-dir"]).arg(out).arg(raw))
+    proc::run(Command::new(tool).args(["--target", "web", "--out-name", name, "--out-dir"]).arg(out).arg(raw))
 }
 
 fn optimize(project: &Project, wasm: &Path) -> Result<()> {
@@ -168,10 +184,10 @@ pub fn link_npm(project: &Project) -> Result<()> {
 }
 
 /// Prints what the browser has to load.
-fn sizes(pkg: &Path) -> Result<()> {
+fn sizes(pkg: &Path, name: &str) -> Result<()> {
     let mut total = (0, 0);
-    for name in ["tabvisor_web_bg.wasm", "tabvisor_web.js"] {
-        let path = pkg.join(name);
+    for name in [format!("{name}_bg.wasm"), format!("{name}.js")] {
+        let path = pkg.join(&name);
         let raw = fs::metadata(&path).with_context(|| format!("wasm-bindgen wrote no {name}"))?.len();
         let small = gzipped(&path)?;
         total = (total.0 + raw, total.1 + small);
