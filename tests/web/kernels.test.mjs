@@ -49,13 +49,15 @@ test('a bzImage of Debian boots as PV and as PVH', async (t) => {
 test('a kernel that cannot be a domain is told what it lacks', async (t) => {
   const visitor = await visit(t);
   const hello = readFileSync(`${root}www/pkg/hello.elf`);
+  // The same with notes of somebody else.
+  const others = Buffer.from(hello.toString('latin1').replaceAll('Xen\0', 'Zen\0'), 'latin1');
   const bzImage = linux('bzImage');
   const damaged = Buffer.from(bzImage);
   damaged.fill(0x55, bzImage.length >> 1, (bzImage.length >> 1) + 4096);
   /** @type {[string, Buffer, 'PV' | 'PVH', RegExp[]][]} */
   const cases = [
-    ['hello.elf', hello, 'PV', [/no notes for Xen/, /CONFIG_XEN_PV/]],
-    ['hello.elf.gz', gzipSync(hello), 'PVH', [/no notes for Xen/, /boot it as a PC/i]],
+    ['hello.elf', hello, 'PV', [/no Xen note ENTRY/, /boot it as a PC or as PVH/i]],
+    ['no-notes.elf.gz', gzipSync(others), 'PVH', [/no notes for Xen/, /CONFIG_XEN_PV/]],
     ['vmlinuz-cut', bzImage.subarray(0, bzImage.length >> 1), 'PV', [/cut off/, /load the file again/i]],
     ['vmlinuz-bad', damaged, 'PVH', [/xz data in the kernel file is damaged/]],
     ['notes.gz', gzipSync(Buffer.from('just some notes\n')), 'PV', [/not an ELF executable/]],
