@@ -11,6 +11,8 @@ import { asProblem } from './problem.js';
 
 /** The most frequent ones; all of them are in the list's title. */
 const LINES_SHOWN = 8;
+/** Of the console, in the card about a crash. */
+const LAST_LINES = 40;
 
 /** @type {readonly {kind: string, label: string, title: string}[]} lines of `Vm.counts`, by their kind */
 const GROUPS = [
@@ -37,6 +39,10 @@ export class DomainView {
     /** @type {import('./screen-tab.js').ScreenTab | null} */
     this.screen = null;
     this.closed = false;
+    /** What the guest's kernel said when it was in trouble. */
+    this.lastWords = '';
+    this.heard = (/** @type {Event} */ event) => this.problem(/** @type {CustomEvent<import('./protocol.js').Problem>} */ (event).detail);
+    machine.addEventListener('problem', this.heard);
     const { display } = machine.config;
     /** Portions of a picture for a screen that is not there yet wait here. @type {Promise<void>} */
     this.ready = display ? this.openScreen() : Promise.resolve();
@@ -61,6 +67,7 @@ export class DomainView {
   close() {
     this.closed = true;
     this.screen?.close();
+    this.machine.removeEventListener('problem', this.heard);
     for (const node of [...this.sections, this.sheet]) node.remove();
     if (this.machine.view.more === this) this.machine.view.more = null;
   }
@@ -70,6 +77,27 @@ export class DomainView {
     this.renderCounts(m.stats?.counts ?? '');
     this.renderOutside(m.stats?.disk ?? null, m.link);
     this.screen?.render(m);
+    this.renderCrash(m);
+  }
+
+  /** @param {import('./protocol.js').Problem} problem that the machine has just shown */
+  problem(problem) {
+    const { model } = this.machine;
+    if (model.state !== 'crashed') this.lastWords = problem.why;
+    else if (this.lastWords) this.machine.update({ problem: { ...problem, why: `${problem.why} ${this.lastWords}` } });
+  }
+
+  /** A crash is part of the story: where the processor stood, and what was said last. @param {MachineModel} m */
+  renderCrash({ problem, state }) {
+    const card = this.machine.view.problem;
+    if (state !== 'crashed' || !problem?.details || card.querySelector('.crash')) return;
+    const lines = problem.details.split('\n');
+    const [from, to] = ['rip ', 'cr0 '].map((name) => lines.findIndex((line) => line.startsWith(name)));
+    const part = (/** @type {string} */ title, /** @type {string[]} */ text) => el('section', {}, el('h4', {}, title), el('pre', { tabindex: '0' }, text.join('\n')));
+    const said = this.machine.console.text().split('\n').slice(-LAST_LINES);
+    const end = part('Last lines', said);
+    card.append(el('div', { class: 'crash' }, from >= 0 && to >= from ? part('Registers', lines.slice(from, to + 1)) : null, end));
+    end.lastElementChild?.scrollTo(0, 1e6);
   }
 
   /** @param {string} lines as `Vm.counts` has them */

@@ -247,6 +247,22 @@ export class Outside {
     }
   }
 
+  /** @param {string} report why the domain cannot go on, in its first line @returns {Partial<import('./protocol.js').Problem>} */
+  crash(report) {
+    const [why] = report.split('\n', 1);
+    const sentence = (/** @type {string} */ text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+    if (why.endsWith('says that it has crashed')) {
+      return { what: 'The guest’s kernel has crashed.', why: 'It told its hypervisor so and gave up its processor (SHUTDOWN_crash).' };
+    }
+    const [, stopped] = /^the hypervisor has stopped the guest: (.*)/.exec(why) ?? [];
+    if (!stopped) return { why: sentence(why) };
+    return {
+      what: 'The hypervisor has stopped the guest.',
+      why: sentence(stopped),
+      next: ['If this kernel runs under a real Xen, copy the report: then Tabvisor is at fault.', 'Else look for the address in the kernel’s symbols (System.map).', 'Boot again starts the same machine anew.'],
+    };
+  }
+
   /** What only a domain has of a machine's figures. */
   stats() {
     return { counts: this.vm?.counts(), disk: this.disks.length > 0 ? this.figures : null };

@@ -1,5 +1,7 @@
 // "Copy report": everything someone else needs to understand what happened, as plain text.
 
+import { countsOf } from './counts.js';
+
 /**
  * @param {object} about
  * @param {import('./protocol.js').MachineConfig} about.config
@@ -30,6 +32,10 @@ export function report({ config, state, problem, stats, consoleText, version }) 
     lines.push(
       `Compiled: ${c.compiled} instructions, ${c.regions} regions, ${c.moduleBytes} bytes in ${c.modules} modules, ${c.memoryBytes} bytes of memory, ${c.compileMs.toFixed(0)} ms, entered ${c.entered}, hops ${c.hops}, stopped ${c.stopped}, short ${c.short}, faults ${c.faults}`,
     );
+  }
+  for (const [kind, label] of [['h', 'Hypercalls'], ['x', 'Exits'], ['e', 'Events']]) {
+    const counts = countsOf(stats?.counts ?? '', kind);
+    if (counts.length > 0) lines.push(`${label}: ${counts.map(({ n, name }) => `${name} ${n}`).join(', ')}`);
   }
   if (problem) {
     lines.push('', `What: ${problem.what}`, `Why: ${problem.why}`);

@@ -280,7 +280,8 @@ class Runner {
       problem: {
         what: 'The guest crashed.',
         why: details.split('\n', 1)[0] || 'The processor could not continue.',
-        next: ['Read the last console lines; they often name the cause.', 'Reset starts the same machine again.', 'Copy the report if you think Tabvisor is at fault.'],
+        next: ['Read the last console lines; they often name the cause.', 'Boot again starts the same machine anew.', 'Copy the report if you think Tabvisor is at fault.'],
+        ...this.outside?.crash(details),
         details,
       },
     });

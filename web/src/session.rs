@@ -226,7 +226,8 @@ impl<B: Board> Session<B> {
             Exit::Off => self.state = State::Off,
             Exit::Crash(report) => {
                 self.state = State::Crashed;
-                self.crash = report;
+                // The registers below it are those of the board's own report.
+                self.crash = report.lines().next().unwrap_or_default().to_owned();
             }
             Exit::Slice | Exit::Halted(_) => {}
         }
