@@ -12,7 +12,9 @@ import { asProblem } from './problem.js';
 /** The most frequent ones; all of them are in the list's title. */
 const LINES_SHOWN = 8;
 /** Of the console, in the card about a crash. */
-const LAST_LINES = 40;
+const LAST_LINES = 60;
+/** The terminal needs so long to read what came last. */
+const TERMINAL_MS = 200;
 
 /** @type {readonly {kind: string, label: string, title: string}[]} lines of `Vm.counts`, by their kind */
 const GROUPS = [
@@ -93,11 +95,15 @@ export class DomainView {
     if (state !== 'crashed' || !problem?.details || card.querySelector('.crash')) return;
     const lines = problem.details.split('\n');
     const [from, to] = ['rip ', 'cr0 '].map((name) => lines.findIndex((line) => line.startsWith(name)));
-    const part = (/** @type {string} */ title, /** @type {string[]} */ text) => el('section', {}, el('h4', {}, title), el('pre', { tabindex: '0' }, text.join('\n')));
-    const said = this.machine.console.text().split('\n').slice(-LAST_LINES);
-    const end = part('Last lines', said);
-    card.append(el('div', { class: 'crash' }, from >= 0 && to >= from ? part('Registers', lines.slice(from, to + 1)) : null, end));
-    end.lastElementChild?.scrollTo(0, 1e6);
+    const part = (/** @type {string} */ title, /** @type {Node | string} */ text) => el('section', {}, el('h4', {}, title), el('pre', { tabindex: '0' }, text));
+    const end = part('Last lines', '');
+    card.append(el('div', { class: 'crash' }, from >= 0 && to >= from ? part('Registers', lines.slice(from, to + 1).join('\n')) : null, end));
+    // The terminal may still be busy with them.
+    setTimeout(() => {
+      const place = /** @type {HTMLElement} */ (end.lastElementChild);
+      setText(place, this.machine.console.text().split('\n').slice(-LAST_LINES).join('\n'));
+      place.scrollTo(0, place.scrollHeight);
+    }, TERMINAL_MS);
   }
 
   /** @param {string} lines as `Vm.counts` has them */

@@ -41,6 +41,6 @@ export function report({ config, state, problem, stats, consoleText, version }) 
     lines.push('', `What: ${problem.what}`, `Why: ${problem.why}`);
     if (problem.details) lines.push('', problem.details);
   }
-  lines.push('', 'Last console lines:', ...consoleText.split('\n').slice(-40));
+  lines.push('', 'Last console lines:', ...consoleText.split('\n').slice(-60));
   return lines.join('\n');
 }

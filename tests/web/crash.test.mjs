@@ -21,7 +21,7 @@ for (const mode of ['pv', 'pvh']) {
     await visitor.type('echo c >/proc/sysrq-trigger\n');
     await visitor.waitForState('crashed', 60_000);
     const card = visitor.machine.getByRole('alert');
-    await card.getByText('Last lines').waitFor();
+    await card.getByText('Kernel Offset').waitFor();
     const text = await card.innerText();
     assert.match(text, /The guest’s kernel has crashed\./);
     assert.match(text, /SHUTDOWN_crash[^]*Kernel panic - not syncing: sysrq triggered crash/);
