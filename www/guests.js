@@ -158,18 +158,6 @@ export function withAddress(config, address) {
 }
 
 /**
- * @param {MachineConfig} config @param {string} display "800x600", or nothing
- * @returns {MachineConfig} the same with such a screen, on which a Linux shows what it says
- */
-export function withDisplay(config, display) {
-  if (config.mode === 'pc' || display === '') return config;
-  const [width, height] = display.split('x').map(Number);
-  // Without being told, Linux takes 2 MiB and shows 800 by 600. The last console is the one that init gets.
-  const video = display === '800x600' ? '' : `xen_fbfront.video=${Math.ceil((width * height * 4) / 2 ** 20)},${width},${height} `;
-  return { ...config, display, cmdline: `console=tty0 ${video}${config.cmdline}`.trim() };
-}
-
-/**
  * @param {Guest} guest @param {import('./protocol.js').Mode} mode @param {string} address that it gets if it can be told one
  * @returns {MachineConfig}
  */

@@ -2,10 +2,9 @@
 
 import { el } from './dom.js';
 import { ago, bytes as formatBytes, duration, mebibytes } from './format.js';
-import { cmdlineFor, remembered } from './guests.js';
+import { cmdlineFor, configFor, remembered } from './guests.js';
 import { icon } from './icons.js';
 import { MODES } from './machine-view.js';
-import { optionsForm } from './options.js';
 
 /** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
 /** @typedef {import('./guests.js').Guest} Guest */
@@ -22,8 +21,24 @@ import { optionsForm } from './options.js';
  */
 export function guestCard(guest, boot, prepare, address, compare) {
   const known = remembered(guest.id);
-  const form = optionsForm(guest.config, guest.modes.map((mode) => ({ mode, label: MODES[mode].label, cmdline: cmdlineFor(guest, mode) })), guest.network ? address : undefined);
-  const start = () => {
+  /** It is loaded when someone looks at it. @type {import('./options.js').OptionsForm | undefined} */
+  let form;
+  const options = el('details', {}, el('summary', {}, 'Options'));
+  const loadForm = async () => {
+    try {
+      const { optionsForm } = await import('./options.js');
+      const choices = guest.modes.map((mode) => ({ mode, label: MODES[mode].label, cmdline: cmdlineFor(guest, mode) }));
+      form = optionsForm(guest.config, choices, guest.network ? address : undefined);
+      options.append(form.element);
+    } catch {
+      options.append(el('p', {}, 'The options could not be loaded. Reload the page.'));
+    }
+  };
+  options.addEventListener('toggle', loadForm, { once: true });
+  /** @param {import('./protocol.js').Mode} [mode] the one of the form if not given */
+  const start = (mode) => {
+    if (!form) return boot(configFor(guest, mode ?? guest.modes[0], address));
+    if (mode) form.choose(mode);
     if (form.valid()) boot(form.apply(guest.config));
   };
   const others = guest.modes.slice(1).map((mode) =>
@@ -35,10 +50,7 @@ export function guestCard(guest, boot, prepare, address, compare) {
         title: MODES[mode].explain,
         'aria-label': `Boot ${guest.name} as ${MODES[mode].label}`,
         pointerenter: () => prepare(mode),
-        click: () => {
-          form.choose(mode);
-          start();
-        },
+        click: () => start(mode),
       },
       MODES[mode].label,
     ),
@@ -48,7 +60,7 @@ export function guestCard(guest, boot, prepare, address, compare) {
   const title = `guest-${guest.id}`;
   const bootButton = el(
     'button',
-    { type: 'button', class: 'primary boot', 'aria-label': `Boot ${guest.name}`, click: start },
+    { type: 'button', class: 'primary boot', 'aria-label': `Boot ${guest.name}`, click: () => start() },
     icon('boot'),
     'Boot',
   );
@@ -83,7 +95,7 @@ export function guestCard(guest, boot, prepare, address, compare) {
         { class: 'card-foot' },
         bootButton,
         ...others,
-        el('details', {}, el('summary', {}, 'Options'), form.element),
+        options,
         both.size > 1 ? el('button', { type: 'button', class: 'compare-modes', click: () => compare(guest) }, `Compare ${[...both].join(' and ')}, side by side`) : null,
       ),
     ),

@@ -1,12 +1,12 @@
-// The few settings of a machine as a form: RAM, processor, clock, command line.
+// The few settings of a machine as a form: RAM, processor, clock, command line. Loaded when someone wants to see it.
 
 import { el } from './dom.js';
-import { withAddress, withDisplay } from './guests.js';
+import { withAddress } from './guests.js';
 
 /** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
 
 /** CPUID models by name, oldest first. */
-export const CPU_MODELS = ['pentium', 'x86-64-v1', 'x86-64-v2'];
+const CPU_MODELS = ['pentium', 'x86-64-v1', 'x86-64-v2'];
 
 /** Guest RAM the form offers to set, in MiB. The engine has the last word. */
 const MEMORY_MIN = 16;
@@ -20,20 +20,26 @@ const MEMORY_MAX = 2048;
  * @property {string} cmdline the command line that goes with it
  */
 
-let serial = 0;
-
 /** Sizes of a domain's screen, in pixels. */
 const DISPLAYS = ['', '640x480', '800x600', '1024x768', '1280x800', '1600x900', '1920x1080'];
 /** Virtual CPUs a domain can have. */
 const VCPUS_MAX = 8;
 
+let serial = 0;
+
+/**
+ * @typedef {object} OptionsForm
+ * @property {HTMLElement} element
+ * @property {() => boolean} valid shows the visitor what cannot be
+ * @property {(mode: import('./protocol.js').Mode) => void} choose
+ * @property {(config: MachineConfig) => MachineConfig} apply returns a changed copy
+ */
+
 /**
  * @param {MachineConfig} config the form starts from this
  * @param {Choice[]} choices what else it may run on
  * @param {string} [address] of a domain in the page's network, which its command line tells it; undefined: it cannot be told
- * @returns {{element: HTMLElement, valid: () => boolean, choose: (mode: import('./protocol.js').Mode) => void,
- *   apply: (config: MachineConfig) => MachineConfig}} `valid` shows
- *   the visitor what cannot be; `apply` returns a changed copy
+ * @returns {OptionsForm}
  */
 export function optionsForm(config, choices, address) {
   const id = `options-${++serial}`;
@@ -123,4 +129,16 @@ export function optionsForm(config, choices, address) {
       return withDisplay(withAddress(config, address === undefined ? '' : ip.value), display.value);
     },
   };
+}
+
+/**
+ * @param {MachineConfig} config @param {string} display "800x600", or nothing
+ * @returns {MachineConfig} the same with such a screen, on which a Linux shows what it says
+ */
+function withDisplay(config, display) {
+  if (config.mode === 'pc' || display === '') return config;
+  const [width, height] = display.split('x').map(Number);
+  // Without being told, Linux takes 2 MiB and shows 800 by 600. The last console is the one that init gets.
+  const video = display === '800x600' ? '' : `xen_fbfront.video=${Math.ceil((width * height * 4) / 2 ** 20)},${width},${height} `;
+  return { ...config, display, cmdline: `console=tty0 ${video}${config.cmdline}`.trim() };
 }
