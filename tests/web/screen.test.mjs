@@ -73,10 +73,8 @@ for (const mode of ['pv', 'pvh']) {
     const size = await canvas.evaluate((c) => [/** @type {any} */ (c).width, /** @type {any} */ (c).height, c.clientWidth, c.clientHeight]);
     assert.deepEqual(size, [800, 600, 800, 600], 'each pixel is one of the visitor’s');
 
-    // By the other console: a shell on this one, where there is none yet.
     await consoleTab.click();
     assert.match(await visitor.command('cat /sys/class/graphics/fb0/name'), /xen/);
-    await visitor.command("grep -q tty1 /etc/inittab || setsid sh -c 'exec sh </dev/tty1 >/dev/tty1 2>&1' &");
     await visitor.command("printf '\\033[2J\\033[?25l\\033[HHHI' >/dev/tty1");
     await screenTab.click();
     await settled(visitor);
