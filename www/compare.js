@@ -25,6 +25,7 @@ const LOOK_MS = 500;
  * @property {string} title
  * @property {(machine: X86Machine, watch: Watch) => number | undefined} value undefined: not known yet
  * @property {(value: number) => string} show
+ * @property {number} [full] the least value whose bar has all its place: what a machine at rest does is not much of anything
  */
 
 /** @type {Line[]} */
@@ -58,12 +59,14 @@ const LINES = [
     title: 'Million guest instructions per second; a guest that waits has nothing to execute',
     value: ({ model }) => (model.state === 'running' || model.state === 'idle' ? model.stats?.mips : undefined),
     show: formatMips,
+    full: 100,
   },
   {
     label: 'Exits per second',
     title: 'The same, now',
-    value: ({ model }, watch) => (model.state === 'running' || model.state === 'idle' ? watch.rate : undefined),
+    value: ({ model }, watch) => (model.state === 'running' || model.state === 'idle' ? watch.exits.perSecond : undefined),
     show: (n) => count(Math.round(n)),
+    full: 10_000,
   },
   { label: 'Memory', title: 'WebAssembly memory: guest RAM, translation tables, devices', value: ({ model }) => model.stats?.heapBytes, show: formatBytes },
 ];
@@ -176,7 +179,7 @@ export class Comparison {
     this.machines.forEach((machine, n) => this.watches[n].look(machine.model, now));
     for (const { line, cells } of this.rows) {
       const values = this.machines.map((machine, n) => line.value(machine, this.watches[n]));
-      const most = Math.max(...values.map((v) => v ?? 0));
+      const most = Math.max(line.full ?? 0, ...values.map((v) => v ?? 0));
       cells.forEach(({ bar, text }, n) => {
         const value = values[n];
         setText(text, value === undefined ? '–' : line.show(value));

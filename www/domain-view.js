@@ -1,40 +1,34 @@
 // What is shown of a machine that runs under the hypervisor, beside what any machine shows: its screen, what it has asked
 // for, its disks and network. Loaded with the first of them.
 
-import { countsOf, sum } from './counts.js';
+import { KINDS, Rate, countsOf, sum } from './counts.js';
 import { el, setText } from './dom.js';
 import { bytes as formatBytes, count } from './format.js';
 import { asProblem } from './problem.js';
+import { LAST_LINES } from './report.js';
 
 /** @typedef {import('./machine-view.js').MachineModel} MachineModel */
 /** @typedef {import('./x86-machine.js').X86Machine} X86Machine */
 
-/** The most frequent ones; all of them are in the list's title. */
-const LINES_SHOWN = 8;
-/** Of the console, in the card about a crash. */
-const LAST_LINES = 60;
 /** The terminal needs so long to read what came last. */
 const TERMINAL_MS = 200;
-
-/** @type {readonly {kind: string, label: string, title: string}[]} lines of `Vm.counts`, by their kind */
-const GROUPS = [
-  { kind: 'h', label: 'Hypercalls', title: 'Hypercall: the guest asks its hypervisor directly, no hardware is emulated' },
-  { kind: 'x', label: 'Exits', title: 'Exit: the processor leaves the guest’s code for the hypervisor, for whatever reason' },
-  { kind: 'e', label: 'Events', title: 'Event: what the hypervisor has instead of interrupts; by who sent it' },
-];
 
 export class DomainView {
   /** @param {X86Machine} machine */
   constructor(machine) {
     this.machine = machine;
     this.outside = el('section', { hidden: true });
-    this.groups = GROUPS.map(({ kind, label, title }) => {
-      const [head, list] = [el('h3', { title }), el('dl', { class: 'pairs' })];
-      return { kind, label, head, list, section: el('section', { class: 'counts', hidden: true }, head, list) };
+    this.counts = el('section', { class: 'counts', hidden: true }, el('h3', {}, 'Hypervisor'));
+    this.groups = KINDS.map(({ kind, label, title }) => {
+      const [rate, total, list] = [el('span', { class: 'rate' }), el('b'), el('dl', { class: 'pairs' })];
+      this.counts.append(el('details', { open: kind === 'h' }, el('summary', { title }, el('span', {}, label), rate, total), list));
+      return { kind, rate, total, list, speed: new Rate() };
     });
+    /** The figures that are shown. @type {import('./protocol.js').Stats | null} */
+    this.counted = null;
     const { view } = machine;
     this.sheet = el('link', { rel: 'stylesheet', href: new URL('./domain-view.css', import.meta.url).href });
-    this.sections = [this.outside, ...this.groups.map((g) => g.section)];
+    this.sections = [this.counts, this.outside];
     view.rail.querySelector('.parts')?.before(...this.sections);
     view.element.before(this.sheet);
     view.more = this;
@@ -76,7 +70,7 @@ export class DomainView {
 
   /** @param {MachineModel} m */
   render(m) {
-    this.renderCounts(m.stats?.counts ?? '');
+    this.renderCounts(m.stats);
     this.renderOutside(m.stats?.disk ?? null, m.link);
     this.screen?.render(m);
     this.renderCrash(m);
@@ -106,19 +100,23 @@ export class DomainView {
     }, TERMINAL_MS);
   }
 
-  /** @param {string} lines as `Vm.counts` has them */
-  renderCounts(lines) {
-    for (const { kind, label, head, list, section } of this.groups) {
-      const all = countsOf(lines, kind);
-      section.hidden = all.length === 0;
-      if (section.hidden) continue;
-      setText(head, `${label}: ${count(sum(all))}`);
-      while (list.children.length < 2 * Math.min(all.length, LINES_SHOWN)) list.append(el('dt'), el('dd'));
-      all.slice(0, LINES_SHOWN).forEach(({ n, name }, at) => {
+  /** @param {import('./protocol.js').Stats | null} stats */
+  renderCounts(stats) {
+    if (stats === this.counted) return;
+    this.counted = stats;
+    this.counts.hidden = !stats?.counts;
+    const now = performance.now();
+    for (const { kind, rate, total, list, speed } of this.groups) {
+      const all = countsOf(stats?.counts ?? '', kind);
+      speed.look(sum(all), now);
+      setText(rate, `${count(Math.round(speed.perSecond))}/s`);
+      setText(total, count(sum(all)));
+      while (list.children.length < 2 * all.length) list.append(el('dt'), el('dd'));
+      while (list.children.length > 2 * all.length) list.lastChild?.remove();
+      all.forEach(({ n, name }, at) => {
         setText(list.children[2 * at], name);
         setText(list.children[2 * at + 1], count(n));
       });
-      list.title = all.map(({ n, name }) => `${name}: ${n}`).join('\n');
     }
   }
 

@@ -90,7 +90,8 @@ export class MachineView {
     this.rail = this.buildRail();
     this.figures = el('span', { class: 'figures' });
     this.hint = el('span', { class: 'hint' });
-    const foot = el('footer', { class: 'foot' }, this.figures, this.hint);
+    const rail = el('button', { type: 'button', class: 'rail-button', 'aria-expanded': 'false', click: () => rail.setAttribute('aria-expanded', String(this.element.toggleAttribute('data-rail'))) }, 'Figures');
+    const foot = el('footer', { class: 'foot' }, this.figures, this.hint, rail);
     this.element = el('section', { class: 'machine', part: 'machine' }, bar, this.stage, this.problem, this.rail, foot);
     /** @type {Map<string, ReturnType<typeof fileRow>>} */
     this.fileRows = new Map();

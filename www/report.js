@@ -1,6 +1,9 @@
 // "Copy report": everything someone else needs to understand what happened, as plain text.
 
-import { countsOf } from './counts.js';
+import { KINDS, countsOf } from './counts.js';
+
+/** Of the console; a panic of Linux is not longer. */
+export const LAST_LINES = 60;
 
 /**
  * @param {object} about
@@ -33,7 +36,7 @@ export function report({ config, state, problem, stats, consoleText, version }) 
       `Compiled: ${c.compiled} instructions, ${c.regions} regions, ${c.moduleBytes} bytes in ${c.modules} modules, ${c.memoryBytes} bytes of memory, ${c.compileMs.toFixed(0)} ms, entered ${c.entered}, hops ${c.hops}, stopped ${c.stopped}, short ${c.short}, faults ${c.faults}`,
     );
   }
-  for (const [kind, label] of [['h', 'Hypercalls'], ['x', 'Exits'], ['e', 'Events']]) {
+  for (const { kind, label } of KINDS) {
     const counts = countsOf(stats?.counts ?? '', kind);
     if (counts.length > 0) lines.push(`${label}: ${counts.map(({ n, name }) => `${name} ${n}`).join(', ')}`);
   }
@@ -41,6 +44,6 @@ export function report({ config, state, problem, stats, consoleText, version }) 
     lines.push('', `What: ${problem.what}`, `Why: ${problem.why}`);
     if (problem.details) lines.push('', problem.details);
   }
-  lines.push('', 'Last console lines:', ...consoleText.split('\n').slice(-60));
+  lines.push('', 'Last console lines:', ...consoleText.split('\n').slice(-LAST_LINES));
   return lines.join('\n');
 }

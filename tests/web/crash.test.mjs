@@ -12,12 +12,31 @@ function report({ machine }) {
   return machine.evaluate((element) => /** @type {any} */ (element).report());
 }
 
+/** On a phone the figures come when they are asked for, and go again. @param {import('./harness.mjs').Visitor} visitor */
+async function figures({ page, machine }) {
+  const wide = page.viewportSize() ?? { width: 1440, height: 900 };
+  const counts = machine.locator('.counts');
+  await counts.waitFor();
+  await page.setViewportSize({ width: 390, height: 844 });
+  await counts.waitFor({ state: 'hidden' });
+  const figures = machine.getByRole('button', { name: 'Figures', exact: true });
+  await figures.click();
+  const text = await counts.innerText();
+  for (const pattern of [/Exits\s+[\d.]+( k)?\/s\s+[\d.]+( k)?/, /Events\s+\d+\/s/, /Hypercalls[^]*event_channel_op\s+\d/]) assert.match(text, pattern);
+  await counts.getByText('Exits').click();
+  assert.match(await counts.innerText(), /Exits[^]*hypercall\s+\d[^]*Events/);
+  await figures.click();
+  await counts.waitFor({ state: 'hidden' });
+  await page.setViewportSize(wide);
+}
+
 for (const mode of ['pv', 'pvh']) {
   test(`a kernel that panics as ${mode} leaves a story, and boots again`, async (t) => {
     const visitor = await visit(t);
     assert.ok(await visitor.offers('linux64'), 'the page offers no linux64: cargo xtask image linux64 builds it');
     await visitor.boot('linux64', mode);
     await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });
+    await figures(visitor);
     await visitor.type('echo c >/proc/sysrq-trigger\n');
     await visitor.waitForState('crashed', 60_000);
     const card = visitor.machine.getByRole('alert');

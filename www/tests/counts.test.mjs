@@ -1,7 +1,7 @@
 // node --test www/tests
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { Watch, countsOf, exitsOf, sum } from '../counts.js';
+import { Rate, Watch, countsOf, exitsOf, sum } from '../counts.js';
 
 const LINES = 'x 900 hypercall\nh 600 mmu_update\nx 400 page fault passed on\nh 300 iret\ne 7 timer\n';
 
@@ -33,13 +33,25 @@ test('figures of the prompt are those of the first look after it, until the next
   model.stats = stats({ instructions: 3000, visits: 40 });
   watch.look(model, 2000);
   assert.deepEqual(watch.prompt, { instructions: 3000, exits: 40 });
-  assert.equal(watch.rate, 30);
+  assert.equal(watch.exits.perSecond, 30);
   model.stats = stats({ instructions: 4000, visits: 50 });
   watch.look(model, 2500);
-  assert.deepEqual([watch.prompt, watch.rate], [{ instructions: 3000, exits: 40 }, 20]);
+  assert.deepEqual([watch.prompt, watch.exits.perSecond], [{ instructions: 3000, exits: 40 }, 20]);
 
   model.stages = new Map([['cpu', 5]]);
   model.stats = stats({ instructions: 100, visits: 5 });
   watch.look(model, 3000);
-  assert.deepEqual([watch.prompt, watch.rate], [null, 10]);
+  assert.deepEqual([watch.prompt, watch.exits.perSecond], [null, 10]);
+});
+
+test('a count that starts anew has no negative rate', () => {
+  const rate = new Rate();
+  rate.look(500, 1000);
+  assert.equal(rate.perSecond, 0, 'one look tells no rate');
+  rate.look(600, 1500);
+  assert.equal(rate.perSecond, 200);
+  rate.look(50, 2000);
+  assert.equal(rate.perSecond, 100);
+  rate.look(60, 2000);
+  assert.equal(rate.perSecond, 0, 'no time has passed');
 });
