@@ -2,7 +2,7 @@
 //! tested with a machine made of ten lines.
 
 use crate::error::VmError;
-use crate::outside::{DOMAINS, Outbox, Parts};
+use crate::outside::{self, DOMAINS, Outbox, Parts};
 use crate::screen::Screen;
 use crate::session::{Config, Files, NOT_STARTED};
 use tabvisor_core::jit;
@@ -58,6 +58,10 @@ pub trait Board {
     }
     /// A portion of what has changed in its picture.
     fn picture(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+    /// What was written to one of its disks, as [`outside::written`] says.
+    fn written(&self, _disk: u8, _from: u64) -> Vec<u8> {
         Vec::new()
     }
     /// News from outside.
@@ -199,6 +203,9 @@ impl Board for Pc {
     }
     fn picture(&mut self) -> Vec<u8> {
         self.screen.first_mut().map(|screen| screen.take(self.machine.display())).unwrap_or_default()
+    }
+    fn written(&self, disk: u8, from: u64) -> Vec<u8> {
+        self.machine.disk(disk).map(|disk| outside::written(disk, from)).unwrap_or_default()
     }
     fn input(&mut self, input: &Input) {
         self.machine.input(input);

@@ -240,6 +240,12 @@ impl Vm {
         self.session.block_data(disk, ticket as u64, bytes);
     }
 
+    /// What was written to a disk at and behind a sector, or a part of it: runs of sectors, each after its first sector and how
+    /// many they are, eight bytes each, the lower first. The rest comes from the sector on that follows the last.
+    pub fn written(&self, disk: u8, from: f64) -> Vec<u8> {
+        self.session.written(disk, from as u64)
+    }
+
     /// Ethernet frames that the guest sends, each after three bytes: the card's number, the length with its lower byte first.
     pub fn frames(&mut self) -> Vec<u8> {
         self.session.outbox().map(Outbox::take_frames).unwrap_or_default()

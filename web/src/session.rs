@@ -383,6 +383,11 @@ impl<B: Board> Session<B> {
         self.board.as_mut().map(Board::picture).unwrap_or_default()
     }
 
+    /// What was written to a disk, as [`outside::written`] says.
+    pub fn written(&self, disk: u8, from: u64) -> Vec<u8> {
+        self.board.as_ref().map(|board| board.written(disk, from)).unwrap_or_default()
+    }
+
     /// What people do with keyboard and pointer, as [`screen::inputs`] says.
     pub fn play(&mut self, events: &[i32]) {
         if let Some(board) = &mut self.board {

@@ -91,6 +91,10 @@ pub trait BlockBackend {
     fn discard(&mut self, _out: &mut Vec<Effect>, _what: Sectors) -> Outcome {
         Outcome::Failed
     }
+    /// What was written, at or behind a sector: the first sector of a run of it, and the run's data; `None` if nothing was.
+    fn written(&self, _from: u64) -> Option<(u64, &[u8])> {
+        None
+    }
     /// News for this disk; what has ended with it.
     fn input(&mut self, _input: &Input) -> Option<Completion> {
         None
@@ -125,6 +129,9 @@ impl BlockBackend for Box<dyn BlockBackend> {
     }
     fn discard(&mut self, out: &mut Vec<Effect>, what: Sectors) -> Outcome {
         (**self).discard(out, what)
+    }
+    fn written(&self, from: u64) -> Option<(u64, &[u8])> {
+        (**self).written(from)
     }
     fn input(&mut self, input: &Input) -> Option<Completion> {
         (**self).input(input)

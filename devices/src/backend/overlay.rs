@@ -150,6 +150,14 @@ impl<B: BlockBackend> BlockBackend for Overlay<B> {
         }
         Outcome::Done
     }
+    fn written(&self, from: u64) -> Option<(u64, &[u8])> {
+        self.clusters.range(from / CLUSTER..).find_map(|(&n, cluster)| {
+            let behind = cluster.written & (u64::MAX << from.saturating_sub(n * CLUSTER));
+            let first = u64::from(behind.trailing_zeros());
+            let count = u64::from((!behind.checked_shr(first as u32)?).trailing_zeros());
+            Some((n * CLUSTER + first, &cluster.data.as_deref().unwrap_or(&ZEROS)[bytes(first, count)]))
+        })
+    }
     fn input(&mut self, input: &Input) -> Option<Completion> {
         self.base.input(input)
     }

@@ -67,6 +67,36 @@ fn an_overlay_has_what_was_written_and_else_what_is_below() {
 }
 
 #[test]
+fn an_overlay_tells_what_was_written() {
+    let mut disk = Overlay::new(Image::new(image(300)), 1 << 20);
+    assert_eq!(disk.written(0), None);
+    for what in [at(3, 2), at(62, 3), at(128, 64), at(299, 1)] {
+        assert_eq!(write(&mut disk, what, 7), Outcome::Done);
+    }
+    assert_eq!(disk.discard(&mut Vec::new(), at(128, 64)), Outcome::Done);
+    let runs = |from| {
+        let mut from = Some(from);
+        core::iter::from_fn(|| {
+            let (first, bytes) = disk.written(from?)?;
+            let count = bytes.len() as u64 / SECTOR;
+            from = Some(first + count);
+            Some((first, count, bytes[0]))
+        })
+        .collect::<Vec<_>>()
+    };
+    assert_eq!(runs(0), [(3, 2, 7), (62, 2, 7), (64, 1, 7), (128, 64, 0), (299, 1, 7)]);
+    assert_eq!(runs(4)[0], (4, 1, 7));
+    assert_eq!(runs(65)[0], (128, 64, 0));
+    assert_eq!((runs(300), runs(u64::MAX)), (vec![], vec![]));
+    // Put over the base, it makes the disk.
+    let mut copy = image(300).to_vec();
+    for (first, count, byte) in runs(0) {
+        copy[(first * SECTOR) as usize..((first + count) * SECTOR) as usize].fill(byte);
+    }
+    assert!(read(&mut disk, &mut Vec::new(), at(0, 300)) == (copy, Outcome::Done));
+}
+
+#[test]
 fn an_overlay_refuses_what_there_is_no_room_for() {
     let mut disk = Overlay::new(Image::blank(1 << 30), 2 << 15);
     assert_eq!(write(&mut disk, at(0, 128), 1), Outcome::Done);

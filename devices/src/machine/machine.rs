@@ -7,9 +7,9 @@ use super::pc::{Options, Pc};
 use super::platform::{Count, Platform, Start, StopCause, Visits};
 use super::processor::Processor;
 use super::xen::Xen;
-use crate::backend::DiskConfig;
 use crate::backend::display::{Display, DisplayConfig};
 use crate::backend::net::NicConfig;
+use crate::backend::{BlockBackend, DiskConfig};
 use crate::boot::BootError;
 use crate::bus::MapError;
 use crate::effect::{Effect, Input, ResetCause};
@@ -475,6 +475,10 @@ impl Machine {
     pub fn stats(&self) -> Stats {
         let board = &self.platform;
         Stats { retired: self.cpu.retired(), halts: self.halts, visits: board.visits(), now: board.now() }
+    }
+    /// One of its disks.
+    pub fn disk(&self, n: u8) -> Option<&dyn BlockBackend> {
+        self.platform.disks().get(usize::from(n)).map(|disk| &**disk)
     }
     /// What the guest and its platform had to do with each other, by kind; a PC says nothing.
     pub fn counts(&self) -> Vec<Count> {

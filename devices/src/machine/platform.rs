@@ -2,6 +2,7 @@
 
 use super::clock::Clock;
 use super::machine::{ConfigError, Payload};
+use crate::backend::BlockBackend;
 use crate::backend::display::Display;
 use crate::boot::Entry;
 use crate::effect::{Effect, Input, ResetCause};
@@ -100,6 +101,10 @@ pub trait Platform {
     }
     /// Requests to the outside world that have gathered.
     fn effects(&mut self) -> &mut Vec<Effect>;
+    /// Its disks, in order.
+    fn disks(&self) -> &[Box<dyn BlockBackend>] {
+        &[]
+    }
     /// Figures for people.
     fn visits(&self) -> Visits;
     /// The same by kind, of those that happened.

@@ -182,6 +182,9 @@ impl Platform for Xen {
     fn effects(&mut self) -> &mut Vec<Effect> {
         &mut self.effects
     }
+    fn disks(&self) -> &[Box<dyn BlockBackend>] {
+        &self.disks
+    }
     fn visits(&self) -> Visits {
         let c = &self.domain.counters;
         Visits { ports: c.ports, hypercalls: c.hypercalls.iter().sum(), interrupts: c.upcalls, ..self.visits }
