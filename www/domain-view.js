@@ -3,7 +3,8 @@
 
 import { KINDS, Rate, countsOf, sum } from './counts.js';
 import { el, setText } from './dom.js';
-import { bytes as formatBytes, count } from './format.js';
+import { count } from './format.js';
+import { OutsideSection } from './outside-section.js';
 import { asProblem } from './problem.js';
 import { LAST_LINES } from './report.js';
 
@@ -17,7 +18,7 @@ export class DomainView {
   /** @param {X86Machine} machine */
   constructor(machine) {
     this.machine = machine;
-    this.outside = el('section', { hidden: true });
+    this.outside = new OutsideSection(machine);
     this.counts = el('section', { class: 'counts', hidden: true }, el('h3', {}, 'Hypervisor'));
     this.groups = KINDS.map(({ kind, label, title }) => {
       const [rate, total, list] = [el('span', { class: 'rate' }), el('b'), el('dl', { class: 'pairs' })];
@@ -28,7 +29,7 @@ export class DomainView {
     this.counted = null;
     const { view } = machine;
     this.sheet = el('link', { rel: 'stylesheet', href: new URL('./domain-view.css', import.meta.url).href });
-    this.sections = [this.counts, this.outside];
+    this.sections = [this.outside.element, this.counts];
     view.rail.querySelector('.parts')?.before(...this.sections);
     view.element.before(this.sheet);
     view.more = this;
@@ -55,9 +56,10 @@ export class DomainView {
     }
   }
 
-  /** @param {Uint8Array} bytes a portion of its picture */
-  picture(bytes) {
-    this.ready.then(() => this.screen?.show(bytes));
+  /** @param {import('./protocol.js').FromWorker} message that only a domain has */
+  receive(message) {
+    if (message.kind === 'picture') this.ready.then(() => this.screen?.show(message.bytes));
+    else if (message.kind === 'disk') this.outside.arrived(message);
   }
 
   close() {
@@ -71,7 +73,7 @@ export class DomainView {
   /** @param {MachineModel} m */
   render(m) {
     this.renderCounts(m.stats);
-    this.renderOutside(m.stats?.disk ?? null, m.link);
+    this.outside.render(m.stats?.disk ?? null, m.link);
     this.screen?.render(m);
     this.renderCrash(m);
   }
@@ -118,25 +120,5 @@ export class DomainView {
         setText(list.children[2 * at + 1], count(n));
       });
     }
-  }
-
-  /** @param {import('./protocol.js').DiskStats | null} disk @param {import('./switch.js').LinkStats | null} link */
-  renderOutside(disk, link) {
-    const place = this.outside;
-    const key = JSON.stringify([disk, link]);
-    if (place.dataset.key === key) return;
-    place.dataset.key = key;
-    place.hidden = !disk && !link;
-    const frames = (/** @type {number} */ n, /** @type {number} */ bytes) => `${count(n)} frames, ${formatBytes(bytes)}`;
-    /** @type {[string, string, string][]} */
-    const lines = [];
-    if (disk) lines.push(['Disk read', 'Fetched from where the disk is; what the guest writes stays in memory', `${formatBytes(disk.bytes)} in ${count(disk.reads)}`]);
-    if (disk?.waiting) lines.push(['Under way', 'Reads that the guest waits for', count(disk.waiting)]);
-    if (disk?.failed) lines.push(['Failed', 'Reads after which the guest got an error', count(disk.failed)]);
-    if (link) lines.push(['Sent', 'By its network card, to other machines of this page', frames(link.framesOut, link.bytesOut)]);
-    if (link) lines.push(['Received', 'By its network card', frames(link.framesIn, link.bytesIn)]);
-    if (link?.lost) lines.push(['Lost', 'Frames for a machine that did not take those before', count(link.lost)]);
-    const pairs = lines.flatMap(([term, title, value]) => [el('dt', { title }, term), el('dd', {}, value)]);
-    place.replaceChildren(el('h3', {}, disk && link ? 'Disk and network' : disk ? 'Disk' : 'Network'), el('dl', { class: 'pairs' }, ...pairs));
   }
 }

@@ -41,7 +41,7 @@ const CATALOGUE = './images/index.json';
 /** What a card says about the guests this project builds; any other guest is described by its packages. */
 const SUMMARIES = new Map([
   ['linux64', 'Debian’s stock amd64 kernel, unmodified, with a busybox root shell.'],
-  ['disk64', 'The same kernel with its system on a disk (xvda), which is read as the guest needs it; what it writes outlasts a reset, but not a new boot.'],
+  ['disk64', 'The same kernel with its system on a disk (xvda), which is read as the guest needs it; what it writes outlasts a reset, and a new boot if you keep it.'],
   ['linux32', 'Debian’s stock 686 kernel, unmodified, with the same root shell.'],
   ['hello', 'The project’s own little kernel: a banner and a shell with help, mem, time, bench and fault.'],
 ]);

@@ -1,134 +1,22 @@
 // What a domain has outside of it, in the machine's worker: disks whose sectors are read when the guest wants them, the
 // frames of its network card, and its screen. Loaded only for a machine that may have such.
 
-import { download } from './download.js';
+import { openDisk, whole } from './disk.js';
 import { hasMore } from './picture.js';
 import { ProblemError, asProblem } from './problem.js';
+import { SECTOR, collect, over, patch, together } from './written.js';
 
+/** @typedef {import('./disk.js').Disk} Disk */
 /** @typedef {import('./protocol.js').FileSource} FileSource */
 /** @typedef {import('./protocol.js').FileProgress} FileProgress */
 /** @typedef {import('./wasm-types.js').WasmVm} WasmVm */
 
-const SECTOR = 512;
 /** A read that fails is tried again after so many milliseconds each, before the guest is told. */
 const RETRIES = [250, 1000];
-/** A server that is silent for so long will not answer. */
-const PATIENCE_MS = 20_000;
 /** How files begin that a domain is built from as they are: ELF, and kernels that this project has packed. */
 const PLAIN = ['\x7fELF', 'TVPACK1\n'].map((magic) => Array.from(magic, (c) => c.charCodeAt(0)));
-/** Bytes that are read ahead at a time, when reads follow one another. */
-const AHEAD = 1 << 20;
 /** Bytes of frames that the page has not taken yet; what the guest sends beyond is lost, as on a wire. */
 const WINDOW = 2 << 20;
-
-/**
- * An opened disk: all its bytes, or a way to them.
- * @typedef {object} Disk
- * @property {string} name
- * @property {number} sectors
- * @property {boolean} readOnly
- * @property {Uint8Array} [bytes]
- * @property {(from: number, length: number) => Promise<Uint8Array>} read bytes; fewer only at the end
- */
-
-/**
- * @param {FileSource} file @param {(progress: FileProgress) => void} report @param {AbortSignal} signal
- * @param {boolean} whole nothing may have to be waited for later
- * @returns {Promise<Disk>}
- */
-export async function openDisk(file, report, signal, whole) {
-  const common = { name: file.name, readOnly: file.readOnly ?? false };
-  const lazily = (/** @type {number} */ size, /** @type {Disk['read']} */ read) => {
-    report({ role: file.role, name: file.name, received: 0, total: size, rate: 0, done: true, cached: false, note: 'read as the guest needs it' });
-    return { ...common, sectors: Math.ceil(size / SECTOR), read };
-  };
-  const { blob } = file;
-  if (!whole && blob) {
-    return lazily(blob.size, async (from, length) => new Uint8Array(await blob.slice(from, from + length).arrayBuffer()));
-  }
-  const found = !whole && file.url ? await probe(file.url, signal) : null;
-  if (file.url && found) {
-    const { size, validator } = found;
-    if (file.size !== undefined && file.size !== size) {
-      throw new ProblemError({
-        what: `${file.name} is not the disk the catalogue describes.`,
-        why: `It has ${size} bytes, expected ${file.size}.`,
-        next: ['Reload the page and boot again.', 'If it stays, rebuild the guest: cargo xtask image.'],
-      });
-    }
-    const url = file.url;
-    return lazily(size, readingAhead(size, (from, length) => readRange(url, from, length, validator)));
-  }
-  const bytes = await download(file, report, signal);
-  return { ...common, sectors: Math.ceil(bytes.length / SECTOR), bytes, read: async () => bytes };
-}
-
-/**
- * Can a server's file be read in parts?
- * @param {string} url @param {AbortSignal} signal
- * @returns {Promise<{size: number, validator: string | null} | null>}
- */
-async function probe(url, signal) {
-  try {
-    const response = await fetch(url, { headers: { Range: 'bytes=0-0' }, cache: 'no-store', signal });
-    const size = Number(/^bytes 0-0\/(\d+)$/.exec(response.headers.get('Content-Range') ?? '')?.[1]);
-    const tag = response.headers.get('ETag');
-    // The whole file may come instead; it is not read here.
-    response.body?.cancel().catch(() => {});
-    if (response.status !== 206 || !Number.isSafeInteger(size)) return null;
-    return { size, validator: tag && !tag.startsWith('W/') ? tag : response.headers.get('Last-Modified') };
-  } catch {
-    // Whatever is wrong, the download of the whole meets it and says so.
-    return null;
-  }
-}
-
-/**
- * Reads in a row become fewer and longer ones, of which the next is under way before it is wanted: the way to a server takes
- * longer than the guest likes to wait.
- * @param {number} size @param {Disk['read']} read @returns {Disk['read']}
- */
-export function readingAhead(size, read) {
-  /** Where a read would follow the last. */
-  let next = -1;
-  /** The latest two that were read ahead. @type {{from: number, end: number, bytes: Promise<Uint8Array>}[]} */
-  let pieces = [];
-  const ahead = (/** @type {number} */ from) => {
-    const end = Math.min(from + AHEAD, size);
-    const piece = { from, end, bytes: read(from, end - from) };
-    // Whoever waits for it is told; nobody else gets it.
-    piece.bytes.catch(() => (pieces = pieces.filter((p) => p !== piece)));
-    pieces = [...pieces.slice(-1), piece];
-    next = end;
-    return piece;
-  };
-  return async (from, wanted) => {
-    const end = Math.min(from + wanted, size);
-    let piece = pieces.find((p) => p.from <= from && end <= p.end);
-    if (!piece && (from !== next || end - from >= AHEAD)) {
-      next = end;
-      return read(from, end - from);
-    }
-    piece ??= ahead(from);
-    if (piece === pieces.at(-1) && piece.end < size && end > piece.from + AHEAD / 2) ahead(piece.end);
-    return (await piece.bytes).subarray(from - piece.from, end - piece.from);
-  };
-}
-
-/** @param {string} url @param {number} from @param {number} length @param {string | null} validator @returns {Promise<Uint8Array>} */
-async function readRange(url, from, length, validator) {
-  const headers = { Range: `bytes=${from}-${from + length - 1}`, ...(validator ? { 'If-Range': validator } : {}) };
-  // The browser's own cache keeps parts badly and may have them of an older file; the machine keeps them itself.
-  const response = await fetch(url, { headers, cache: 'no-store', signal: AbortSignal.timeout(PATIENCE_MS) });
-  if (response.status === 200) {
-    await response.body?.cancel();
-    throw new Error('the file has changed on the server since the machine was started');
-  }
-  if (response.status !== 206) throw new Error(`the server answered ${`${response.status} ${response.statusText}`.trim()}`);
-  const bytes = new Uint8Array(await response.arrayBuffer());
-  if (bytes.length !== length) throw new Error(`the server sent ${bytes.length} of ${length} bytes`);
-  return bytes;
-}
 
 /** @param {string} mac "00:16:3e:…" @returns {Uint8Array} */
 function macBytes(mac) {
@@ -237,6 +125,9 @@ export class Outside {
         return this.arrive(message.bytes);
       case 'framesTaken':
         return this.taken(message.bytes);
+      case 'disk':
+        this.handOut(message.disk, message.whole);
+        return;
       case 'pictureTaken':
         this.painting = false;
         if (this.stale) this.paint();
@@ -301,6 +192,21 @@ export class Outside {
     this.host.post({ kind: 'picture', bytes }, [bytes.buffer]);
   }
 
+  /**
+   * Tells the page what was written to a disk, as of now.
+   * @param {number} number @param {boolean} withDisk and the disk with it
+   */
+  async handOut(number, withDisk) {
+    const disk = this.disks[number];
+    const written = over(disk.written, this.vm ? collect(this.vm, number) : []);
+    try {
+      const image = withDisk ? together(await disk.content(), written) : undefined;
+      this.host.post({ kind: 'disk', disk: number, written, image });
+    } catch (error) {
+      this.host.post({ kind: 'problem', problem: asProblem(error, `${disk.name} could not be read as a whole.`) });
+    }
+  }
+
   /** @param {number} n bytes of frames that the page has taken */
   taken(n) {
     this.ahead -= n;
@@ -319,7 +225,7 @@ export class Outside {
     try {
       for (let attempt = 0; ; attempt++) {
         try {
-          return whole(await disk.read(first * SECTOR, count * SECTOR), count * SECTOR);
+          return patch(disk.written, first * SECTOR, whole(await disk.read(first * SECTOR, count * SECTOR), count * SECTOR));
         } catch (error) {
           // One failure was waited for; the guest may ask for a thousand more.
           if (attempt >= RETRIES.length || this.told.has(number)) throw error;
@@ -357,13 +263,4 @@ export class Outside {
       },
     });
   }
-}
-
-/** @param {Uint8Array} bytes @param {number} length @returns {Uint8Array} a last sector that is not whole ends with zeros */
-function whole(bytes, length) {
-  if (bytes.length === length) return bytes;
-  if (bytes.length + SECTOR <= length) throw new Error(`${bytes.length} of ${length} bytes could be read`);
-  const all = new Uint8Array(length);
-  all.set(bytes);
-  return all;
 }

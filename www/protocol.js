@@ -10,6 +10,7 @@
  * @property {Blob} [blob] bytes already in the browser; wins over `url`
  * @property {number} [size] expected bytes, when the catalogue knows it
  * @property {string} [sha256] expected digest, lower-case hex
+ * @property {import('./written.js').Written[]} [written] what a guest has written to this disk before
  * @property {boolean} [readOnly] a disk that the guest cannot write; what it writes is kept in memory otherwise
  */
 
@@ -84,7 +85,7 @@
  */
 
 /**
- * Page to worker. Frames are Ethernet frames as `Vm.frames` returns them; pictures and what is played on keyboard and pointer: picture.js. The config 'hello' is the page's own guest's (hello.js).
+ * Page to worker. Frames are Ethernet frames as `Vm.frames` returns them; pictures and what is played on keyboard and pointer: picture.js; what was written to a disk, alone or with the disk: written.js. The config 'hello' is the page's own guest's (hello.js).
  * @typedef {{kind: 'engine', module: WebAssembly.Module}
  *   | {kind: 'start', config: MachineConfig | 'hello'}
  *   | {kind: 'pause'}
@@ -97,6 +98,7 @@
  *   | {kind: 'framesTaken', bytes: number}
  *   | {kind: 'pictureTaken'}
  *   | {kind: 'play', events: number[]}
+ *   | {kind: 'disk', disk: number, whole: boolean}
  *   | {kind: 'ask', id: number, question: Question}} ToWorker
  */
 
@@ -115,6 +117,7 @@
  *   | {kind: 'frames', bytes: Uint8Array}
  *   | {kind: 'framesTaken', bytes: number}
  *   | {kind: 'picture', bytes: Uint8Array}
+ *   | {kind: 'disk', disk: number, written: import('./written.js').Written[], image?: Blob}
  *   | {kind: 'problem', problem: Problem}
  *   | {kind: 'answer', id: number, value: string}
  *   | {kind: 'refusal', id: number, problem: Problem}} FromWorker

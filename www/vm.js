@@ -19,7 +19,7 @@ import { compileEngine, engineFor, missingFeature } from './wasm.js';
  * @property {(bytes: Uint8Array) => void} serial
  * @property {(stats: import('./protocol.js').Stats) => void} stats
  * @property {(problem: Problem) => void} problem
- * @property {(bytes: Uint8Array) => void} picture a portion of what the guest's screen shows
+ * @property {(message: FromWorker) => void} more what only a domain says
  */
 
 /**
@@ -231,8 +231,6 @@ export class Vm {
         return this.events.stats(message.stats);
       case 'problem':
         return this.events.problem(message.problem);
-      case 'picture':
-        return this.events.picture(message.bytes);
       case 'frames':
         this.send({ kind: 'framesTaken', bytes: message.bytes.length });
         this.link?.send(message.bytes);
@@ -247,6 +245,9 @@ export class Vm {
       case 'refusal':
         this.questions.get(message.id)?.reject(new ProblemError(message.problem));
         this.questions.delete(message.id);
+        return;
+      default:
+        this.events.more(message);
     }
   }
 

@@ -25,6 +25,7 @@
  * @property {(mac: Uint8Array) => void} nic one more network card of a domain
  * @property {() => Float64Array} requests sectors that the guest waits for, four numbers each: disk, first, how many, ticket
  * @property {(disk: number, ticket: number, bytes: Uint8Array | undefined) => void} answer what was asked for; undefined: an error
+ * @property {(disk: number, from: number) => Uint8Array} written what was written to a disk at and behind a sector, or a part of it: written.js
  * @property {() => Uint8Array} frames that the guest sends, each after the card's number and its length, two bytes, the lower first
  * @property {(frames: Uint8Array) => void} arrive such frames come for the guest
  * @property {(width: number, height: number) => void} display a display, with keyboard and pointer

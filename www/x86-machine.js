@@ -24,6 +24,9 @@ import { missingFeature } from './wasm.js';
 /** Shown in reports. */
 export const VERSION = '0.1.0';
 
+/** @param {import('./protocol.js').FileSource} file @returns {string | Blob | undefined} what tells a disk from others */
+export const diskKey = ({ blob, url }) => blob ?? url;
+
 export class X86Machine extends HTMLElement {
   static observedAttributes = ['name', 'kernel', 'initrd', 'disk', 'mode', 'vcpus', 'display', 'memory', 'cpu', 'cmdline', 'clock', 'ready'];
 
@@ -39,6 +42,8 @@ export class X86Machine extends HTMLElement {
     this.model = freshModel(emptyConfig());
     /** What only domains have. @type {Promise<import('./domain-view.js').DomainView | void> | undefined} */
     this.domain = undefined;
+    /** What was written to disks and is to be there at the next boot, by `diskKey`. @type {Map<string | Blob | undefined, import('./written.js').Written[]>} */
+    this.kept = new Map();
     this.watcher = new StageWatcher();
     this.panics = new PanicWatcher();
     this.bootAt = 0;
@@ -138,7 +143,7 @@ export class X86Machine extends HTMLElement {
       config.mode === 'pc'
         ? undefined
         : import('./domain-view.js').then(({ DomainView }) => new DomainView(this)).catch((e) => this.fail(asProblem(e, 'A part of the page could not be loaded.')));
-    this.vm = new Vm(config, {
+    this.vm = new Vm(this.kept.size > 0 ? this.withKept(config) : config, {
       file: (file, atMs) => {
         this.model.files.set(file.role, file);
         const all = [...this.model.files.values()];
@@ -161,11 +166,16 @@ export class X86Machine extends HTMLElement {
         this.update({ stats, history, link: this.vm?.link ? { ...this.vm.link.stats } : null });
       },
       problem: (problem) => this.fail(problem),
-      picture: (bytes) => this.domain?.then((view) => view?.picture(bytes)),
+      more: (message) => this.domain?.then((view) => view?.receive(message)),
     });
     this.bootAt = this.vm.began;
     this.stateEvent('loading');
     this.update({});
+  }
+
+  /** @param {MachineConfig} config @returns {MachineConfig} the same, its disks with what was written */
+  withKept(config) {
+    return { ...config, files: config.files.map((file) => ({ ...file, written: this.kept.get(diskKey(file)) })) };
   }
 
   /** The terminal takes its turn after the processor, which needs the browser's cores to start. */

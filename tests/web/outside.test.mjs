@@ -2,6 +2,7 @@
 // between two guests of one page.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { faultyServer } from './faulty-server.mjs';
 import { PROMPT, server, visit } from './harness.mjs';
@@ -55,6 +56,64 @@ for (const mode of ['pv', 'pvh']) {
     assert.deepEqual(visitor.complaints, []);
   });
 }
+
+/** Presses a button of the disk's, and waits for what it says then. @param {import('./harness.mjs').Visitor} visitor @param {string} name @param {RegExp} says */
+async function onDisk(visitor, name, says) {
+  await visitor.button(name).click();
+  await visitor.machine.locator('.disk [role=status]').filter({ hasText: says }).waitFor();
+}
+
+test('what a guest has written is kept for the next boot, and saved with its disk', async (t) => {
+  const visitor = await visit(t);
+  assert.ok(await visitor.offers('disk64'), 'the page offers no disk64: cargo xtask image disk64 builds it');
+  await visitor.boot('disk64');
+  await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });
+  await visitor.command('echo first >/one; sync');
+  await onDisk(visitor, 'Keep changes', /kept for the next boot/);
+  await visitor.command('echo lost >/two; sync');
+
+  // From the card again, which knows nothing of it; and what is written then comes on top.
+  for (const file of ['/three', '/four']) {
+    await visitor.page.goto(new URL('#', visitor.url).href);
+    await visitor.boot('disk64');
+    await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });
+    assert.equal(await visitor.command('cat /one; ls /two'), 'first\nls: /two: No such file or directory');
+    await visitor.command(`echo more >${file}; sync`);
+    if (file === '/three') await onDisk(visitor, 'Keep changes', /kept for the next boot/);
+  }
+  assert.equal(await visitor.command('cat /three'), 'more');
+  await visitor.screenshots('disk64-kept');
+
+  // A file with all of it, that boots as another machine's disk.
+  await visitor.command('sync; mount -o remount,ro /');
+  const [download] = await Promise.all([visitor.page.waitForEvent('download'), onDisk(visitor, 'Save disk', /Saved with/)]);
+  assert.equal(download.suggestedFilename(), 'root.ext4');
+  const disk = await readFile(await download.path());
+  const kernel = await Promise.all(
+    ['vmlinux.pack', 'initrd'].map(async (name) => {
+      const answer = await fetch(new URL(`images/linux64/${name}`, visitor.url));
+      return { name, mimeType: 'application/octet-stream', buffer: Buffer.from(await answer.arrayBuffer()) };
+    }),
+  );
+  await visitor.page.goto(new URL('#', visitor.url).href);
+  await visitor.page.locator('#file-input').setInputFiles([...kernel, { name: 'root.ext4', mimeType: 'application/octet-stream', buffer: disk }]);
+  const dialog = visitor.page.locator('#files-dialog');
+  await dialog.getByText('Options').click();
+  await dialog.getByLabel('Kernel command line').fill('console=hvc0 mitigations=off tsc=reliable cryptomgr.notests=1 root=/dev/xvda');
+  await dialog.getByRole('button', { name: 'Boot as PV', exact: true }).click();
+  await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });
+  assert.equal(await visitor.command('cat /one /three /four'), 'first\nmore\nmore');
+  assert.equal(await visitor.command("dmesg | grep -cE 'EXT4-fs [ew]|I/O error'"), '0');
+
+  // Forgotten, the next boot has the disk of the catalogue.
+  await visitor.page.goto(new URL('#machine=disk64', visitor.url).href);
+  await onDisk(visitor, 'Forget', /as it was/);
+  await visitor.page.goto(new URL('#', visitor.url).href);
+  await visitor.boot('disk64');
+  await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });
+  assert.match(await visitor.command('cat /one'), /No such file/);
+  assert.deepEqual(visitor.complaints, []);
+});
 
 test('a disk whose server is gone is an error for the guest and a card for the visitor', async (t) => {
   const real = await server();

@@ -1,7 +1,7 @@
 // node --test www/tests
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { readingAhead } from '../outside.js';
+import { readingAhead } from '../disk.js';
 
 const SIZE = 5_000_000;
 const MIB = 1 << 20;
