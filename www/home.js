@@ -96,7 +96,7 @@ export function guestCard(guest, boot, prepare, address, compare) {
         bootButton,
         ...others,
         options,
-        both.size > 1 ? el('button', { type: 'button', class: 'compare-modes', click: () => compare(guest) }, `Compare ${[...both].join(' and ')}, side by side`) : null,
+        both.size > 1 ? el('button', { type: 'button', class: 'compare-modes', pointerenter: () => guest.modes.forEach(prepare), click: () => compare(guest) }, `Compare ${[...both].join(' and ')}, side by side`) : null,
       ),
     ),
   );

@@ -38,8 +38,8 @@ const engines = new Map();
  * @type {(Ahead & {engine?: Promise<WebAssembly.Module>}) | null}
  */
 const early = /** @type {any} */ (globalThis).ahead ?? null;
-/** @type {Ahead | null} */
-let spare = early;
+/** One for each engine at most. @type {Map<import('./wasm-types.js').EngineName, Ahead>} */
+const spares = new Map(early ? [['pc', early]] : []);
 
 /** @param {import('./wasm-types.js').EngineName} name @returns {Promise<WebAssembly.Module>} */
 function compiled(name) {
@@ -64,23 +64,18 @@ function startWorker(name) {
  * @param {import('./protocol.js').Mode} [mode]
  */
 export function warm(mode = 'pc') {
-  if (missingFeature()) return;
   const name = engineFor(mode);
-  if (name !== 'pc') {
-    compiled(name).catch(() => {});
-    return;
-  }
-  if (spare) return;
-  const worker = startWorker('pc');
+  if (missingFeature() || spares.has(name)) return;
+  const worker = startWorker(name);
   /** @type {Ahead} */
   const ahead = { worker, hello: false, began: 0, said: [] };
-  spare = ahead;
+  spares.set(name, ahead);
   worker.onmessage = (event) => ahead.said.push(event.data);
   worker.onerror = (event) => {
     event.preventDefault();
     delete ahead.worker;
   };
-  compiled('pc').then(
+  compiled(name).then(
     (module) => worker.postMessage(/** @type {ToWorker} */ ({ kind: 'engine', module })),
     () => delete ahead.worker,
   );
@@ -89,9 +84,8 @@ export function warm(mode = 'pc') {
 /** @param {MachineConfig} config @returns {Ahead & {worker: Worker}} the worker for it, which may run it already */
 function workerFor(config) {
   const name = engineFor(config.mode);
-  if (name !== 'pc') return { worker: startWorker(name), hello: false, began: Date.now(), said: [] };
-  const ahead = spare;
-  spare = null;
+  const ahead = spares.get(name);
+  spares.delete(name);
   // Before it has a machine, a worker says nothing but what it lacks.
   const fits = ahead?.hello ? config === HELLO_CONFIG : ahead?.said.length === 0;
   if (ahead?.worker && fits) return { ...ahead, worker: ahead.worker };
