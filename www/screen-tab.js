@@ -121,11 +121,12 @@ export class ScreenTab {
   }
 }
 
-/** @returns {string} */
+/** @returns {string} how the picture is shown at first: a phone has no room to give away, and pixels too small to be seen */
 function remembered() {
+  const usual = matchMedia('(pointer: coarse)').matches ? 'fit' : 'integer';
   try {
-    return localStorage.getItem(SCALE) === 'fit' ? 'fit' : 'integer';
+    return localStorage.getItem(SCALE) ?? usual;
   } catch {
-    return 'integer';
+    return usual;
   }
 }

@@ -54,9 +54,22 @@ export class X86Screen extends HTMLElement {
     const here = (/** @type {string} */ path) => new URL(path, import.meta.url).href;
     const sheets = ['./tokens.css', './controls.css', './x86-screen.css'].map((href) => el('link', { rel: 'stylesheet', href: here(href) }));
     root.append(...sheets, this.canvas, this.note, this.hint);
+    /** A row of keys, where there are only fingers. @type {import('./touch-keys.js').TouchKeys | null} */
+    this.keys = null;
+    if (matchMedia('(pointer: coarse)').matches) this.addKeys();
     this.resizes = new ResizeObserver(() => this.layout());
     this.full = () => this.fullscreenChanged();
     this.blank('The guest shows no picture yet.');
+  }
+
+  async addKeys() {
+    const { TouchKeys } = await import('./touch-keys.js');
+    this.keys = new TouchKeys((codes) => {
+      const event = (/** @type {number} */ code, /** @type {number} */ pressed) => [PLAY.key, code, pressed];
+      this.onplayed([...codes.flatMap((code) => event(code, 1)), ...codes.toReversed().flatMap((code) => event(code, 0))]);
+    });
+    this.shadowRoot?.append(this.keys.element);
+    this.layout();
   }
 
   connectedCallback() {
@@ -106,7 +119,8 @@ export class X86Screen extends HTMLElement {
     const { width, height } = this.size;
     if (width === 0 || this.clientWidth === 0 || this.clientHeight === 0) return;
     const ratio = devicePixelRatio || 1;
-    const room = Math.min((this.clientWidth * ratio) / width, (this.clientHeight * ratio) / height);
+    const below = this.keys?.element.offsetHeight ?? 0;
+    const room = Math.min((this.clientWidth * ratio) / width, ((this.clientHeight - below) * ratio) / height);
     // A picture that is larger than its place is made smaller all the same: nobody likes to scroll a screen.
     this.factor = this.getAttribute('scale') === 'fit' || room < 1 ? room : Math.floor(room);
     const whole = Number.isInteger(this.factor);
@@ -124,7 +138,8 @@ export class X86Screen extends HTMLElement {
 
   /** Is what is typed and pointed for the guest? */
   get captured() {
-    return this.shadowRoot?.activeElement === this.canvas;
+    const active = this.shadowRoot?.activeElement;
+    return active === this.canvas || (active !== null && active === this.keys?.text);
   }
 
   /** Leaves the keyboard to the page again. */
@@ -177,7 +192,9 @@ export class X86Screen extends HTMLElement {
   point(event) {
     if (!event.isPrimary) return;
     if (event.type === 'pointerdown') {
-      this.focus();
+      if (!this.captured) this.focus();
+      // A keyboard of glass stays open.
+      event.preventDefault();
       this.canvas.setPointerCapture(event.pointerId);
     }
     if (!this.captured) return;

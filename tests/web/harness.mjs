@@ -71,11 +71,12 @@ export async function server() {
 /**
  * Opens the page in a new browser for one test and closes it afterwards.
  * @param {import('node:test').TestContext} t
- * @param {{path?: string, dark?: boolean, view?: {width: number, height: number}, at?: string, before?: () => void}} [options]
- *   `at`: the address of a server that runs already; `before` runs in the page ahead of its own scripts
+ * @param {{path?: string, dark?: boolean, view?: {width: number, height: number}, at?: string, before?: () => void, touch?: boolean}} [options]
+ *   `at`: the address of a server that runs already; `before` runs in the page ahead of its own scripts;
+ *   `touch`: there are only fingers
  * @returns {Promise<Visitor>}
  */
-export async function visit(t, { path = '', dark = false, view = VIEWS[0], at, before } = {}) {
+export async function visit(t, { path = '', dark = false, view = VIEWS[0], at, before, touch = false } = {}) {
   const { url, stop } = at ? { url: at, stop() {} } : await server();
   t.after(stop);
   const browser = await chromium.launch({ executablePath: browserPath(), args: FLAGS });
@@ -84,6 +85,8 @@ export async function visit(t, { path = '', dark = false, view = VIEWS[0], at, b
     viewport: { width: view.width, height: view.height },
     colorScheme: dark ? 'dark' : 'light',
     reducedMotion: 'reduce',
+    hasTouch: touch,
+    isMobile: touch,
   });
   if (before) await page.addInitScript(before);
   const visitor = new Visitor(page, url);

@@ -125,3 +125,32 @@ for (const mode of ['pv', 'pvh']) {
     assert.deepEqual(visitor.complaints, []);
   });
 }
+
+test('fingers type on the screen, too', async (t) => {
+  const visitor = await visit(t, { view: { width: 390, height: 844 }, touch: true });
+  const { page, machine } = visitor;
+  assert.ok(await visitor.offers('linux64'), 'the page offers no linux64: cargo xtask image linux64 builds it');
+  const card = page.locator('[data-guest="linux64"]');
+  await card.getByText('Options').tap();
+  await card.getByLabel('Runs as').selectOption('pvh');
+  await card.getByLabel('Screen').selectOption('640x480');
+  await visitor.boot('linux64', 'pvh');
+  await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });
+  await machine.getByRole('button', { name: 'Keyboard', exact: true }).tap();
+  // As keyboards of glass do it: text, and no keys.
+  await page.keyboard.insertText('echo "Fingers_on: $HOME" >/tmp/t');
+  await visitor.screenshots('screen-touch');
+  // Ctrl A goes to the beginning of the line, which gets a command in front, with arrows.
+  const tap = (/** @type {string} */ name) => machine.getByRole('button', { name, exact: true }).tap();
+  await tap('Ctrl');
+  await page.keyboard.insertText('a');
+  await page.keyboard.insertText('x');
+  await tap('←');
+  await page.keyboard.insertText(': ');
+  await tap('→');
+  await page.keyboard.insertText(';\n');
+  await settled(visitor);
+  await machine.getByRole('tab', { name: 'Console' }).tap();
+  assert.match(await visitor.command('cat /tmp/t'), /^Fingers_on: \/root$/m);
+  assert.deepEqual(visitor.complaints, []);
+});

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { KEY_CODES } from '../key-codes.js';
+import { strokes } from '../touch-keys.js';
 import { hasMore, portion } from '../picture.js';
 
 // Node has no such class; this is all that is used of it.
@@ -48,4 +49,13 @@ test('a portion is the picture’s size and rectangles that share its memory', (
   ]);
   assert.equal(parts[0].image.data.buffer, bytes.buffer);
   assert.deepEqual(portion(new Uint8Array(8)), { width: 0, height: 0, parts: [] });
+});
+
+test('what text there is on a US keyboard becomes strokes of keys that exist', () => {
+  assert.deepEqual(strokes('aB1!\n~\''), [['KeyA'], ['ShiftLeft', 'KeyB'], ['Digit1'], ['ShiftLeft', 'Digit1'], ['Enter'], ['ShiftLeft', 'Backquote'], ['Quote']]);
+  assert.deepEqual(strokes('äß€'), []);
+  const printable = Array.from({ length: 95 }, (_, n) => String.fromCharCode(0x20 + n)).join('');
+  const all = strokes(printable);
+  assert.equal(new Set(all.map((keys) => keys.join())).size, 95);
+  assert.ok(all.flat().every((name) => KEY_CODES.has(name)));
 });
