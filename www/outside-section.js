@@ -33,7 +33,7 @@ export class OutsideSection {
     const keep = el('button', { type: 'button', title: 'What the guest has written so far is on the disk at the next boot, too, as long as this machine is open. Run sync in the guest first, or shut it down.', click: () => ask(false) }, 'Keep changes');
     const save = el('button', { type: 'button', title: 'Downloads the disk as it is now. Run sync in the guest first, or shut it down.', click: () => ask(true) }, 'Save disk');
     const forget = el('button', { type: 'button', title: 'The next boot begins with the disk as it was', hidden: true, click: () => this.forget(n) }, 'Forget');
-    const element = el('div', { class: 'disk', hidden: file.readOnly ?? false }, this.disks.length > 1 ? el('p', {}, file.name) : null, el('div', { class: 'disk-actions' }, keep, save, forget), note);
+    const element = el('div', { class: 'disk', hidden: file.readOnly ?? false }, this.disks.length > 1 ? el('p', {}, file.name) : null, el('div', { class: 'disk-actions' }, keep, save), el('div', { class: 'disk-actions' }, note, forget));
     return { element, note, forget };
   }
 

@@ -198,8 +198,9 @@ export class Outside {
    */
   async handOut(number, withDisk) {
     const disk = this.disks[number];
-    const written = over(disk.written, this.vm ? collect(this.vm, number) : []);
     try {
+      // All at once: from here to the first wait the guest stands still.
+      const written = over(disk.written, this.vm ? collect(this.vm, number) : []);
       const image = withDisk ? together(await disk.content(), written) : undefined;
       this.host.post({ kind: 'disk', disk: number, written, image });
     } catch (error) {
