@@ -2,8 +2,11 @@
 // between two guests of one page.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { faultyServer } from './faulty-server.mjs';
 import { PROMPT, server, visit } from './harness.mjs';
 
@@ -60,7 +63,7 @@ for (const mode of ['pv', 'pvh']) {
 /** Presses a button of the disk's, and waits for what it says then. @param {import('./harness.mjs').Visitor} visitor @param {string} name @param {RegExp} says */
 async function onDisk(visitor, name, says) {
   await visitor.button(name).click();
-  await visitor.machine.locator('.disk [role=status]').filter({ hasText: says }).waitFor();
+  await visitor.machine.locator('.disk [role=status]').filter({ hasText: says }).waitFor({ timeout: 120_000 });
 }
 
 test('what a guest has written is kept for the next boot, and saved with its disk', async (t) => {
@@ -86,17 +89,15 @@ test('what a guest has written is kept for the next boot, and saved with its dis
 
   // A file with all of it, that boots as another machine's disk.
   await visitor.command('sync; mount -o remount,ro /');
-  const [download] = await Promise.all([visitor.page.waitForEvent('download'), onDisk(visitor, 'Save disk', /Saved with/)]);
+  const [download] = await Promise.all([visitor.page.waitForEvent('download', { timeout: 120_000 }), onDisk(visitor, 'Save disk', /Saved with/)]);
   assert.equal(download.suggestedFilename(), 'root.ext4');
-  const disk = await readFile(await download.path());
-  const kernel = await Promise.all(
-    ['vmlinux.pack', 'initrd'].map(async (name) => {
-      const answer = await fetch(new URL(`images/linux64/${name}`, visitor.url));
-      return { name, mimeType: 'application/octet-stream', buffer: Buffer.from(await answer.arrayBuffer()) };
-    }),
-  );
+  const folder = await mkdtemp(join(tmpdir(), 'tabvisor-'));
+  t.after(() => rm(folder, { recursive: true }));
+  await download.saveAs(join(folder, 'root.ext4'));
   await visitor.page.goto(new URL('#', visitor.url).href);
-  await visitor.page.locator('#file-input').setInputFiles([...kernel, { name: 'root.ext4', mimeType: 'application/octet-stream', buffer: disk }]);
+  // By their paths: as bytes they would all go through the browser's remote control.
+  const kernel = ['vmlinux.pack', 'initrd'].map((name) => fileURLToPath(new URL(`../../images/out/linux64/${name}`, import.meta.url)));
+  await visitor.page.locator('#file-input').setInputFiles([...kernel, join(folder, 'root.ext4')]);
   const dialog = visitor.page.locator('#files-dialog');
   await dialog.getByText('Options').click();
   await dialog.getByLabel('Kernel command line').fill('console=hvc0 mitigations=off tsc=reliable cryptomgr.notests=1 root=/dev/xvda');
