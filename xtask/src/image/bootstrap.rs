@@ -5,6 +5,7 @@
 use super::apt::Apt;
 use super::cpio::Archive;
 use super::deb::{self, Entry};
+use crate::probe;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,6 +17,28 @@ const LEFT_OUT: [&str; 5] =
     ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/lib/*/gconv/*"];
 /// As in all our disks: 2020-01-01.
 const TIME: &str = "1577836800";
+
+/// Why packages cannot set themselves up on this machine.
+#[derive(Debug)]
+pub struct NotHere;
+
+impl std::fmt::Display for NotHere {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(
+            "its packages set themselves up as root, or in a user namespace, and here is neither (`newuidmap` of the \
+             package uidmap, a line in /etc/subuid, and a kernel that lets users make namespaces)",
+        )
+    }
+}
+
+impl std::error::Error for NotHere {}
+
+/// Can packages set themselves up here? An error says what is missing.
+fn possible() -> Result<(), NotHere> {
+    let root = probe::output("id", &["-u"]).is_some_and(|id| id.trim() == "0");
+    let namespace = || probe::output("unshare", &["--map-root-user", "--map-auto", "true"]).is_some();
+    if root || namespace() { Ok(()) } else { Err(NotHere) }
+}
 
 /// What is to be made.
 pub struct Wanted<'a> {
@@ -31,6 +54,7 @@ pub struct Wanted<'a> {
 
 /// The files of a system. `tool` is the package's file, `work` a folder for the time of the call.
 pub fn system(apt: &Apt, tool: &Path, wanted: &Wanted, work: &Path) -> Result<Archive> {
+    possible()?;
     std::fs::remove_dir_all(work).ok();
     std::fs::create_dir_all(work).with_context(|| format!("cannot create {}", work.display()))?;
     let made = make(apt, tool, wanted, work);

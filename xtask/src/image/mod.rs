@@ -15,6 +15,8 @@ mod manifest;
 mod modules;
 mod recipe;
 
+pub use bootstrap::NotHere;
+
 use crate::project::Project;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
