@@ -19,13 +19,12 @@ const LENGTH: u64 = CMDLINE + CMDLINE_MAX as u64;
 const TABLES: core::ops::Range<u64> = 0xe_0000..0x10_0000;
 /// `XEN_HVM_START_MAGIC_VALUE`.
 const MAGIC: u32 = 0x336e_c578;
-/// The pages that a guest cannot have: 8, of which these two are rings.
-const SPECIAL: u64 = 0xf_eff8;
-const SPECIAL_PAGES: u64 = 8;
+/// The pages that a guest cannot have, of which these two are rings.
+pub(super) const SPECIAL_PAGES: core::ops::Range<u64> = 0xf_eff8..0xf_f000;
 /// Frame of xenstore's ring.
-const STORE_PFN: u64 = SPECIAL + 4;
+const STORE_PFN: u64 = SPECIAL_PAGES.start + 4;
 /// Frame of the console's.
-const CONSOLE_PFN: u64 = SPECIAL + 7;
+const CONSOLE_PFN: u64 = SPECIAL_PAGES.start + 7;
 
 /// Builds the domain; how its first vCPU begins.
 ///
@@ -62,13 +61,23 @@ pub fn build(
         }
     };
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    const RAM: u64 = 1;
-    const RESERVED: u64 = 2;
+    let ranges = domain.memory_ranges();
     words(told + MODULES, &[module, initrd.len() as u64, 0, 0]);
-    words(told + MEMORY_MAP, &[0, bytes, RAM, SPECIAL << PAGE_SHIFT, SPECIAL_PAGES << PAGE_SHIFT, RESERVED]);
+    words(told + MEMORY_MAP, &ranges.concat());
     let modules = u32::from(!initrd.is_empty());
     // Magic and version, flags and modules; then addresses.
-    words(told, &[pair(MAGIC, 1), pair(0, modules), told + MODULES, told + CMDLINE, rsdp, told + MEMORY_MAP, 2]);
+    words(
+        told,
+        &[
+            pair(MAGIC, 1),
+            pair(0, modules),
+            told + MODULES,
+            told + CMDLINE,
+            rsdp,
+            told + MEMORY_MAP,
+            ranges.len() as u64,
+        ],
+    );
 
     let (store_port, console_port) = domain.open_rings();
     // The rings are the hypervisor's pages, under the numbers of the special ones.

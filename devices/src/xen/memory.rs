@@ -1,6 +1,7 @@
 //! memory_op: what memory the guest has, and giving some of it back (Xen: xen/common/memory.c; public/memory.h).
 
 use super::abi::{Answer, Errno, domid, hole, pte};
+use super::build_pvh;
 use super::domain::Domain;
 use super::guest;
 use super::hypercall::Call;
@@ -208,18 +209,34 @@ impl Domain {
         Ok(0)
     }
 
-    /// The E820 map: RAM from 0 to as much as the guest may ever have.
+    /// What is where for the guest, as E820 says it: first address, bytes, type.
+    pub(super) fn memory_ranges(&self) -> Vec<[u64; 3]> {
+        const RAM: u64 = 1;
+        const RESERVED: u64 = 2;
+        let mut ranges = vec![[0, self.frames.guest << PAGE_SHIFT, RAM]];
+        if self.hvm.is_some() {
+            let special = build_pvh::SPECIAL_PAGES;
+            ranges.push([special.start << PAGE_SHIFT, (special.end - special.start) << PAGE_SHIFT, RESERVED]);
+        }
+        ranges
+    }
+
+    /// The E820 map, in entries of 20 bytes.
     fn memory_map(&mut self, call: &mut Call<'_, '_>, arg: u64) -> Answer {
-        const RAM: u32 = 1;
-        let a = guest::get::<16>(call.cpu, arg)?;
-        if a.u32(0) < 1 {
+        let room = guest::get::<4>(call.cpu, arg)?.u32(0);
+        let list = call.get_word(arg.wrapping_add(call.word()))?;
+        let ranges = self.memory_ranges();
+        if (room as usize) < ranges.len() {
             return Err(Errno::EINVAL);
         }
-        let mut e = [0; 20];
-        e[8..16].copy_from_slice(&(self.frames.guest << PAGE_SHIFT).to_le_bytes());
-        e[16..].copy_from_slice(&RAM.to_le_bytes());
-        guest::write(call.cpu, a.u64(8), &e)?;
-        guest::put_u32(call.cpu, arg, 1)?;
+        for (at, [first, bytes, kind]) in (list..).step_by(20).zip(&ranges) {
+            let mut e = [0; 20];
+            e[..8].copy_from_slice(&first.to_le_bytes());
+            e[8..16].copy_from_slice(&bytes.to_le_bytes());
+            e[16..].copy_from_slice(&(*kind as u32).to_le_bytes());
+            guest::write(call.cpu, at, &e)?;
+        }
+        guest::put_u32(call.cpu, arg, ranges.len() as u32)?;
         Ok(0)
     }
 

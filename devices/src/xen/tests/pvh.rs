@@ -58,6 +58,27 @@ fn parameters_say_where_the_rings_are_and_most_cannot_be_changed() {
     assert_eq!(b.call_with(34, &[0], &[pair(5, 0), 0]), ESRCH);
 }
 
+/// GRUB, built for PVH, asks so; the list is the one of start_info.
+#[test]
+fn a_guest_that_is_still_in_32_bit_mode_asks_for_its_memory_in_structures_of_that_size() {
+    let mut b = Bench::build(true, 1, &[], &[], "");
+    let cpu = &mut b.vcpu.cpu;
+    for (r, v) in [(reg::RAX, 12), (reg::RBX, 9), (reg::RCX, DATA << PAGE_SHIFT)] {
+        cpu.regs[usize::from(r)] = v;
+    }
+    let list = (DATA << PAGE_SHIFT) + 0x100;
+    b.put(DATA, 0, &words(&[pair(2, list as u32)]));
+    b.xen.trap(&mut b.vcpu.cpu, Trap::Hypercall).unwrap();
+    assert_eq!((b.reg(reg::RAX), b.half(DATA, 0)), (0, 2));
+    assert_eq!([0x100, 0x108, 0x114].map(|at| b.word(DATA, at)), [0, FRAMES << 12, 0xf_eff8 << 12]);
+    assert_eq!([0x110, 0x124].map(|at| b.half(DATA, at)), [1, 2]);
+    assert_eq!(b.bytes(DATA, 0x128, 1), [0], "and no more than that");
+    b.put(DATA, 0, &words(&[pair(1, list as u32)]));
+    b.set(reg::RAX, 12);
+    b.xen.trap(&mut b.vcpu.cpu, Trap::Hypercall).unwrap();
+    assert_eq!(b.reg(reg::RAX) as u32 as i32, -22, "there is room for one");
+}
+
 #[test]
 fn shared_info_can_be_put_within_and_beyond_ram() {
     for gpfn in [FREE, FRAMES + 0x1_0000] {
