@@ -61,9 +61,43 @@ struct Inner {
     aliases: RefCell<Vec<(u64, u64)>>,
 }
 
-/// A handle to a machine's RAM. Guest-physical address = offset.
+impl Inner {
+    /// Reads from RAM.
+    ///
+    /// # Safety
+    /// All of `[at, at + to.len())` is there.
+    unsafe fn read(&self, at: u64, to: &mut [u8]) {
+        let from = self.bytes.base().wrapping_add(at as usize);
+        // SAFETY: the caller has looked; `to` is not part of the allocation.
+        unsafe { core::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) }
+    }
+    /// Writes to RAM.
+    ///
+    /// # Safety
+    /// All of `[at, at + from.len())` is there.
+    unsafe fn write(&self, at: u64, from: &[u8]) {
+        let n = from.len();
+        if n == 0 {
+            return;
+        }
+        for p in at >> PAGE_SHIFT..=(at + n as u64 - 1) >> PAGE_SHIFT {
+            if self.flags.get(p as usize).is_some_and(|flags| flags.get() & page::CODE != 0) {
+                self.dirty_code.borrow_mut().push(p as u32);
+            }
+        }
+        let to = self.bytes.base().wrapping_add(at as usize);
+        // SAFETY: the caller has looked; `from` is not part of the allocation.
+        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to, n) }
+    }
+}
+
+/// A handle to a machine's RAM, or to its first part. Guest-physical address = offset.
 #[derive(Clone)]
-pub struct GuestRam(Rc<Inner>);
+pub struct GuestRam {
+    all: Rc<Inner>,
+    /// Bytes that are RAM through this handle.
+    len: u64,
+}
 
 impl GuestRam {
     /// `len` bytes of zeroed RAM.
@@ -77,18 +111,24 @@ impl GuestRam {
         let size = usize::try_from(len).map_err(|_| RamError::Memory(len))?;
         let bytes = Zeroed::new(size).ok_or(RamError::Memory(len))?;
         let pages = (len >> PAGE_SHIFT) as usize;
-        Ok(Self(Rc::new(Inner {
-            bytes,
-            flags: alloc::vec![Cell::new(0); pages],
-            dirty_code: RefCell::default(),
-            aliases: RefCell::default(),
-        })))
+        let (dirty_code, aliases) = (RefCell::default(), RefCell::default());
+        let all = Inner { bytes, flags: alloc::vec![Cell::new(0); pages], dirty_code, aliases };
+        Ok(Self { all: Rc::new(all), len })
+    }
+
+    /// The same RAM for a guest that is to have the first `len` bytes of it. Through the new handle nothing is behind them
+    /// but aliases, and for whoever looks at flags it is the same.
+    #[must_use]
+    pub fn first(&self, len: u64) -> Self {
+        let len = len.min(self.len) & !(PAGE_SIZE - 1);
+        (len >> PAGE_SHIFT..self.pages()).for_each(|page| self.change_flags(page, page::DEVICE, 0));
+        Self { all: self.all.clone(), len }
     }
 
     /// Bytes of RAM.
     #[inline(always)]
     pub fn len(&self) -> u64 {
-        self.0.bytes.len() as u64
+        self.len
     }
     /// RAM is never empty.
     pub fn is_empty(&self) -> bool {
@@ -97,7 +137,7 @@ impl GuestRam {
     /// The flags ([`page`]) of the page with this number; [`page::DEVICE`] beyond the end.
     #[inline(always)]
     pub fn flags(&self, page: u64) -> u8 {
-        match self.0.flags.get(page as usize) {
+        match self.all.flags.get(page as usize) {
             Some(flags) => flags.get(),
             None => self.beyond(page),
         }
@@ -106,24 +146,38 @@ impl GuestRam {
     fn beyond(&self, page: u64) -> u8 {
         if self.alias(page).is_some() { 0 } else { page::DEVICE }
     }
-    /// From now on a page beyond the end of RAM is the same as `to` within; `None`: nothing. Callers flush the TLBs.
-    /// No code is decoded from such a page, so nothing has to be told of writes there.
+    /// From now on a page beyond the end of RAM is the same as `to` within all of it; `None`: nothing. Callers flush the
+    /// TLBs. No code is decoded from such a page, so nothing has to be told of writes there.
     pub fn set_alias(&self, page: u64, to: Option<u64>) {
-        let mut aliases = self.0.aliases.borrow_mut();
+        if self.flags(page) & page::DEVICE == 0 && self.alias(page).is_none() {
+            return;
+        }
+        let mut aliases = self.all.aliases.borrow_mut();
         aliases.retain(|a| a.0 != page);
-        match to {
-            Some(to) if page >= self.pages() && to < self.pages() => aliases.push((page, to)),
-            _ => {}
+        let to = to.filter(|to| *to < self.pages());
+        aliases.extend(to.map(|to| (page, to)));
+        // Where all of RAM is longer than what the guest has of it.
+        if to.is_some() {
+            self.change_flags(page, 0, page::DEVICE);
+        } else {
+            self.change_flags(page, page::DEVICE, 0);
+        }
+    }
+    /// Takes all of them back.
+    pub fn clear_aliases(&self) {
+        for (page, _) in self.all.aliases.take() {
+            self.change_flags(page, page::DEVICE, 0);
         }
     }
     /// There are a few of them.
     fn alias(&self, page: u64) -> Option<u64> {
-        self.0.aliases.borrow().iter().find(|a| a.0 == page).map(|a| a.1)
+        self.all.aliases.borrow().iter().find(|a| a.0 == page).map(|a| a.1)
     }
+    /// Pages of all RAM.
     fn pages(&self) -> u64 {
-        self.0.flags.len() as u64
+        self.all.flags.len() as u64
     }
-    /// Where the byte at `at` really is.
+    /// Where in all RAM the byte at `at` is.
     fn resolve(&self, at: u64) -> Option<u64> {
         if at < self.len() {
             return Some(at);
@@ -133,7 +187,7 @@ impl GuestRam {
     }
     /// Sets and clears flags of a page. Callers that take away access flush the TLBs.
     pub fn change_flags(&self, page: u64, set: u8, clear: u8) {
-        if let Some(f) = self.0.flags.get(page as usize) {
+        if let Some(f) = self.all.flags.get(page as usize) {
             f.set(f.get() & !clear | set);
         }
     }
@@ -147,14 +201,15 @@ impl GuestRam {
     pub fn read(&self, at: u64, to: &mut [u8]) {
         if at >= self.len() {
             return self.by_page(at, to.len(), |at, part| match at {
-                Some(at) => self.read(at, &mut to[part]),
+                // SAFETY: where `resolve` leads there is a page.
+                Some(at) => unsafe { self.all.read(at, &mut to[part]) },
                 None => to[part].fill(0xff),
             });
         }
-        let n = self.len().saturating_sub(at).min(to.len() as u64) as usize;
-        // SAFETY: `[at, at + n)` lies inside the allocation; `to` is not part of it.
-        unsafe { core::ptr::copy_nonoverlapping(self.0.bytes.base().wrapping_add(at as usize), to.as_mut_ptr(), n) }
-        to[n..].fill(0xff);
+        let (there, beyond) = to.split_at_mut((self.len() - at).min(to.len() as u64) as usize);
+        // SAFETY: that is up to the end of RAM.
+        unsafe { self.all.read(at, there) }
+        beyond.fill(0xff);
     }
     /// Copies `from` to RAM at `at` as a device does (DMA): code on the page is invalidated,
     /// ROM is writable. Bytes beyond the end of RAM are lost.
@@ -162,21 +217,14 @@ impl GuestRam {
         if at >= self.len() {
             return self.by_page(at, from.len(), |at, part| {
                 if let Some(at) = at {
-                    self.write(at, &from[part]);
+                    // SAFETY: where `resolve` leads there is a page.
+                    unsafe { self.all.write(at, &from[part]) }
                 }
             });
         }
-        let n = self.len().saturating_sub(at).min(from.len() as u64) as usize;
-        if n == 0 {
-            return;
-        }
-        for p in at >> PAGE_SHIFT..=(at + n as u64 - 1) >> PAGE_SHIFT {
-            if self.flags(p) & page::CODE != 0 {
-                self.0.dirty_code.borrow_mut().push(p as u32);
-            }
-        }
-        // SAFETY: `[at, at + n)` lies inside the allocation; `from` is not part of it.
-        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), self.0.bytes.base().wrapping_add(at as usize), n) }
+        let n = (self.len() - at).min(from.len() as u64) as usize;
+        // SAFETY: that is up to the end of RAM.
+        unsafe { self.all.write(at, &from[..n]) }
     }
     /// Calls `each` for the parts of an access beyond the end that lie in one page, with where they really are.
     #[cold]
@@ -214,19 +262,19 @@ impl GuestRam {
     }
     /// Takes the pages with code that devices wrote to since the last call.
     pub fn take_dirty_code(&self) -> Vec<u32> {
-        core::mem::take(&mut *self.0.dirty_code.borrow_mut())
+        core::mem::take(&mut *self.all.dirty_code.borrow_mut())
     }
     /// Did a device write to a page with code?
     #[inline(always)]
     pub fn has_dirty_code(&self) -> bool {
-        !self.0.dirty_code.borrow().is_empty()
+        !self.all.dirty_code.borrow().is_empty()
     }
 
     /// For the CPU: where the byte at guest-physical `at` lies, if it is RAM.
     #[inline(always)]
     pub(crate) fn host(&self, at: u64) -> Option<Host> {
         let at = if at < self.len() { at } else { self.resolve(at)? };
-        Some(Host((self.0.bytes.base() as usize).wrapping_add(at as usize)))
+        Some(Host((self.all.bytes.base() as usize).wrapping_add(at as usize)))
     }
 }
 
@@ -365,6 +413,28 @@ mod tests {
         assert_eq!((ram.flags(0xfeffc), ram.read_le::<2>(0)), (0, [0, 0]));
         ram.set_alias(0xfeffc, None);
         assert_eq!(ram.read_le::<1>(0xfeff_cffe), [0xff]);
+    }
+
+    #[test]
+    fn a_guest_sees_the_first_part_and_what_else_it_is_shown() {
+        let all = GuestRam::new(4 * PAGE_SIZE).unwrap();
+        let guest = all.first(2 * PAGE_SIZE);
+        all.write(3 * PAGE_SIZE, b"abc");
+        assert_eq!((guest.len(), guest.read_le::<3>(3 * PAGE_SIZE)), (2 * PAGE_SIZE, [0xff; 3]));
+        assert_eq!((guest.flags(1), guest.flags(2), guest.flags(3)), (0, page::DEVICE, page::DEVICE));
+        assert!(!guest.contains(2 * PAGE_SIZE, 1) && guest.host(2 * PAGE_SIZE).is_none());
+        // One of the other pages, at the number of another one of them.
+        all.set_alias(2, Some(3));
+        assert_eq!((guest.flags(2), guest.read_le::<3>(2 * PAGE_SIZE)), (0, *b"abc"));
+        guest.write(2 * PAGE_SIZE + 1, b"x");
+        assert_eq!(guest.host(2 * PAGE_SIZE).unwrap().load(Size::B4), u32::from_le_bytes(*b"axc\0").into());
+        assert_eq!((all.read_le::<3>(3 * PAGE_SIZE), all.read_le::<3>(2 * PAGE_SIZE)), (*b"axc", [0; 3]));
+        all.set_alias(2, None);
+        all.set_alias(3, Some(2));
+        assert_eq!((guest.flags(2), guest.read_le::<3>(2 * PAGE_SIZE)), (page::DEVICE, [0xff; 3]));
+        assert_eq!(guest.flags(3), 0);
+        all.clear_aliases();
+        assert_eq!((guest.flags(3), guest.host(3 * PAGE_SIZE).is_none()), (page::DEVICE, true));
     }
 
     #[test]

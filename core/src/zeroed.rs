@@ -25,11 +25,6 @@ impl Zeroed {
     pub fn base(&self) -> *mut u8 {
         self.base
     }
-
-    #[inline(always)]
-    pub fn len(&self) -> usize {
-        self.len
-    }
 }
 
 impl Drop for Zeroed {

@@ -165,12 +165,14 @@ fn processor(ram: &GuestRam, name: &str) -> Result<Box<dyn Processor>, String> {
     Ok(Box::new(Vcpu::new(ram, model)))
 }
 
-/// RAM and whatever else the mode asks for.
-fn platform(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError> {
+/// What is made for a mode: RAM, RAM as the CPU sees it, and whatever else there is.
+type Parts = (GuestRam, GuestRam, Box<dyn Platform>);
+
+fn platform(config: &Config) -> Result<Parts, ConfigError> {
     if config.mode == Mode::Pc { pc(config) } else { domain(config) }
 }
 
-fn pc(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError> {
+fn pc(config: &Config) -> Result<Parts, ConfigError> {
     let options = Options {
         rate: config.rate(),
         wall_clock: config.wall_clock,
@@ -180,10 +182,10 @@ fn pc(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError> {
     };
     let ram = GuestRam::new(config.ram)?;
     let pc = Pc::new(&ram, options)?;
-    Ok((ram, Box::new(pc)))
+    Ok((ram.clone(), ram, Box::new(pc)))
 }
 
-fn domain(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError> {
+fn domain(config: &Config) -> Result<Parts, ConfigError> {
     let ram = Xen::ram(config.ram)?;
     let options = domain::Options {
         hvm: config.mode == Mode::Pvh,
@@ -195,7 +197,7 @@ fn domain(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError>
     };
     let disks = (0..).zip(&config.disks).map(|(n, disk)| disk.make(n)).collect();
     let xen = Xen::new(&ram, config.ram, config.rate(), config.seed, options, disks);
-    Ok((ram, Box::new(xen)))
+    Ok((ram, xen.seen(), Box::new(xen)))
 }
 
 /// A random (version 4) UUID from the source of the guest's random numbers.
@@ -302,10 +304,10 @@ impl Machine {
     fn assemble(
         config: Config,
         make: impl FnOnce(&GuestRam, &str) -> Result<Box<dyn Processor>, String>,
-        platform: impl FnOnce(&Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError>,
+        platform: impl FnOnce(&Config) -> Result<Parts, ConfigError>,
     ) -> Result<Self, ConfigError> {
-        let (ram, platform) = platform(&config)?;
-        let cpu = make(&ram, &config.cpu).map_err(ConfigError::Cpu)?;
+        let (ram, seen, platform) = platform(&config)?;
+        let cpu = make(&seen, &config.cpu).map_err(ConfigError::Cpu)?;
         let mut machine = Self { config, ram, cpu, platform, halts: 0, ended: None };
         machine.load()?;
         Ok(machine)

@@ -75,6 +75,12 @@ impl Xen {
         }
     }
 
+    /// RAM as the CPU sees it. A paravirtualized guest's page tables lead to the hypervisor's frames, too; for others those
+    /// are nowhere but where they asked for them.
+    pub fn seen(&self) -> GuestRam {
+        if self.options.hvm { self.ram.first(self.frames.guest << PAGE_SHIFT) } else { self.ram.clone() }
+    }
+
     /// Lets `f` work on the domain, and notes what it did.
     pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut Domain, &mut Cx<'_>) -> R) -> R {
         let r = self.with_domain(f);

@@ -125,6 +125,7 @@ pub struct Domain {
 impl Domain {
     /// A domain that is not built yet. `ram` has all of [`Frames::all`].
     pub fn new(ram: &GuestRam, frames: Frames, options: &Options) -> Self {
+        ram.clear_aliases();
         frames.install(ram);
         let domain = Self {
             ram: ram.clone(),

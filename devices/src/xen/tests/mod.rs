@@ -155,6 +155,7 @@ impl Bench {
             initrd: Arc::new(Vec::new()),
             cmdline: cmdline.to_string(),
         };
+        let ram = xen.seen();
         let mut vcpu = Vcpu::new(&ram, Model::by_name("x86-64-v2").expect("a model"));
         match xen.load(&payload).unwrap() {
             Start::Guest(begin) => vcpu.enter_guest(begin),

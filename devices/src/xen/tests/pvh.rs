@@ -81,7 +81,7 @@ fn a_guest_that_is_still_in_32_bit_mode_asks_for_its_memory_in_structures_of_tha
 
 #[test]
 fn shared_info_can_be_put_within_and_beyond_ram() {
-    for gpfn in [FREE, FRAMES + 0x1_0000] {
+    for gpfn in [FREE, FRAMES, FRAMES + 0x1_0000] {
         let mut b = Bench::pvh(1, &[]);
         assert_eq!(add(&mut b, SHARED_INFO, 0, gpfn), 0);
         assert_eq!(b.call_with(32, &[7], &[0]), 0);
@@ -102,8 +102,9 @@ fn shared_info_can_be_put_within_and_beyond_ram() {
 
 #[test]
 fn grant_frames_can_be_put_within_and_beyond_ram() {
-    for gpfn in [FREE, FRAMES + 0x1_0000] {
+    for gpfn in [FREE, FRAMES, FRAMES + 0x1_0000] {
         let mut b = Bench::pvh(1, &[]);
+        assert_eq!(b.word(FRAMES, 0), u64::MAX, "nothing is behind its RAM");
         assert_eq!(add(&mut b, GRANTS, 0, gpfn), 0);
         // Domain 0's grant of the console's ring has come along.
         assert_eq!(b.word(gpfn, 0) & 0xffff, 1);
@@ -152,7 +153,7 @@ fn without_vectors_of_the_vcpus_the_callback_is_for_all() {
     assert_eq!(b.xen.acknowledge(), Some(0x93));
     assert!(b.xen.interrupt_pending(), "as long as upcall_pending is 1");
     let at = b.info(0, 0);
-    b.ram.write(at, &[0]);
+    b.domain(|d, _| d.ram.write(at, &[0]));
     b.call(17, &[0, 0]);
     assert!(!b.xen.interrupt_pending());
 }
