@@ -57,17 +57,22 @@ pub fn options_of(dir: &Path, mode: Option<&str>) -> Result<Vec<String>> {
     let manifest: Value = serde_json::from_str(&text).with_context(|| format!("{} is no manifest", path.display()))?;
     let modes: Vec<&str> = manifest["modes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mode = mode.or_else(|| modes.first().copied()).unwrap_or("pc");
+    // A kernel for one mode alone, as a boot loader may be.
+    let own = format!("kernel-{mode}");
+    let files = || manifest["files"].as_array().into_iter().flatten();
+    let has_own = files().any(|file| file["role"] == own.as_str());
     // A manifest that names no modes is an old one, of a PC.
     ensure!(
-        modes.contains(&mode) || modes.is_empty() && mode == "pc",
+        modes.contains(&mode) || has_own || modes.is_empty() && mode == "pc",
         "the image {} has no mode `{mode}`; it boots with --mode {}",
         dir.file_name().unwrap_or_default().display(),
         if modes.is_empty() { "pc".to_owned() } else { modes.join(" or ") }
     );
     let mut options = vec!["--mode".to_owned(), mode.to_owned()];
-    for file in manifest["files"].as_array().into_iter().flatten() {
+    for file in files() {
         let option = match file["role"].as_str() {
-            Some("kernel") => "--kernel",
+            Some(role) if role == own => "--kernel",
+            Some("kernel") if !has_own => "--kernel",
             Some("initrd") => "--initrd",
             Some("disk") => "--disk",
             _ => continue,
@@ -129,6 +134,13 @@ mod tests {
         assert_eq!(options_of(&dir, Some("pv")).unwrap(), want("pv", "console=hvc0"));
         let error = options_of(&dir, Some("pvh")).unwrap_err().to_string();
         assert!(error.contains("no mode `pvh`") && error.contains("pc or pv"), "{error}");
+        write(
+            r#"{"files":[{"path":"k","role":"kernel"},{"path":"i","role":"kernel-pvh"}],"modes":["pv"],"cmdline":"x"}"#,
+        );
+        for (mode, path) in [("pv", &kernel), ("pvh", &initrd)] {
+            let options = options_of(&dir, Some(mode)).unwrap();
+            assert_eq!(options, ["--mode", mode, "--kernel", path, "--cmdline", "x"].map(str::to_owned));
+        }
         write(r#"{"files":[]}"#);
         assert_eq!(options_of(&dir, Some("pc")).unwrap(), ["--mode", "pc"]);
         assert!(options_of(&dir, Some("pv")).is_err());

@@ -215,7 +215,7 @@ fn scripts_in(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn guests(_: &Project) -> Result<Count> {
     let mut count = Count::default();
-    for name in ["hello", "linux64", "linux32", "disk64", "debian64"] {
+    for name in ["hello", "linux64", "linux32", "disk64", "debian64", "grub64"] {
         match image::build(name) {
             Err(error) if error.is::<image::NotHere>() => {
                 println!("SKIPPED: {name}: {error:#}");

@@ -1,13 +1,13 @@
 //! Building a recipe of Debian packages: kernel, static busybox and modules become a packed kernel
-//! and an initrd, or a disk for another image's kernel and initrd.
+//! and an initrd, or a disk for another image's kernel and initrd, perhaps with a boot loader that reads them from it.
 
 use super::apt::{self, Apt};
 use super::cpio::Archive;
 use super::lock::{Lock, Locked};
 use super::manifest::{File, Manifest};
 use super::modules::{self, Modules};
-use super::recipe::{Compression, Disk, Recipe};
-use super::{bootstrap, deb, ext4, kernel, lz4};
+use super::recipe::{Compression, Disk, Loader, Recipe};
+use super::{bootstrap, deb, ext4, kernel, lz4, mbr};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ fn inputs(paths: &Paths, name: &str, recipe: &Recipe, lock: &Lock) -> Result<Str
     Ok(apt::sha256(&all))
 }
 
-/// The package files for the recipe's two wishes. The network is used only for what the cache lacks.
+/// The package files for the recipe's wishes. The network is used only for what the cache lacks.
 fn fetch(paths: &Paths, recipe: &Recipe, lock: &Lock) -> Result<Vec<(Locked, PathBuf)>> {
     let cache = paths.cache();
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
@@ -213,6 +213,40 @@ fn initrd(system: Archive, compression: Compression) -> Result<Vec<u8>> {
     })
 }
 
+/// Puts the kernel into `/boot`, with the initrd of the image that starts a disk without a boot loader.
+fn add_kernel(system: &mut Archive, paths: &Paths, disk: &Disk, kernel: &Kernel) -> Result<()> {
+    let files = boot_image(paths, disk)?.files;
+    let initrd = files.iter().find(|file| file.role == "initrd").context("there is no initrd for the disk")?;
+    let initrd = std::fs::read(paths.out(&disk.boot).join(&initrd.path))?;
+    // The files have Debian's names, which hold a version; links have those that do not change.
+    for (name, data) in [("vmlinuz", kernel.bzimage.clone()), ("initrd.img", initrd)] {
+        let versioned = format!("{name}-{}", kernel.version);
+        system.file(&format!("boot/{versioned}"), 0o644, data);
+        system.link(&format!("boot/{name}"), &versioned);
+    }
+    Ok(())
+}
+
+/// Takes the boot loader out of its package.
+fn loader_files(out: &Path, loader: &Loader, package: &Path) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    let wanted = [("kernel", Some(&loader.pv)), ("kernel-pvh", loader.pvh.as_ref())];
+    for (role, path) in wanted.into_iter().filter_map(|(role, path)| Some((role, path?))) {
+        let (name, mut found) = (path.rsplit('/').next().unwrap_or(path), None);
+        deb::files(
+            package,
+            |name| name == path,
+            |_, data| {
+                found = Some(data);
+                Ok(())
+            },
+        )?;
+        let data = found.with_context(|| format!("{} has no /{path}", package.display()))?;
+        files.push(File::write(out, name, role, &data)?);
+    }
+    Ok(files)
+}
+
 /// Builds the image `name`, if it is not up to date; the folder it is in.
 pub fn build(paths: &Paths, name: &str, update_lock: bool) -> Result<PathBuf> {
     let recipe = Recipe::read(&paths.images.join(format!("{name}.toml")))?;
@@ -226,11 +260,11 @@ pub fn build(paths: &Paths, name: &str, update_lock: bool) -> Result<PathBuf> {
     }
     let none = Lock::default();
     let packages = fetch(paths, &recipe, if update_lock { &none } else { &lock })?;
-    let [(kernel_package, kernel_path), (second_package, second_path)] = &packages[..] else {
-        bail!("{} packages for two wishes", packages.len());
+    let [(kernel_package, kernel_path), (_, second_path), rest @ ..] = &packages[..] else {
+        bail!("{} packages for {:?}", packages.len(), recipe.wishes());
     };
     if update_lock {
-        let changed = [kernel_package, second_package].map(|p| lock.record(p));
+        let changed: Vec<bool> = packages.iter().map(|(p, _)| lock.record(p)).collect();
         if changed.contains(&true) {
             lock.write(&paths.lock())?;
             println!("image    wrote {}", paths.lock().display());
@@ -239,16 +273,23 @@ pub fn build(paths: &Paths, name: &str, update_lock: bool) -> Result<PathBuf> {
     println!("image    building {name} from {} {}", kernel_package.name, kernel_package.version);
     let kernel = read_kernel(kernel_path)?;
     let arch = if recipe.arch == "amd64" { "x86_64" } else { "i686" };
-    let system = system(paths, name, &recipe, &kernel, second_path)?;
+    let mut system = system(paths, name, &recipe, &kernel, second_path)?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let files = match (&recipe.disk, recipe.initrd) {
         (Some(disk), _) => {
             let shape = ext4::Shape { mib: disk.size, uuid: disk.uuid.clone(), label: "tabvisor".into() };
-            let image = ext4::image(&system, &shape, &paths.cache().join(format!("{name}-disk")))?;
-            let there = |file: File| File { path: format!("../{}/{}", disk.boot, file.path), ..file };
-            let mut files: Vec<File> = boot_image(paths, disk)?.files.into_iter().map(there).collect();
-            files.push(File::write(&out, "root.ext4", "disk", &image)?);
-            files
+            let partition = |system: &Archive| ext4::image(system, &shape, &paths.cache().join(format!("{name}-disk")));
+            if let (Some(loader), Some((_, package))) = (&disk.loader, rest.first()) {
+                add_kernel(&mut system, paths, disk, &kernel)?;
+                let mut files = loader_files(&out, loader, package)?;
+                files.push(File::write(&out, "disk.img", "disk", &mbr::disk(&partition(&system)?)?)?);
+                files
+            } else {
+                let there = |file: File| File { path: format!("../{}/{}", disk.boot, file.path), ..file };
+                let mut files: Vec<File> = boot_image(paths, disk)?.files.into_iter().map(there).collect();
+                files.push(File::write(&out, "root.ext4", "disk", &partition(&system)?)?);
+                files
+            }
         }
         (None, compression) => {
             let elf = kernel::extract(&kernel.bzimage)

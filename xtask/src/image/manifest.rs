@@ -42,8 +42,8 @@ pub struct Manifest {
 pub struct File {
     /// Relative to the manifest.
     pub path: String,
-    /// `kernel`: boot this; `initrd`: with this; `disk`: the first disk; `kernel-original`: the kernel before it
-    /// was repacked.
+    /// `kernel`: boot this; `kernel-pvh`: or this, in that mode; `initrd`: with this; `disk`: the first disk;
+    /// `kernel-original`: the kernel before it was repacked.
     pub role: String,
     /// Its length.
     pub bytes: u64,

@@ -12,6 +12,7 @@ pub(crate) mod kernel;
 mod lock;
 mod lz4;
 mod manifest;
+mod mbr;
 mod modules;
 mod recipe;
 

@@ -53,6 +53,20 @@ pub struct Disk {
     /// The distribution's essential packages and these, instead of a busybox.
     #[serde(default)]
     pub packages: Vec<String>,
+    /// What reads the kernel from the disk. Without, the other image's kernel and initrd are given to the machine.
+    pub loader: Option<Loader>,
+}
+
+/// A boot loader. Its disk has a partition table, and the other image's kernel and initrd in `/boot`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Loader {
+    /// The package with it.
+    pub package: String,
+    /// The file in the package that is a paravirtualized domain's kernel.
+    pub pv: String,
+    /// The file for a domain with its own paging.
+    pub pvh: Option<String>,
 }
 
 /// A way to tell a guest its address.
@@ -85,9 +99,17 @@ pub enum Compression {
 }
 
 impl Recipe {
-    /// The packages that are fetched by name: the kernel, and the busybox or the tool that makes a system.
-    pub fn wishes(&self) -> [&str; 2] {
-        [&self.kernel, self.busybox.as_deref().unwrap_or(super::bootstrap::TOOL)]
+    /// The packages that are fetched by name: the kernel, the busybox or the tool that makes a system, and the boot
+    /// loader, if there is one.
+    pub fn wishes(&self) -> Vec<&str> {
+        let mut all = vec![self.kernel.as_str(), self.busybox.as_deref().unwrap_or(super::bootstrap::TOOL)];
+        all.extend(self.loader().map(|loader| loader.package.as_str()));
+        all
+    }
+
+    /// The boot loader.
+    pub fn loader(&self) -> Option<&Loader> {
+        self.disk.as_ref().and_then(|disk| disk.loader.as_ref())
     }
 
     /// Reads a recipe.
@@ -111,7 +133,8 @@ impl Recipe {
         if this.busybox.is_some() != packages.is_empty() {
             bail!("a recipe has either a `busybox` or a disk's `packages`");
         }
-        for word in [&this.suite, &this.kernel].into_iter().chain(&this.busybox).chain(packages) {
+        let loader = this.loader().map(|loader| &loader.package);
+        for word in [&this.suite, &this.kernel].into_iter().chain(&this.busybox).chain(packages).chain(loader) {
             // They become arguments of the package client.
             let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
             if word.is_empty() || word.starts_with('-') || !word.chars().all(ok) {
@@ -143,6 +166,10 @@ mod tests {
         let packages = "disk={boot='b',size=16,uuid='u',packages=['p']}\n";
         assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", packages)).is_err());
         assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", packages).replace("busybox='b'\n", "")).is_ok());
+        let loader = "disk={boot='b',size=16,uuid='u',loader={package='l',pv='f'}}\n";
+        let r = Recipe::parse(&GOOD.replace("initrd='lz4'\n", loader)).unwrap();
+        assert_eq!(r.wishes(), ["k", "b", "l"]);
+        assert!(Recipe::parse(&GOOD.replace("initrd='lz4'\n", loader).replace("'l'", "'-l'")).is_err());
         assert!(Recipe::parse(&format!("{GOOD}network='tabvisor.ip'\n")).is_ok());
         assert!(Recipe::parse(&format!("{GOOD}network='dhcp'\n")).is_err());
         assert!(Recipe::parse(&format!("{GOOD}cmdlines={{pvh='c'}}\n")).is_ok());

@@ -31,8 +31,11 @@ pub fn options(dir: &Path, mode: &str) -> Vec<String> {
     let memory = manifest["memory"].to_string();
     options.extend(["--mem", &memory]);
     let mut options: Vec<String> = options.into_iter().map(str::to_owned).collect();
+    // Later ones win: a kernel for this mode alone comes behind the one for all.
+    let own = format!("kernel-{mode}");
     for file in manifest["files"].as_array().expect("it has files") {
         let role = file["role"].as_str().expect("a file has a role");
+        let role = if role == own { "kernel" } else { role };
         if ["kernel", "initrd", "disk"].contains(&role) {
             let path = dir.join(file["path"].as_str().expect("a file has a path"));
             options.extend([format!("--{role}"), path.to_str().expect("paths here are text").to_owned()]);
