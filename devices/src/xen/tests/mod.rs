@@ -10,6 +10,7 @@ mod cpu;
 mod events;
 mod fuzz;
 mod fuzz_code;
+mod kept;
 mod memory;
 mod pages;
 mod pvh;
