@@ -61,6 +61,27 @@ pub enum Effect {
     Log(String),
 }
 
+/// What a toolstack wants of a domain, which learns of it through xenstore (Xen: docs/misc/xenstore-paths.pandoc). Whether
+/// it obeys is up to the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// It is to end, in this way: `control/shutdown`.
+    Shutdown(Shutdown),
+    /// Its kernel is to obey a key, as with SysRq on a keyboard: `control/sysrq`. An ASCII character.
+    SysRq(u8),
+}
+
+/// Ways in which a domain ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// It switches itself off.
+    PowerOff,
+    /// It stops; for most guests that is the same.
+    Halt,
+    /// It starts again.
+    Reboot,
+}
+
 /// News from the world outside of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -106,6 +127,8 @@ pub enum Input {
     },
     /// The pointer does something.
     Pointer(Pointer),
+    /// What a toolstack wants of a domain. Nothing else takes notice of it.
+    Control(Control),
     /// What the host's clock says: seconds since 1970-01-01 00:00 UTC.
     WallClock(i64),
 }

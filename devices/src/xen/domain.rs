@@ -17,7 +17,7 @@ use crate::backend::BlockBackend;
 use crate::backend::display::DisplayConfig;
 use crate::backend::net::NicConfig;
 use crate::device::put_state;
-use crate::effect::{Effect, Input};
+use crate::effect::{Control, Effect, Input, Shutdown};
 use crate::machine::platform::StopCause;
 use crate::machine::processor::put_context;
 use std::collections::BTreeSet;
@@ -319,7 +319,8 @@ impl Domain {
             Input::BlockData { .. } | Input::Frame { .. } | Input::Key { .. } | Input::Pointer(_) => {
                 self.back_end_input(cx, input);
             }
-            Input::PowerButton => self.control(cx, "poweroff"),
+            Input::PowerButton => self.control(cx, Control::Shutdown(Shutdown::PowerOff)),
+            Input::Control(control) => self.control(cx, *control),
             Input::ResetButton => {
                 cx.stop.get_or_insert(StopCause::Reset(crate::effect::ResetCause::Button));
             }
@@ -332,13 +333,6 @@ impl Domain {
         self.settle(cx);
     }
 
-    /// Asks the guest through `control/shutdown`.
-    fn control(&mut self, cx: &mut Cx<'_>, what: &str) {
-        let path = format!("{}/control/shutdown", super::store::domain_path(domid::GUEST));
-        if self.store.write(&path, what).is_ok() {
-            self.pump_store(cx);
-        }
-    }
     /// Bytes that may be typed.
     pub fn console_room(&self) -> usize {
         self.console.room()

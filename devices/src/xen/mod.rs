@@ -9,6 +9,7 @@ pub mod build_pv;
 pub mod build_pvh;
 mod calls;
 mod console;
+mod control;
 pub mod domain;
 mod emulate;
 pub mod event;

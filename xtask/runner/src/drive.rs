@@ -1,5 +1,6 @@
 //! Runs a machine against the host's clock, or as fast as it goes, until it ends.
 
+use crate::command;
 use crate::console::Console;
 use crate::disks::{self, Files};
 use crate::keys::{self, Ask};
@@ -164,7 +165,17 @@ impl Runner {
                 let report = self.machine.report();
                 self.console.say(&report);
             }
-            Ask::Help => self.console.say(keys::HELP),
+            Ask::Help => self.console.say(&format!("{}\n{}", keys::HELP, command::HELP)),
+            Ask::Typing(line) => self.console.show_command(&line),
+            Ask::Command(line) => {
+                self.console.end_command();
+                if !line.is_empty() {
+                    match command::read(&line) {
+                        Ok(input) => self.machine.input(&input),
+                        Err(why) => self.console.say(&why.to_string()),
+                    }
+                }
+            }
         }
         false
     }

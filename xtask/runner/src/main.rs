@@ -3,6 +3,7 @@
 //!
 //! Ctrl-A is the prefix for the runner's own keys (`keys`); everything else, Ctrl-C too, goes to the guest.
 
+mod command;
 mod console;
 mod disks;
 mod drive;
@@ -69,7 +70,8 @@ fn run() -> Result<End> {
     if raw.is_raw() {
         eprint!("{}\r\n", keys::HELP);
     }
-    let mut runner = Runner::new(machine, &options, console::Console::open(raw.is_raw()), files);
+    let console = console::Console::open(raw.is_raw() || options.keys, raw.is_raw());
+    let mut runner = Runner::new(machine, &options, console, files);
     let end = runner.run()?;
     drop(raw);
     eprintln!("\n{}", runner.summary(&end));

@@ -81,6 +81,8 @@ pub struct Options {
     pub verbose: bool,
     /// Put the test device on the board.
     pub test_device: bool,
+    /// Ctrl-A works also if standard input is no terminal.
+    pub keys: bool,
     /// Disks of a domain.
     pub disks: Vec<Disk>,
     /// Network cards of a domain.
@@ -109,6 +111,7 @@ options:
   --hash-at N       print a hash of the machine's state after exactly N instructions (repeatable)
   --verbose         print what devices have to say
   --test-device     a port (F4h) where the guest ends with a result: the runner's exit status is 0 if that is 0
+  --keys            the runner's own keys (Ctrl-A h) work also if standard input is no terminal
   --kernel FILE, --initrd FILE
                     boot these";
 
@@ -128,6 +131,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         hash_at: Vec::new(),
         verbose: false,
         test_device: false,
+        keys: false,
         disks: Vec::new(),
         nics: 0,
         display: None,
@@ -159,6 +163,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             "--hash-at" => options.hash_at.push(number(&value()?)?),
             "--verbose" => options.verbose = true,
             "--test-device" => options.test_device = true,
+            "--keys" => options.keys = true,
             "--help" | "-h" => bail!("{HELP}"),
             other => bail!("there is no option `{other}`\n{HELP}"),
         }

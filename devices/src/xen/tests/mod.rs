@@ -6,6 +6,7 @@
 //! mapped.
 
 mod build;
+mod control;
 mod cpu;
 mod events;
 mod fuzz;

@@ -1,0 +1,140 @@
+//! Debian's stock kernel in the runner: its console through pipes.
+
+#![allow(dead_code, reason = "no test needs all of it")]
+
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// For a boot on a busy computer; what it took is printed.
+const BOOT: Duration = Duration::from_secs(300);
+/// For a command.
+const COMMAND: Duration = Duration::from_secs(60);
+/// What the shell prints when it waits; the last part asks the terminal where the cursor is.
+const PROMPT: &str = "root@tabvisor:/root# \x1b[6n";
+
+/// Where the image is built, unless it is not.
+pub fn image() -> Option<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/out/linux64");
+    if dir.join("manifest.json").exists() {
+        return Some(dir);
+    }
+    println!("SKIPPED: there is no {}; `cargo xtask image linux64` makes it", dir.display());
+    None
+}
+
+/// A guest in a terminal.
+pub struct Guest {
+    child: Child,
+    typed: ChildStdin,
+    printed: Receiver<Vec<u8>>,
+    text: String,
+}
+
+impl Guest {
+    /// Starts it. `more` are further options of the runner.
+    pub fn boot(dir: &Path, mode: &str, more: &[&str]) -> Self {
+        let text = std::fs::read_to_string(dir.join("manifest.json")).expect("it is there");
+        let manifest: Value = serde_json::from_str(&text).expect("a manifest is JSON");
+        let cmdline = manifest["cmdlines"][mode].as_str().or_else(|| manifest["cmdline"].as_str());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tabvisor-runner"))
+            .args(["--mode", mode, "--mem", "256", "--cmdline", cmdline.expect("there is a command line")])
+            .arg("--kernel")
+            .arg(dir.join("vmlinux.pack"))
+            .arg("--initrd")
+            .arg(dir.join("initrd"))
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the runner starts");
+        let (typed, mut out) = (child.stdin.take().expect("it is piped"), child.stdout.take().expect("it is piped"));
+        let (to, printed) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(len @ 1..) = out.read(&mut bytes) {
+                if to.send(bytes[..len].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, typed, printed, text: String::new() }
+    }
+
+    /// Everything up to the first prompt.
+    pub fn booted(&mut self) -> String {
+        self.prompt(BOOT)
+    }
+    /// Everything up to the next prompt.
+    fn prompt(&mut self, patience: Duration) -> String {
+        self.wait(PROMPT, patience)
+    }
+    /// Everything up to a text, which is the last that is printed for now.
+    pub fn until(&mut self, text: &str) -> String {
+        self.wait(text, COMMAND)
+    }
+    /// Everything up to a text, which is the last that is printed for now.
+    fn wait(&mut self, text: &str, patience: Duration) -> String {
+        let end = Instant::now() + patience;
+        while !self.text.ends_with(text) {
+            match self.printed.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(RecvTimeoutError::Timeout) => panic!("no {text:?} after {patience:?}:\n{}", self.text),
+                Err(RecvTimeoutError::Disconnected) => panic!("the runner ended:\n{}", self.text),
+            }
+        }
+        std::mem::take(&mut self.text).replace('\r', "")
+    }
+
+    /// Types a line.
+    pub fn type_line(&mut self, line: &str) {
+        writeln!(self.typed, "{line}").expect("the runner reads");
+    }
+
+    /// What a command prints.
+    pub fn answer(&mut self, command: &str) -> String {
+        self.type_line(command);
+        let text = self.prompt(COMMAND);
+        let body = text.strip_prefix(command).and_then(|rest| rest.strip_suffix(PROMPT));
+        body.unwrap_or_else(|| panic!("no echo of {command:?} in {text:?}")).trim().to_owned()
+    }
+
+    /// A command of the runner, which was started with `--keys`.
+    pub fn command(&mut self, line: &str) {
+        self.type_line(&format!("\x01:{line}"));
+    }
+
+    /// Switches off; what the runner says last.
+    pub fn power_off(mut self) -> String {
+        self.type_line("poweroff");
+        self.ended().1
+    }
+
+    /// Waits for the runner's end; everything that was printed since the last prompt, and what the runner has said.
+    pub fn ended(&mut self) -> (String, String) {
+        let end = Instant::now() + COMMAND;
+        while self.child.try_wait().expect("it is our child").is_none() {
+            assert!(Instant::now() < end, "the runner still runs after {COMMAND:?}:\n{}", self.text);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut said = String::new();
+        let mut err = self.child.stderr.take().expect("it is piped");
+        err.read_to_string(&mut said).expect("the runner writes text");
+        while let Ok(bytes) = self.printed.recv() {
+            self.text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        (std::mem::take(&mut self.text).replace('\r', ""), said)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // After a failed check it still runs.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
