@@ -69,6 +69,8 @@ pub enum Control {
     Shutdown(Shutdown),
     /// Its kernel is to obey a key, as with SysRq on a keyboard: `control/sysrq`. An ASCII character.
     SysRq(u8),
+    /// It is to have so many bytes of memory, of those that it may have at most: `memory/target`.
+    Memory(u64),
 }
 
 /// Ways in which a domain ends.

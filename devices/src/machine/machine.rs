@@ -4,9 +4,9 @@ use super::board::next_random;
 use super::clock::{ClockPolicy, Rate};
 use super::hash::{StateHash, is_zero};
 use super::pc::{Options, Pc};
-use super::platform::{Platform, Start, StopCause, Visits};
+use super::platform::{Platform, Reservation, Start, StopCause, Visits};
 use super::processor::Processor;
-use super::xen::Xen;
+use super::xen::{Memory, Xen};
 use crate::backend::DiskConfig;
 use crate::backend::display::{Display, DisplayConfig};
 use crate::backend::net::NicConfig;
@@ -80,6 +80,10 @@ pub struct Config {
     pub vcpus: u32,
     /// Bytes of RAM, a multiple of 4096.
     pub ram: u64,
+    /// Bytes of RAM that a domain may have later on, if it is given more ([`Control::Memory`]); if that is more.
+    ///
+    /// [`Control::Memory`]: crate::effect::Control::Memory
+    pub most_ram: u64,
     /// Name of the CPU model.
     pub cpu: String,
     /// Who says how fast time passes.
@@ -110,6 +114,7 @@ impl Default for Config {
             mode: Mode::default(),
             vcpus: 1,
             ram: 256 << 20,
+            most_ram: 0,
             cpu: "x86-64-v2".into(),
             clock: ClockPolicy::Paced,
             wall_clock: 0,
@@ -184,7 +189,8 @@ fn pc(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError> {
 }
 
 fn domain(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError> {
-    let ram = Xen::ram(config.ram)?;
+    let memory = Memory { boot: config.ram, most: config.ram.max(config.most_ram) };
+    let ram = Xen::ram(memory)?;
     let options = domain::Options {
         hvm: config.mode == Mode::Pvh,
         vcpus: config.vcpus.clamp(1, MAX_VCPUS as u32),
@@ -194,7 +200,7 @@ fn domain(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError>
         display: config.display,
     };
     let disks = (0..).zip(&config.disks).map(|(n, disk)| disk.make(n)).collect();
-    let xen = Xen::new(&ram, config.ram, config.rate(), config.seed, options, disks);
+    let xen = Xen::new(&ram, memory, config.rate(), config.seed, options, disks);
     Ok((ram, Box::new(xen)))
 }
 
@@ -475,6 +481,10 @@ impl Machine {
     pub fn stats(&self) -> Stats {
         let board = &self.platform;
         Stats { retired: self.cpu.retired(), halts: self.halts, visits: board.visits(), now: board.now() }
+    }
+    /// Memory of a domain.
+    pub fn reservation(&self) -> Option<Reservation> {
+        self.platform.reservation()
     }
     /// Which hypercalls the guest has made, and how often.
     pub fn hypercalls(&self) -> Vec<(&'static str, u64)> {

@@ -37,6 +37,17 @@ pub struct Visits {
     pub hypercalls: u64,
 }
 
+/// Memory of a domain, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// What the guest has now.
+    pub now: u64,
+    /// What it was asked to have.
+    pub target: u64,
+    /// What it may have.
+    pub most: u64,
+}
+
 /// How the processor begins.
 pub enum Start {
     /// As on bare hardware.
@@ -80,6 +91,10 @@ pub trait Platform {
     fn effects(&mut self) -> &mut Vec<Effect>;
     /// Figures for people.
     fn visits(&self) -> Visits;
+    /// A domain's memory.
+    fn reservation(&self) -> Option<Reservation> {
+        None
+    }
     /// The same for each hypercall that was made: its name and how often.
     fn hypercalls(&self) -> Vec<(&'static str, u64)> {
         Vec::new()

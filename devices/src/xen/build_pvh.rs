@@ -40,13 +40,14 @@ pub fn build(
     now: VmTime,
 ) -> Result<Entry, BootError> {
     let (ram, frames) = (domain.ram.clone(), domain.frames);
-    let bytes = frames.guest << PAGE_SHIFT;
+    // The guest sees all that it may ever have, as with Xen's populate-on-demand; the rest it gives back at once.
+    let [bytes, boot] = [frames.guest, frames.boot].map(|n| n << PAGE_SHIFT);
     zero_page::check_cmdline(cmdline, CMDLINE_MAX - 1)?;
     let module = pvh.end.next_multiple_of(PAGE_SIZE);
     let told = module.saturating_add(initrd.len() as u64).next_multiple_of(PAGE_SIZE);
     let needs = told.saturating_add(LENGTH);
-    if needs > bytes {
-        return Err(BootError::NeedsMemory { what: "the kernel with its initrd", needs, has: bytes });
+    if needs > boot {
+        return Err(BootError::NeedsMemory { what: "the kernel with its initrd", needs, has: boot });
     }
     // A small kernel may lie below the tables, another one above them; one across them does without.
     let free = needs <= TABLES.start || pvh.start >= TABLES.end;

@@ -128,7 +128,7 @@ impl Domain {
         let domain = Self {
             ram: ram.clone(),
             frames,
-            types: Types::new(frames),
+            types: Types::new(frames, options.hvm),
             shared_info: frames.shared_info,
             aliases: BTreeSet::new(),
             hvm: options.hvm.then(|| Hvm::new(options.vcpus.max(1))),
@@ -189,14 +189,14 @@ impl Domain {
         self.grants.put(&self.ram, reserved::CONSOLE, rings.console);
         self.grants.put(&self.ram, reserved::XENSTORE, rings.store);
         let uuid = text_of(&self.uuid);
-        let kib = (self.frames.guest << PAGE_SHIFT) >> 10;
+        let kib = |frames: u64| (frames << PAGE_SHIFT) >> 10;
         let domu = DomU {
             domid: domid::GUEST,
             name: "guest",
             uuid: &uuid,
             vcpus: self.vcpus.len() as u32,
-            memory: kib,
-            static_max: kib,
+            memory: kib(self.frames.boot),
+            static_max: kib(self.frames.guest),
             store: RingPort { port: self.store_port, ring_ref: rings.store },
             console: RingPort { port: self.console.port, ring_ref: rings.console },
         };
@@ -221,6 +221,7 @@ impl Domain {
     pub fn trap(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, trap: Trap) -> Done {
         self.counters.traps += 1;
         self.crossing = false;
+        self.types.work = 0;
         let r = match trap {
             Trap::Syscall => self.syscall(cx, cpu),
             Trap::Sysenter => self.sysenter(cx, cpu),
@@ -240,6 +241,8 @@ impl Domain {
         if self.crossing {
             self.find_interrupt();
         } else {
+            // What a hypercall has left, if it could not go on itself.
+            self.types.take_dying(&self.ram, hypercall::SHARE);
             self.settle(cx);
         }
         if self.interrupt {

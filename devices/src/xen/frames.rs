@@ -18,8 +18,10 @@ const TABLE_PAGES: u64 = 32;
 /// Where the hypervisor's frames are, as frame numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Frames {
-    /// Frames of the guest: 0 to this.
+    /// Frames that the guest may ever have: 0 to this.
     pub guest: u64,
+    /// Those that it has at first.
+    pub boot: u64,
     /// Frames there are.
     pub all: u64,
     /// shared_info.
@@ -40,8 +42,9 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// The layout for a guest with so many frames.
-    pub fn new(guest: u64) -> Self {
+    /// The layout for a guest with so many frames at first, and later up to `most` of them.
+    pub fn new(boot: u64, most: u64) -> Self {
+        let guest = boot.max(most);
         let shared_info = guest;
         let grants = shared_info + 1;
         let rings = grants + GRANT_FRAMES;
@@ -53,7 +56,20 @@ impl Frames {
         // The table describes itself, too: a few entries more than there will be.
         let m2p_pages = (guest + guest / PER_PAGE + 256).div_ceil(PER_PAGE);
         let m2p = m2p_l3 + 2 + m2p_pages.div_ceil(PER_PAGE);
-        Self { guest, all: m2p + m2p_pages, shared_info, grants, rings, gdt, zero, m2p_l3, tables_l3, tables_l1, m2p }
+        Self {
+            guest,
+            boot,
+            all: m2p + m2p_pages,
+            shared_info,
+            grants,
+            rings,
+            gdt,
+            zero,
+            m2p_l3,
+            tables_l3,
+            tables_l1,
+            m2p,
+        }
     }
 
     /// Bytes of memory.
@@ -90,8 +106,8 @@ impl Frames {
             put(self.m2p_l3 + 2 + n / PER_PAGE, n % PER_PAGE, mfn << PAGE_SHIFT | pte::P | pte::A | pte::NX);
             put(self.m2p_l3 + 1, n / PER_PAGE, (self.m2p_l3 + 2 + n / PER_PAGE) << PAGE_SHIFT | table);
         }
-        (0..self.guest).for_each(|n| self.set_m2p(ram, n, n));
-        (self.guest..self.m2p_entries()).for_each(|n| self.set_m2p(ram, n, u64::MAX));
+        (0..self.boot).for_each(|n| self.set_m2p(ram, n, n));
+        (self.boot..self.m2p_entries()).for_each(|n| self.set_m2p(ram, n, u64::MAX));
     }
 
     /// Frames the machine-to-phys table has entries for.

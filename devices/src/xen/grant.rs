@@ -189,7 +189,7 @@ impl Domain {
             let mut bytes = vec![0; len as usize];
             self.ram.read((from.0 << PAGE_SHIFT) + u64::from(from.2), &mut bytes);
             self.ram.write((to.0 << PAGE_SHIFT) + u64::from(to.2), &bytes);
-            self.types.put(&self.ram, to.0);
+            self.types.put(to.0);
             status::OKAY
         };
         guest::put_u16(call.cpu, at.wrapping_add(36), result as u16)

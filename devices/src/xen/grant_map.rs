@@ -47,7 +47,7 @@ impl Domain {
         if readonly { self.types.hold(frame) } else { self.types.get(&self.ram, frame, Kind::Writable) }
     }
     fn drop_frame(&mut self, frame: u64, readonly: bool) {
-        if readonly { self.types.let_go(frame) } else { self.types.put(&self.ram, frame) }
+        if readonly { self.types.let_go(frame) } else { self.types.put(frame) }
     }
 
     pub(super) fn map_grant(&mut self, call: &mut Call<'_, '_>, at: u64) -> Result<(), Errno> {

@@ -270,7 +270,7 @@ impl Domain {
                 self.types.get(&ram, a.u64(0), Kind::Writable).map_err(|_| Errno::EINVAL)?;
                 let r = self.vcpus[id as usize].register_info(&ram, &frames, a.u64(0), a.u32(8));
                 if r.is_err() {
-                    self.types.put(&ram, a.u64(0));
+                    self.types.put(a.u64(0));
                 }
                 r?;
                 self.put_time(id as usize);

@@ -301,7 +301,7 @@ fn page_tables_are_not_written_to() {
     assert_eq!(f.status(r), rsp::ERROR);
     let r = f.rw(op::WRITE, 5, &[(gref, 0, 0)]);
     assert_eq!(f.status(r), rsp::OKAY, "but they may be read");
-    f.guest.domain.types.put(&ram, page >> 12);
+    f.guest.domain.types.put(page >> 12);
     // Nor is a ring that has become one.
     let ring = f.ring.pages[0] >> 12;
     ram.write(f.ring.pages[0], &[0; 4096]);

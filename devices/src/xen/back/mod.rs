@@ -19,7 +19,7 @@ use super::abi::domid;
 use super::domain::{self, Domain, Options};
 use super::event::{Binding, Ports};
 use super::grant::Grants;
-use super::mmu::{Kind, Types};
+use super::mmu::Types;
 use super::store::{DevicePaths, Store};
 use crate::backend::BlockBackend;
 use crate::backend::display::Display;
@@ -63,7 +63,7 @@ impl Cx<'_> {
     /// May a page be read, or written? Its use can have changed since it was granted: page tables are not for writing.
     pub fn may_use(&self, page: u64, write: bool) -> bool {
         let mfn = page >> PAGE_SHIFT;
-        self.types.owned(mfn) && (!write || matches!(self.types.kind(mfn), Kind::None | Kind::Writable))
+        if write { self.types.is_data(mfn) } else { self.types.owned(mfn) }
     }
     /// Are the pages of a ring still what they were?
     ///

@@ -99,6 +99,55 @@ fn grant_frames_can_be_put_within_and_beyond_ram() {
     assert_eq!(b.word(far, 0), u64::MAX, "nothing is there");
 }
 
+/// memory_op with a list of frames.
+fn balloon(b: &mut Bench, cmd: u64, frames: &[u64]) -> i64 {
+    b.put(DATA, 0x800, &words(frames));
+    b.call_with(12, &[cmd], &[va_pvh(DATA) + 0x800, frames.len() as u64, 0, 0x7ff0])
+}
+fn count(b: &mut Bench) -> u64 {
+    b.domain(|d, _| d.types.count())
+}
+
+#[test]
+fn a_guest_that_sees_all_it_may_have_gives_the_rest_back() {
+    let mut b = Bench::pvh_with(1, &[], FRAMES + 2);
+    assert_eq!(b.call_with(12, &[3], &[0x7ff0]), FRAMES as i64);
+    assert_eq!(b.call_with(12, &[9], &[128, va_pvh(DATA) + 0x800]), 0);
+    assert_eq!(b.word(DATA, 0x808), (FRAMES + 2) << PAGE_SHIFT);
+    // The first two are those that it had only seen.
+    for (n, left) in [(FREE, FRAMES), (FREE + 1, FRAMES), (FREE + 2, FRAMES - 1)] {
+        assert_eq!((balloon(&mut b, 1, &[n]), count(&mut b)), (1, left));
+    }
+    assert_eq!(balloon(&mut b, 6, &[FREE, FREE + 1, FREE + 2]), 3);
+    assert_eq!(count(&mut b), FRAMES + 2);
+    assert_eq!(balloon(&mut b, 6, &[FREE]), 0, "there it has one");
+    assert_eq!(balloon(&mut b, 0, &[FREE]), 0, "and none can be had without a place");
+    b.check();
+}
+
+#[test]
+fn a_page_of_the_hypervisor_displaces_what_was_there() {
+    let mut b = Bench::pvh(1, &[]);
+    b.put(FREE, 0, &[7; 4096]);
+    assert_eq!(add(&mut b, SHARED_INFO, 0, FREE), 0);
+    assert_eq!(count(&mut b), FRAMES - 1);
+    assert_eq!(add(&mut b, SHARED_INFO, 0, FREE), 0, "where it is");
+    assert_eq!(add(&mut b, GRANTS, 0, FREE), 0, "and one page displaces another");
+    assert_eq!((count(&mut b), b.word(FREE, 0) & 0xffff), (FRAMES - 1, 1));
+    assert_eq!(balloon(&mut b, 1, &[FREE]), 0, "it is not the guest's");
+    b.check();
+    // With the page away, or displaced in turn, the guest has its frame again, and it is empty.
+    assert_eq!(b.call_with(12, &[15], &[0x7ff0, FREE]), 0);
+    assert_eq!((b.word(FREE, 0), count(&mut b)), (0, FRAMES - 1));
+    assert_eq!(balloon(&mut b, 6, &[FREE]), 1);
+    assert_eq!(add(&mut b, GRANTS, 0, FREE), 0);
+    assert_eq!(balloon(&mut b, 6, &[FREE]), 1);
+    assert_eq!((b.word(FREE, 0), count(&mut b)), (0, FRAMES));
+    let page = b.domain(|d, _| d.grants.read(&d.ram, 0).map(|e| e.flags));
+    assert_eq!(page, Some(1), "the table is where it was at first");
+    b.check();
+}
+
 #[test]
 fn events_come_through_the_local_apic_with_the_vcpus_vector() {
     // sti; nops
