@@ -1,6 +1,6 @@
 //! Runs a machine against the host's clock, or as fast as it goes, until it ends.
 
-use crate::command;
+use crate::command::{self, Command};
 use crate::console::Console;
 use crate::disks::{self, Files};
 use crate::keys::{self, Ask};
@@ -171,13 +171,21 @@ impl Runner {
                 self.console.end_command();
                 if !line.is_empty() {
                     match command::read(&line) {
-                        Ok(input) => self.machine.input(&input),
+                        Ok(Command::Tell(input)) => self.machine.input(&input),
+                        Ok(Command::Memory) => self.console.say(&self.memory()),
                         Err(why) => self.console.say(&why.to_string()),
                     }
                 }
             }
         }
         false
+    }
+
+    /// How much memory a domain has.
+    fn memory(&self) -> String {
+        let Some(r) = self.machine.reservation() else { return "only a domain's memory changes".into() };
+        let [now, target, most] = [r.now, r.target, r.most].map(|bytes| bytes >> 20);
+        format!("the guest has {now} MiB, was asked to have {target}, and may have {most}")
     }
 
     /// Gives the guest what was typed, as much as its serial port takes.

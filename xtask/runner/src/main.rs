@@ -49,6 +49,7 @@ fn run() -> Result<End> {
         mode: options.mode,
         vcpus: options.vcpus,
         ram: options.mem.saturating_mul(1 << 20),
+        most_ram: options.max_mem.saturating_mul(1 << 20),
         cpu: options.cpu.clone(),
         clock: if options.deterministic { ClockPolicy::Deterministic(Rate::ONE) } else { ClockPolicy::Paced },
         wall_clock: if options.deterministic { FIXED_WALL_CLOCK } else { i64::try_from(now).unwrap_or(0) },

@@ -69,6 +69,8 @@ pub struct Options {
     pub vcpus: u32,
     /// Guest RAM in MiB.
     pub mem: u64,
+    /// What a domain may have later on, in MiB.
+    pub max_mem: u64,
     /// Name of the CPU model.
     pub cpu: String,
     /// Guest time follows the instruction count.
@@ -95,6 +97,7 @@ pub struct Options {
 pub const HELP: &str = "\
 options:
   --mem MB          guest RAM in MiB
+  --max-mem MB      what a domain may have later on (Ctrl-A : memory MB)
   --cmdline TEXT    the kernel's command line instead of the image's
   --append TEXT     added to the command line
   --mode MODE       pc: emulated hardware (the default); pv: a paravirtualized domain of Xen;
@@ -125,6 +128,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         mode: Mode::Pc,
         vcpus: 1,
         mem: 256,
+        max_mem: 0,
         cpu: "x86-64-v2".into(),
         deterministic: false,
         max_insns: None,
@@ -148,6 +152,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
                 options.cmdline = format!("{} {more}", options.cmdline).trim().to_owned();
             }
             "--mem" => options.mem = number(&value()?)?,
+            "--max-mem" => options.max_mem = number(&value()?)?,
             "--mode" => {
                 let name = value()?;
                 options.mode =
