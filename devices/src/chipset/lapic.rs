@@ -305,8 +305,8 @@ impl Lapic {
     fn error(&mut self, bit: u32) {
         let new = self.state.errors & bit == 0;
         self.state.errors |= bit;
-        // The error entry itself may hold an illegal vector; one step is enough.
-        if new && (self.state.lvt[ERROR] & 0xff) >= 16 {
+        // The error entry itself may hold an illegal vector, which is an error, too; and that is all then.
+        if new {
             self.local(ERROR);
         }
     }
