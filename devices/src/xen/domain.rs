@@ -20,7 +20,7 @@ use crate::device::put_state;
 use crate::effect::{Control, Effect, Input, Shutdown};
 use crate::machine::platform::StopCause;
 use crate::machine::processor::put_context;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use tabvisor_core::bus::Trap;
 use tabvisor_core::cpu::{Cpu, Done, event};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT};
@@ -86,8 +86,8 @@ pub struct Domain {
     pub(super) types: Types,
     /// Frame of shared_info: the hypervisor's own, or where the guest wanted it.
     pub(super) shared_info: u64,
-    /// Frame numbers beyond the guest's RAM that lead to the hypervisor's frames.
-    pub(super) aliases: BTreeSet<u64>,
+    /// Frame numbers beyond the guest's RAM that lead to the hypervisor's frames, and to which.
+    pub(super) aliases: BTreeMap<u64, u64>,
     /// What a domain has that is not paravirtualized.
     pub(super) hvm: Option<Hvm>,
     pub(super) vcpus: Vec<Vcpu>,
@@ -130,7 +130,7 @@ impl Domain {
             frames,
             types: Types::new(frames, options.hvm),
             shared_info: frames.shared_info,
-            aliases: BTreeSet::new(),
+            aliases: BTreeMap::new(),
             hvm: options.hvm.then(|| Hvm::new(options.vcpus.max(1))),
             vcpus: (0..options.vcpus.max(1)).map(|id| Vcpu::new(id, &frames)).collect(),
             current: 0,
@@ -399,7 +399,8 @@ impl Domain {
         for context in self.vcpus.iter().filter_map(|v| v.context.as_ref()) {
             put_context(out, context);
         }
-        put_state(out, &(&self.hvm, self.shared_info, &self.aliases, &self.grants.places[..], &self.mappings));
+        put_state(out, &(&self.hvm, self.shared_info, &self.aliases, &self.mappings));
+        put_state(out, &(self.grants.version, &self.grants.places[..], self.grants.status_places));
         for lapic in self.hvm.iter().flat_map(|h| &h.lapics) {
             crate::device::Device::state_bytes(lapic, out);
         }

@@ -10,6 +10,8 @@ use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
 pub const PER_PAGE: u64 = 512;
 /// Grant table frames a guest may have.
 pub const GRANT_FRAMES: u64 = 64;
+/// Frames for the states of all their entries in version 2: 256 entries in a frame of the table, 2048 states in one of these.
+pub const STATUS_FRAMES: u64 = GRANT_FRAMES / 8;
 /// vCPUs that have room for their descriptor tables.
 pub const MAX_VCPUS: u64 = 32;
 /// Pages of each vCPU in [`hole::TABLES`].
@@ -28,6 +30,8 @@ pub struct Frames {
     pub shared_info: u64,
     /// The first frame of the grant table.
     pub grants: u64,
+    /// The first frame of its entries' states.
+    pub status: u64,
     /// Two pages for rings that the guest's own memory has no room for.
     pub rings: u64,
     /// Xen's descriptors, the last of each vCPU's GDT.
@@ -47,7 +51,8 @@ impl Frames {
         let guest = boot.max(most);
         let shared_info = guest;
         let grants = shared_info + 1;
-        let rings = grants + GRANT_FRAMES;
+        let status = grants + GRANT_FRAMES;
+        let rings = status + STATUS_FRAMES;
         let gdt = rings + 2;
         let zero = gdt + 1;
         let tables_l3 = zero + 1;
@@ -62,6 +67,7 @@ impl Frames {
             all: m2p + m2p_pages,
             shared_info,
             grants,
+            status,
             rings,
             gdt,
             zero,

@@ -8,7 +8,7 @@
 //! None of that takes longer than one table does: what a whole tree of tables asks for is done in parts (`mmu_large`).
 
 use super::abi::{Errno, hole, pte};
-use super::frames::{Frames, PER_PAGE};
+use super::frames::{Frames, PER_PAGE, STATUS_FRAMES};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT};
 
 /// What a frame is used as.
@@ -80,6 +80,9 @@ pub struct Types {
     pub(super) absent: u64,
     /// Frames that the guest has only if it asks for none of the others, as in Xen's populate-on-demand.
     pub(super) on_demand: u64,
+    /// Frames of grants' states that the guest may map now, and how many entries map each.
+    pub(super) status_frames: u64,
+    pub(super) status_uses: [u32; STATUS_FRAMES as usize],
     /// Where the next absent frame is looked for.
     pub(super) next_absent: u64,
     /// Tables that nobody uses any more, to be taken apart.
@@ -114,6 +117,8 @@ impl Types {
             protect: Vec::new(),
             absent: if on_demand { 0 } else { more },
             on_demand: if on_demand { more } else { 0 },
+            status_frames: 0,
+            status_uses: [0; STATUS_FRAMES as usize],
             next_absent: layout.boot,
             dying: Vec::new(),
             held: Vec::new(),
@@ -297,6 +302,10 @@ impl Types {
         if self.layout.is_shared(mfn) {
             return Ok(());
         }
+        if let Some(uses) = self.status_uses(mfn) {
+            *uses = uses.checked_add(1).ok_or(Errno::EBUSY)?;
+            return Ok(());
+        }
         if !self.owned(mfn) {
             return Err(if mfn == pte::ADDR >> PAGE_SHIFT { Errno::EINVAL } else { Errno::EPERM });
         }
@@ -304,6 +313,12 @@ impl Types {
             return self.get(ram, mfn, Kind::Writable);
         }
         self.hold(mfn)
+    }
+
+    /// How many entries map a frame of grants' states, which the hypervisor may want to have for itself again.
+    fn status_uses(&mut self, mfn: u64) -> Option<&mut u32> {
+        let n = mfn.checked_sub(self.layout.status).filter(|n| *n < self.status_frames)?;
+        self.status_uses.get_mut(n as usize)
     }
 
     /// A table that leads to one of its own level, read-only (a linear page table).
@@ -322,7 +337,9 @@ impl Types {
         if entry & pte::P == 0 || Self::reserved(level, index) || level > 1 && mfn == table {
             return;
         }
-        if level > 1 || entry & pte::RW != 0 {
+        if let Some(uses) = self.status_uses(mfn).filter(|_| level == 1) {
+            *uses = uses.saturating_sub(1);
+        } else if level > 1 || entry & pte::RW != 0 {
             self.put(mfn);
         } else {
             self.let_go(mfn);
@@ -390,17 +407,19 @@ impl Types {
         Ok(())
     }
 
-    /// Are all uses accounted for? `held` are those that are no entries of tables and no pins.
+    /// Are all uses accounted for? `held` are those that are no entries of tables and no pins; of no kind
+    /// are those that only read.
     #[cfg(test)]
     pub fn check(&self, ram: &GuestRam, held: &[(u64, Kind)]) {
         let mut counts = vec![(0, 0); self.frames.len()];
+        let mut status_uses = [0; STATUS_FRAMES as usize];
         let mut count = |mfn: u64, use_: bool| {
             let Some(c) = counts.get_mut(mfn as usize) else { return };
             *c = (c.0 + u32::from(use_), c.1 + 1);
         };
         for &(mfn, kind) in held {
-            assert_eq!(self.kind(mfn), kind, "frame {mfn:#x} is held");
-            count(mfn, true);
+            assert!(kind == Kind::None || self.kind(mfn) == kind, "frame {mfn:#x} is held");
+            count(mfn, kind != Kind::None);
         }
         for &mfn in &self.held {
             count(mfn, true);
@@ -423,6 +442,10 @@ impl Types {
                 let kind = self.kind(to);
                 match level {
                     1 if self.layout.is_shared(to) => continue,
+                    1 if (self.layout.status..self.layout.status + self.status_frames).contains(&to) => {
+                        status_uses[(to - self.layout.status) as usize] += 1;
+                        continue;
+                    }
                     1 => assert!(self.owned(to) && (!writable || kind == Kind::Writable), "{to:#x} is {kind:?}"),
                     _ => {
                         assert!(kind.level() + 1 == level || kind.level() == level && !writable, "{to:#x} is {kind:?}")
@@ -431,6 +454,7 @@ impl Types {
                 count(to, level > 1 || writable);
             }
         }
+        assert_eq!(self.status_uses, status_uses);
         for (mfn, (f, c)) in self.frames.iter().zip(counts).enumerate() {
             assert_eq!((f.uses, f.refs), c, "uses of frame {mfn:#x}, {:?}", f.kind);
             assert!(!f.absent || c.1 == 0, "frame {mfn:#x} is used");
@@ -440,5 +464,6 @@ impl Types {
     /// Appends everything a guest could tell apart.
     pub fn state_bytes(&self, out: &mut Vec<u8>) {
         crate::device::put_state(out, &(&self.frames, self.on_demand, self.next_absent, &self.dying, &self.held));
+        crate::device::put_state(out, &self.status_uses);
     }
 }

@@ -48,3 +48,22 @@ fn a_stock_kernel_runs_as_a_paravirtualized_domain_and_switches_itself_off() {
 fn the_same_kernel_runs_on_a_pc() {
     visit("pc", &[("ls /sys/hypervisor | wc -l", "0"), ("cat /sys/class/tty/console/active", "ttyS0")]);
 }
+
+#[test]
+fn a_stock_kernel_shares_its_disk_by_grants_of_version_2() {
+    let Some(dir) = image() else { return };
+    let disk = std::env::temp_dir().join(format!("tabvisor-grants-{}.img", std::process::id()));
+    std::fs::write(&disk, vec![b'x'; 1 << 20]).expect("there is room for it");
+    let path = disk.to_str().expect("a path of letters");
+    let mut guest = Guest::boot(&dir, "pv", &["--append", "grant_table.version=2", "--disk", path]);
+    guest.booted();
+    let layout = guest.answer("dmesg | grep -o 'Grant tables using .*'");
+    assert_eq!(layout, "Grant tables using version 2 layout");
+    assert_eq!(guest.answer("head -c 3 /dev/xvda"), "xxx");
+    guest.answer("seq 50000 | dd of=/dev/xvda bs=64k conv=notrunc,fsync");
+    guest.answer("echo 3 >/proc/sys/vm/drop_caches");
+    assert_eq!(guest.answer("head -c 288894 /dev/xvda | tail -n 1"), "50000");
+    let said = guest.power_off();
+    std::fs::remove_file(&disk).expect("it is ours");
+    assert!(said.contains("the guest switched itself off"), "{said}");
+}

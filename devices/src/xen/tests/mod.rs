@@ -11,6 +11,7 @@ mod cpu;
 mod events;
 mod fuzz;
 mod fuzz_code;
+mod grants;
 mod memory;
 mod pages;
 mod pvh;
@@ -344,7 +345,11 @@ impl Bench {
         self.domain(|d, _| {
             let rings = if d.hvm.is_some() { Vec::new() } else { vec![si + 1, si + 2] };
             let mut held: Vec<(u64, Kind)> = rings.iter().map(|&f| (f, Kind::Writable)).collect();
-            let shown = d.grants.places.iter().chain([&d.shared_info]).filter(|&&at| at < d.frames.guest);
+            for m in d.mappings.iter().flatten().filter(|m| m.device) {
+                held.push((m.frame, if m.readonly { Kind::None } else { Kind::Writable }));
+            }
+            let pages = d.grants.places.iter().chain(&d.grants.status_places);
+            let shown = pages.chain([&d.shared_info]).filter(|&&at| at < d.frames.guest);
             shown.for_each(|&at| assert!(d.types.is_absent(at), "a page of the hypervisor is at {at:#x}"));
             for (n, v) in d.vcpus.iter().enumerate() {
                 let pv = &v.pv;
