@@ -20,6 +20,7 @@ mod grant_map;
 mod grant_ops;
 pub mod guest;
 pub mod hvm;
+mod hvm_context;
 pub mod hypercall;
 mod memory;
 mod mmu;

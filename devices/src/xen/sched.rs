@@ -214,8 +214,7 @@ impl Domain {
         let own = id as usize == self.current;
         let now = call.cx.now;
         match cmd as u32 {
-            // The context would be another one (public/hvm/hvm_vcpu.h); guests without firmware send INIT and start-up IPIs.
-            0 if self.hvm.is_some() => Err(Errno::ENOSYS),
+            0 if self.hvm.is_some() => self.initialise_hvm(call, id),
             0 => self.initialise(call, id),
             1 => self.up(call, id),
             2 => self.down(call, id),

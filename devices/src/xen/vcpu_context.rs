@@ -52,10 +52,6 @@ const ORDER: [u8; 15] =
 impl Domain {
     pub(super) fn initialise(&mut self, call: &mut Call<'_, '_>, id: u32) -> Answer {
         let n = id as usize;
-        if self.hvm.is_some() {
-            // Its structure is another one. Guests start processors with interprocessor interrupts.
-            return Err(Errno::ENOSYS);
-        }
         let c = guest::get::<LEN>(call.cpu, call.args[2])?;
         if self.vcpus[n].initialised {
             return Err(Errno::EEXIST);

@@ -224,6 +224,20 @@ impl Guest {
             }
             // What ends the domain, or what it does now, seldom does.
             23 | 29 if kind > 0 => return (29, [self.r.of(&[0, 1, 3, 6]), data, 0, 0, 0, 0]),
+            24 if !self.pv && kind > 1 => {
+                let [code, at] = [CODE, CODE << PAGE_SHIFT];
+                let mut context = if kind == 2 {
+                    super::pvh::context_32(at as u32)
+                } else {
+                    super::pvh::context_64(&self.b, (code + 1) << PAGE_SHIFT)
+                };
+                for _ in 0..self.r.below(3) {
+                    let (at, bit) = (self.r.below(128) as usize, self.r.below(8));
+                    context[at] ^= 1 << bit;
+                }
+                self.b.put(DATA, 0, &context);
+                args = [self.r.of(&[0, 0, 1, 2]), self.r.below(3), va_pvh(DATA), 0, 0, 0];
+            }
             // Most take a command and a pointer; or a command, a number and a pointer.
             24 => args = [self.r.below(18), self.r.below(4), data, 0, 0, 0],
             20 if kind > 0 => args = [self.grants(), data_frame, 1 + self.r.below(2), 0, 0, 0],
