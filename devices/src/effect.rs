@@ -57,6 +57,8 @@ pub enum Effect {
         /// From the destination's address on.
         bytes: Vec<u8>,
     },
+    /// The guest is suspended: nothing happens until somebody resumes it ([`Control::Resume`]).
+    Suspended,
     /// Something a developer wants to know. Bounded: each cause is reported once per reset.
     Log(String),
 }
@@ -69,6 +71,11 @@ pub enum Control {
     Shutdown(Shutdown),
     /// Its kernel is to obey a key, as with SysRq on a keyboard: `control/sysrq`. An ASCII character.
     SysRq(u8),
+    /// It is suspended ([`Effect::Suspended`]) and goes on; a guest that is not takes no notice.
+    Resume {
+        /// Nothing has come of it: it is what it was. Else it is as a domain that was restored.
+        cancelled: bool,
+    },
     /// It is to have so many bytes of memory, of those that it may have at most: `memory/target`.
     Memory(u64),
 }
@@ -82,6 +89,8 @@ pub enum Shutdown {
     Halt,
     /// It starts again.
     Reboot,
+    /// It comes to rest, and waits to be resumed ([`Control::Resume`]).
+    Suspend,
 }
 
 /// News from the world outside of the machine.

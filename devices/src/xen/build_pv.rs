@@ -16,7 +16,7 @@ use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
 use tabvisor_core::time::VmTime;
 
 /// Offsets in `struct start_info` (xen.h).
-mod start_info {
+pub(super) mod start_info {
     pub const MAGIC: u64 = 0;
     pub const NR_PAGES: u64 = 0x20;
     pub const SHARED_INFO: u64 = 0x28;

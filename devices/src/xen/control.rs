@@ -24,10 +24,12 @@ impl Domain {
                     Shutdown::PowerOff => "poweroff",
                     Shutdown::Halt => "halt",
                     Shutdown::Reboot => "reboot",
+                    Shutdown::Suspend => "suspend",
                 };
                 self.ask(cx, "control/shutdown", how.as_bytes());
             }
             Control::SysRq(key) => self.ask(cx, "control/sysrq", &[key]),
+            Control::Resume { cancelled } => self.resume_suspended(cx, cancelled),
             Control::Memory(bytes) => {
                 let kib = bytes.min(self.frames.guest << PAGE_SHIFT) >> 10;
                 self.ask(cx, TARGET, kib.to_string().as_bytes());

@@ -71,7 +71,7 @@ pub struct Counters {
 }
 
 /// Pages that the builder gives to the rings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Rings {
     /// Frame of xenstore's.
     pub store: u64,
@@ -100,6 +100,7 @@ pub struct Domain {
     pub(super) store: Store,
     pub(super) store_ring: Ring,
     pub(super) store_port: u32,
+    pub(super) rings: Rings,
     pub(super) back: BackEnds,
     pub(super) uuid: [u8; 16],
     wall_clock: i64,
@@ -107,6 +108,8 @@ pub struct Domain {
     pub(super) architectural_iopl: bool,
     pub(super) runstate_update_flag: bool,
     pub(super) in_multicall: bool,
+    /// It is suspended; the frame of a PV guest's start_info.
+    pub(super) suspended: Option<u64>,
     /// When the running vCPU has had its time, if others wait; and whether it has.
     pub(super) slice: VmTime,
     pub(super) slice_over: bool,
@@ -141,6 +144,7 @@ impl Domain {
             store: Store::new(),
             store_ring: Ring::new(domid::GUEST, 0),
             store_port: 0,
+            rings: Rings::default(),
             back: BackEnds::default(),
             uuid: options.uuid,
             wall_clock: options.wall_clock,
@@ -148,6 +152,7 @@ impl Domain {
             architectural_iopl: false,
             runstate_update_flag: false,
             in_multicall: false,
+            suspended: None,
             slice: VmTime::ZERO,
             slice_over: false,
             watchdogs: [None; 2],
@@ -177,8 +182,8 @@ impl Domain {
 
     /// The rings are where the builder has put them; the domain becomes known to xenstore.
     pub fn connect(&mut self, rings: Rings) {
+        self.rings = rings;
         self.console = Console::new(rings.console << PAGE_SHIFT, self.console.port);
-        self.store_ring = Ring::new(domid::GUEST, rings.store << PAGE_SHIFT);
         // Back ends write there: the guest can make no page tables of them. The hypervisor's own frames are none anyway.
         for frame in [rings.store, rings.console] {
             if !self.types.owned(frame) {
@@ -186,17 +191,24 @@ impl Domain {
             }
             self.types.get(&self.ram, frame, Kind::Writable).expect("the builder has made no table of a ring");
         }
+        self.announce(self.frames.boot << PAGE_SHIFT);
+    }
+
+    /// Xenstore learns of a new domain, and has forgotten what was before. So many bytes of memory are for it to have.
+    pub(super) fn announce(&mut self, memory: u64) {
+        let rings = self.rings;
+        self.store = Store::new();
+        self.store_ring = Ring::new(domid::GUEST, rings.store << PAGE_SHIFT);
         self.grants.put(&self.ram, reserved::CONSOLE, rings.console);
         self.grants.put(&self.ram, reserved::XENSTORE, rings.store);
         let uuid = text_of(&self.uuid);
-        let kib = |frames: u64| (frames << PAGE_SHIFT) >> 10;
         let domu = DomU {
             domid: domid::GUEST,
             name: "guest",
             uuid: &uuid,
             vcpus: self.vcpus.len() as u32,
-            memory: kib(self.frames.boot),
-            static_max: kib(self.frames.guest),
+            memory: memory >> 10,
+            static_max: (self.frames.guest << PAGE_SHIFT) >> 10,
             store: RingPort { port: self.store_port, ring_ref: rings.store },
             console: RingPort { port: self.console.port, ring_ref: rings.console },
         };
@@ -273,8 +285,8 @@ impl Domain {
     }
 
     fn find_interrupt(&mut self) {
-        if self.vcpu().state == RunState::Offline {
-            // Only another vCPU can bring it back.
+        if self.vcpu().state == RunState::Offline || self.suspended.is_some() {
+            // Only another vCPU can bring it back, or whoever resumes the domain.
             self.interrupt = false;
             return;
         }
@@ -307,8 +319,10 @@ impl Domain {
 
     /// Timers that are due.
     pub fn advance(&mut self, cx: &mut Cx<'_>) {
-        self.advance_timers(cx);
-        self.advance_lapics(cx.now);
+        if self.suspended.is_none() {
+            self.advance_timers(cx);
+            self.advance_lapics(cx.now);
+        }
         self.settle(cx);
     }
 
@@ -380,6 +394,10 @@ impl Domain {
     /// vCPU 0 begins.
     pub(super) fn start(&mut self, now: VmTime) {
         self.vcpus[0].account(now, RunState::Running);
+        self.start_tick(now);
+    }
+    /// vCPU 0's periodic timer is as at first.
+    pub(super) fn start_tick(&mut self, now: VmTime) {
         // Until the guest says otherwise it gets a tick of 100 Hz.
         const TICK: u64 = 10_000_000;
         self.vcpus[0].periodic = Some((now + tabvisor_core::time::VmDuration::from_nanos(TICK), TICK));
@@ -406,7 +424,7 @@ impl Domain {
         }
         put_state(out, &(&self.store, &self.store_ring, self.store_port, self.wall_clock, self.watchdogs));
         put_state(out, &(self.writable_tables, self.architectural_iopl, self.runstate_update_flag));
-        put_state(out, &(self.slice, self.slice_over, self.config_address, self.interrupt));
+        put_state(out, &(self.slice, self.slice_over, self.config_address, self.interrupt, self.suspended));
     }
 }
 

@@ -109,7 +109,7 @@ impl Domain {
     }
 
     /// The table becomes one of another version, with nothing in it but the toolstack's grants.
-    fn change_version(&mut self, wanted: u32) -> Answer {
+    pub(super) fn change_version(&mut self, wanted: u32) -> Answer {
         if !matches!(wanted, 1 | 2) {
             return Err(Errno::EINVAL);
         }

@@ -103,7 +103,7 @@ impl Domain {
     }
     /// Does an NMI wait?
     pub fn hvm_nmi(&self) -> bool {
-        self.hvm.as_ref().is_some_and(|h| h.lapics[self.current].nmi())
+        self.suspended.is_none() && self.hvm.as_ref().is_some_and(|h| h.lapics[self.current].nmi())
     }
     /// Takes it.
     pub fn take_hvm_nmi(&mut self) -> bool {

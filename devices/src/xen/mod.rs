@@ -33,6 +33,7 @@ mod reservation;
 mod sched;
 mod schedule;
 pub mod store;
+mod suspend;
 #[cfg(test)]
 mod tests;
 pub mod vcpu;

@@ -36,7 +36,12 @@ impl Domain {
             }
             2 => {
                 let reason = guest::get::<4>(call.cpu, arg)?.u32(0);
-                self.shut_down(call.cx, call.cpu, reason);
+                if reason == shutdown::SUSPEND {
+                    let start_info = call.args[2];
+                    self.suspend(call.cx, call.cpu, start_info);
+                } else {
+                    self.shut_down(call.cx, call.cpu, reason);
+                }
                 Ok(0)
             }
             3 => self.poll(call),
@@ -57,8 +62,12 @@ impl Domain {
                 self.sched_op(call)
             }
             2 => {
-                let reason = call.args[1] as u32;
-                self.shut_down(call.cx, call.cpu, reason);
+                let [_, reason, start_info, ..] = call.args;
+                if reason as u32 == shutdown::SUSPEND {
+                    self.suspend(call.cx, call.cpu, start_info);
+                } else {
+                    self.shut_down(call.cx, call.cpu, reason as u32);
+                }
                 Ok(0)
             }
             _ => Err(Errno::ENOSYS),
@@ -69,8 +78,6 @@ impl Domain {
         let stop = match reason {
             shutdown::POWEROFF => StopCause::Off,
             shutdown::REBOOT | shutdown::SOFT_RESET => StopCause::Reset(ResetCause::Guest),
-            // Nobody restores it elsewhere: the suspension is cancelled, as the answer 1 would say.
-            shutdown::SUSPEND => return,
             shutdown::WATCHDOG => StopCause::Crash("the guest's watchdog has expired".into()),
             _ => StopCause::Crash("the guest's kernel says that it has crashed".into()),
         };
@@ -79,7 +86,7 @@ impl Domain {
     }
 
     /// The running vCPU waits for an event.
-    fn block(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu) {
+    pub(super) fn block(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu) {
         let now = cx.now;
         let v = self.vcpu_mut();
         (v.polling, v.poll_timeout, v.poll_over) = (None, None, false);
@@ -201,6 +208,9 @@ impl Domain {
 
     /// When anything is due.
     pub fn deadline(&self) -> VmTime {
+        if self.suspended.is_some() {
+            return VmTime::NEVER;
+        }
         let timers =
             self.vcpus.iter().map(super::vcpu::Vcpu::deadline).chain([self.slice_end(), self.lapic_deadline()]);
         timers.chain(self.watchdogs.iter().flatten().copied()).min().unwrap_or(VmTime::NEVER)

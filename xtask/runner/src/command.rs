@@ -5,7 +5,8 @@ use tabvisor_devices::effect::{Control, Input, Shutdown};
 
 /// The commands.
 pub const HELP: &str = "\
-commands for domains: poweroff, halt, reboot (the guest is asked to);
+commands for domains: poweroff, halt, reboot, suspend (the guest is asked to);
+resume (a suspended guest goes on as one that was restored), resume cancelled (as one that was not saved);
 sysrq KEY (its kernel obeys a key); memory MB (it gives memory back, or takes it); memory (how much it has)";
 
 /// What a command asks for.
@@ -29,6 +30,9 @@ pub fn read(line: &str) -> Result<Command> {
         ["poweroff"] => Control::Shutdown(Shutdown::PowerOff),
         ["halt"] => Control::Shutdown(Shutdown::Halt),
         ["reboot"] => Control::Shutdown(Shutdown::Reboot),
+        ["suspend"] => Control::Shutdown(Shutdown::Suspend),
+        ["resume"] => Control::Resume { cancelled: false },
+        ["resume", "cancelled"] => Control::Resume { cancelled: true },
         ["sysrq", key] if key.len() == 1 => Control::SysRq(key.as_bytes()[0]),
         _ => bail!("{line:?} is no command. {HELP}"),
     })))
@@ -47,6 +51,9 @@ mod tests {
         assert_eq!(control(" reboot "), Control::Shutdown(Shutdown::Reboot));
         assert_eq!(control("sysrq h"), Control::SysRq(b'h'));
         assert_eq!(control("memory 200"), Control::Memory(200 << 20));
+        assert_eq!(control("suspend"), Control::Shutdown(Shutdown::Suspend));
+        assert_eq!(control("resume"), Control::Resume { cancelled: false });
+        assert_eq!(control("resume cancelled"), Control::Resume { cancelled: true });
         assert_eq!(read("memory").unwrap(), Command::Memory);
     }
 

@@ -263,6 +263,7 @@ impl Runner {
                     let start: String = bytes.iter().take(48).map(|b| format!(" {b:02x}")).collect();
                     self.console.say(&format!("network card {nic} sends {} bytes:{start}", bytes.len()));
                 }
+                Effect::Suspended => self.console.say("the guest is suspended"),
                 Effect::Log(text) if self.verbose => self.console.say(&text),
                 _ => {}
             }

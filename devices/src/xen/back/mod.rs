@@ -146,8 +146,14 @@ pub struct BackEnds {
 
 impl BackEnds {
     /// A new device, by its kind in xenstore and its number there.
-    fn add(&mut self, store: &mut Store, kind: &str, number: u32, back: Box<dyn BackEnd>) {
+    fn add(&mut self, store: &mut Store, kind: &'static str, number: u32, back: Box<dyn BackEnd>) {
         self.devices.push(Device::new(store, domid::GUEST, kind, number, back));
+    }
+    /// All devices are as at first, in a new xenstore. They have no connections.
+    fn start_over(&mut self, store: &mut Store) {
+        for Device { kind, number, back, .. } in core::mem::take(&mut self.devices) {
+            self.add(store, kind, number, back);
+        }
     }
     /// Follows changes in xenstore.
     fn watch(&mut self, cx: &mut Cx<'_>) {
@@ -206,6 +212,14 @@ impl Domain {
             self.back.add(&mut self.store, "vfb", 0, Box::new(fb::Fb::new(config, &self.ram)));
             self.back.add(&mut self.store, "vkbd", 0, Box::new(kbd::Kbd::new(config)));
         }
+    }
+    /// The rings and ports of all devices are gone.
+    pub(super) fn put_back_ends_to_rest(&mut self, cx: &mut domain::Cx<'_>) {
+        self.with_back_ends(cx, |back, cx| back.devices.iter_mut().for_each(|device| device.back.disconnect(cx)));
+    }
+    /// They wait for their front ends again.
+    pub(super) fn wake_back_ends(&mut self) {
+        self.back.start_over(&mut self.store);
     }
     /// What the guest shows, if it has a display.
     pub fn display(&mut self) -> Option<&mut dyn Display> {

@@ -4,7 +4,7 @@
 //! `TABVISOR_XEN_FUZZ=N` makes N rounds of each instead of a few; `TABVISOR_XEN_FUZZ_FIRST` is the number of the first.
 
 use super::*;
-use crate::effect::Input;
+use crate::effect::{Control, Input};
 use crate::xen::hypercall::COUNT;
 use std::time::Instant;
 
@@ -223,6 +223,12 @@ impl Guest {
                 }
             }
             // What ends the domain, or what it does now, seldom does.
+            23 | 29 if kind == 1 => {
+                self.b.put(DATA, 0, &words(&[2]));
+                let start_info = self.r.of(&[self.b.start_info, FREE, self.first]);
+                args = [2, data_frame, start_info, 0, 0, 0];
+                return (29, args);
+            }
             23 | 29 if kind > 0 => return (29, [self.r.of(&[0, 1, 3, 6]), data, 0, 0, 0, 0]),
             24 if !self.pv && kind > 1 => {
                 let [code, at] = [CODE, CODE << PAGE_SHIFT];
@@ -304,6 +310,10 @@ impl Guest {
     /// One thing that happens.
     fn step(&mut self) {
         self.recover();
+        if self.b.domain(|d, _| d.suspended.is_some()) {
+            let cancelled = self.r.one_in(3);
+            self.b.xen.input(&Input::Control(Control::Resume { cancelled }));
+        }
         match self.r.below(16) {
             0 => {
                 let n = 1 + self.r.below(20);

@@ -15,6 +15,7 @@ mod grants;
 mod memory;
 mod pages;
 mod pvh;
+mod suspend;
 mod traps;
 mod vcpus;
 

@@ -32,6 +32,23 @@ pub struct Guest {
     typed: ChildStdin,
     printed: Receiver<Vec<u8>>,
     text: String,
+    /// What the runner says.
+    news: Receiver<Vec<u8>>,
+    said: String,
+}
+
+/// What comes through a pipe.
+fn listen(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (to, heard) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(len @ 1..) = from.read(&mut bytes) {
+            if to.send(bytes[..len].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    heard
 }
 
 impl Guest {
@@ -52,17 +69,10 @@ impl Guest {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the runner starts");
-        let (typed, mut out) = (child.stdin.take().expect("it is piped"), child.stdout.take().expect("it is piped"));
-        let (to, printed) = channel();
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(len @ 1..) = out.read(&mut bytes) {
-                if to.send(bytes[..len].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, typed, printed, text: String::new() }
+        let typed = child.stdin.take().expect("it is piped");
+        let printed = listen(child.stdout.take().expect("it is piped"));
+        let news = listen(child.stderr.take().expect("it is piped"));
+        Self { child, typed, printed, text: String::new(), news, said: String::new() }
     }
 
     /// Everything up to the first prompt.
@@ -108,6 +118,17 @@ impl Guest {
         self.type_line(&format!("\x01:{line}"));
     }
 
+    /// Waits until the runner has said something once more.
+    pub fn hear(&mut self, text: &str) {
+        let (end, known) = (Instant::now() + COMMAND, self.said.len());
+        while !self.said[known..].contains(text) {
+            match self.news.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.said.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("the runner does not say {text:?}:\n{}\n{}", self.said, self.text),
+            }
+        }
+    }
+
     /// Switches off; what the runner says last.
     pub fn power_off(mut self) -> String {
         self.type_line("poweroff");
@@ -121,13 +142,13 @@ impl Guest {
             assert!(Instant::now() < end, "the runner still runs after {COMMAND:?}:\n{}", self.text);
             std::thread::sleep(Duration::from_millis(5));
         }
-        let mut said = String::new();
-        let mut err = self.child.stderr.take().expect("it is piped");
-        err.read_to_string(&mut said).expect("the runner writes text");
+        while let Ok(bytes) = self.news.recv() {
+            self.said.push_str(&String::from_utf8_lossy(&bytes));
+        }
         while let Ok(bytes) = self.printed.recv() {
             self.text.push_str(&String::from_utf8_lossy(&bytes));
         }
-        (std::mem::take(&mut self.text).replace('\r', ""), said)
+        (std::mem::take(&mut self.text).replace('\r', ""), self.said.clone())
     }
 }
 
