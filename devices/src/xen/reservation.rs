@@ -30,8 +30,9 @@ impl Types {
     pub fn release(&mut self, ram: &GuestRam, mfn: u64) -> Result<(), Errno> {
         self.can_release(ram, mfn)?;
         let f = self.frame(mfn)?;
-        // It may still be in the list of dying tables, where nobody will find it dying.
-        *f = Frame { absent: true, listed: f.listed, ..Frame::default() };
+        // It may still be in the list of dying tables, where nobody will find it dying. Translations for writing to it may
+        // outlast this, too.
+        *f = Frame { absent: true, listed: f.listed, was_writable: f.was_writable, ..Frame::default() };
         self.absent += 1;
         self.on_demand = self.on_demand.saturating_sub(1);
         self.next_absent = mfn;

@@ -72,6 +72,25 @@ fn translations_for_writing_do_not_outlive_a_frames_becoming_a_table() {
 }
 
 #[test]
+fn nor_do_they_outlast_a_frames_being_given_back_and_coming_again() {
+    // mov [rbx], rax, twice.
+    let mut b = Bench::pv_code(&[0x48, 0x89, 0x03, 0x48, 0x89, 0x03]);
+    b.gate(14, 4, va(CODE) + 0x100);
+    b.set(reg::RBX, va(MAPPED));
+    b.run(1);
+    assert_eq!(b.call(14, &[va(MAPPED), 0, 0]), 0, "without a flush");
+    for cmd in [1, 6] {
+        b.put(DATA, 0x800, &words(&[MAPPED]));
+        assert_eq!(b.call_with(12, &[cmd], &[va(DATA) + 0x800, 1, 0, 0x7ff0]), 1);
+    }
+    assert_eq!(b.mmuext(0, MAPPED, 0), 0);
+    b.set(reg::RBX, va(MAPPED));
+    b.set(reg::RAX, leaf(FREE, RW));
+    b.run(1);
+    assert_eq!((b.cpu().rip, b.word(MAPPED, 0)), (va(CODE) + 0x100, 0));
+}
+
+#[test]
 fn a_table_with_an_entry_that_nobody_may_have_is_refused_as_a_whole() {
     let mut b = Bench::pv();
     let l4 = b.l4();
