@@ -1,7 +1,7 @@
 //! Machine memory: which frames there are, and what the hypervisor keeps in its own.
 //!
-//! The guest's frame `n` is machine frame `n`; the hypervisor's frames lie behind all of the guest's. So page tables need
-//! no translation, and the machine-to-phys table is an identity.
+//! The guest's frames are machine frames from 0 on; the hypervisor's frames lie behind all of them. So page tables need
+//! no translation, and the machine-to-phys table is an identity at first.
 
 use super::abi::{hole, pte, sel};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
