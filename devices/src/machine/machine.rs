@@ -9,6 +9,7 @@ use super::processor::Processor;
 use super::xen::{Memory, Xen};
 use crate::backend::DiskConfig;
 use crate::backend::display::{Display, DisplayConfig};
+use crate::backend::files::Share;
 use crate::backend::net::NicConfig;
 use crate::boot::BootError;
 use crate::bus::MapError;
@@ -198,6 +199,7 @@ fn domain(config: &Config) -> Result<(GuestRam, Box<dyn Platform>), ConfigError>
         uuid: domain_uuid(config.seed),
         nics: config.nics.clone(),
         display: config.display,
+        files: None,
     };
     let disks = (0..).zip(&config.disks).map(|(n, disk)| disk.make(n)).collect();
     let xen = Xen::new(&ram, memory, config.rate(), config.seed, options, disks);
@@ -457,6 +459,10 @@ impl Machine {
     /// are [`Input::Key`] and [`Input::Pointer`].
     pub fn display(&mut self) -> Option<&mut dyn Display> {
         self.platform.display()
+    }
+    /// Shares a tree of files with a domain, also after a reset. A PC has nothing that could show it.
+    pub fn share_files(&mut self, tree: &Share) {
+        self.platform.share_files(tree);
     }
     /// What the machine wants from the outside world, since the last call.
     pub fn take_effects(&mut self) -> Vec<Effect> {

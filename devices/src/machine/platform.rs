@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::machine::{ConfigError, Payload};
 use crate::backend::display::Display;
+use crate::backend::files::Share;
 use crate::boot::Entry;
 use crate::effect::{Effect, Input, ResetCause};
 use tabvisor_core::bus::Bus;
@@ -87,6 +88,8 @@ pub trait Platform {
     fn display(&mut self) -> Option<&mut dyn Display> {
         None
     }
+    /// Shares a tree of files with the guest.
+    fn share_files(&mut self, _: &Share) {}
     /// Requests to the outside world that have gathered.
     fn effects(&mut self) -> &mut Vec<Effect>;
     /// Figures for people.

@@ -6,6 +6,7 @@ use super::machine::{ConfigError, Payload};
 use super::platform::{Platform, Reservation, Start, StopCause, Visits};
 use crate::backend::BlockBackend;
 use crate::backend::display::Display;
+use crate::backend::files::Share;
 use crate::boot::elf::Image;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
@@ -193,6 +194,13 @@ impl Platform for Xen {
     }
     fn display(&mut self) -> Option<&mut dyn Display> {
         self.domain.display()
+    }
+    fn share_files(&mut self, tree: &Share) {
+        self.options.files = Some(tree.clone());
+        self.with(|domain, cx| {
+            domain.share_files(tree);
+            domain.settle(cx);
+        });
     }
     fn effects(&mut self) -> &mut Vec<Effect> {
         &mut self.effects

@@ -15,6 +15,7 @@ use super::store::{DomU, Ring, RingPort, Store};
 use super::vcpu::{RunState, Vcpu};
 use crate::backend::BlockBackend;
 use crate::backend::display::DisplayConfig;
+use crate::backend::files::Share;
 use crate::backend::net::NicConfig;
 use crate::device::put_state;
 use crate::effect::{Control, Effect, Input, Shutdown};
@@ -53,6 +54,8 @@ pub struct Options {
     pub nics: Vec<NicConfig>,
     /// A display, with keyboard and pointer.
     pub display: Option<DisplayConfig>,
+    /// Files that are shared with it.
+    pub files: Option<Share>,
 }
 
 /// Figures for people.

@@ -10,6 +10,7 @@ mod drive;
 mod keys;
 mod options;
 mod picture;
+mod share;
 mod terminal;
 
 use anyhow::{Context, Result};
@@ -66,7 +67,10 @@ fn run() -> Result<End> {
             cmdline: options.cmdline.clone(),
         },
     };
-    let machine = Machine::new(config).with_context(|| format!("cannot boot {}", options.kernel.display()))?;
+    let mut machine = Machine::new(config).with_context(|| format!("cannot boot {}", options.kernel.display()))?;
+    if let Some(folder) = &options.share {
+        machine.share_files(&share::open(folder)?);
+    }
     let raw = terminal::Raw::enter().context("cannot use this terminal")?;
     if raw.is_raw() {
         eprint!("{}\r\n", keys::HELP);

@@ -89,6 +89,8 @@ pub struct Options {
     pub disks: Vec<Disk>,
     /// Network cards of a domain.
     pub nics: u8,
+    /// A folder whose files a domain may mount.
+    pub share: Option<PathBuf>,
     /// A display of a domain.
     pub display: Option<Screen>,
 }
@@ -107,6 +109,8 @@ options:
   --disk FILE       a disk of a domain, xvda first (repeatable); what the guest writes is kept in memory, not in the file.
                     FILE,ro: it cannot write; FILE,lazy: the file is read as it is needed
   --nic             a network card of a domain (repeatable); nobody is at the other end, --verbose shows what it sends
+  --share FOLDER    its files for a domain to mount: mount -t 9p -o trans=xen,version=9p2000.L share /mnt. They are read
+                    once; what the guest changes stays in the machine
   --display WxH     a display of a domain; WxH,FILE.ppm: at the end its picture is written to the file. Text appears on it
                     with --append console=tty0; Linux shows more than 2 MiB only with xen_fbfront.video=MiB,W,H
   --deterministic   guest time follows the instruction count: every run is the same
@@ -138,6 +142,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         keys: false,
         disks: Vec::new(),
         nics: 0,
+        share: None,
         display: None,
     };
     let mut args = args.into_iter();
@@ -162,6 +167,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             "--cpu" => options.cpu = value()?,
             "--disk" => options.disks.push(Disk::parse(&value()?)?),
             "--nic" => options.nics = options.nics.checked_add(1).context("so many network cards")?,
+            "--share" => options.share = Some(value()?.into()),
             "--display" => options.display = Some(Screen::parse(&value()?)?),
             "--deterministic" => options.deterministic = true,
             "--max-insns" => options.max_insns = Some(number(&value()?)?),

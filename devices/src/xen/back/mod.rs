@@ -12,7 +12,9 @@ mod front;
 pub mod kbd;
 pub mod net;
 mod netif;
+mod ninep;
 mod ring;
+pub mod share;
 mod xenbus;
 
 use super::abi::domid;
@@ -23,6 +25,7 @@ use super::mmu::Types;
 use super::store::{DevicePaths, Store};
 use crate::backend::BlockBackend;
 use crate::backend::display::Display;
+use crate::backend::files::Share;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use ring::{Broken, Ring};
@@ -212,6 +215,13 @@ impl Domain {
             self.back.add(&mut self.store, "vfb", 0, Box::new(fb::Fb::new(config, &self.ram)));
             self.back.add(&mut self.store, "vkbd", 0, Box::new(kbd::Kbd::new(config)));
         }
+        if let Some(tree) = &options.files {
+            self.share_files(tree);
+        }
+    }
+    /// One more device: a tree of files.
+    pub fn share_files(&mut self, tree: &Share) {
+        self.back.add(&mut self.store, "9pfs", 0, Box::new(share::NinePfs::new(tree.clone())));
     }
     /// The rings and ports of all devices are gone.
     pub(super) fn put_back_ends_to_rest(&mut self, cx: &mut domain::Cx<'_>) {

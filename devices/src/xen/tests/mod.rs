@@ -159,7 +159,8 @@ impl Bench {
         let memory = Memory { boot: FRAMES << PAGE_SHIFT, most: most << PAGE_SHIFT };
         let ram = Xen::ram(memory).unwrap();
         let uuid = core::array::from_fn(|n| n as u8);
-        let options = Options { hvm, vcpus, wall_clock: 1_700_000_000, uuid, nics: Vec::new(), display: None };
+        let options =
+            Options { hvm, vcpus, wall_clock: 1_700_000_000, uuid, nics: Vec::new(), display: None, files: None };
         let mut xen = Xen::new(&ram, memory, Rate::ONE, 1, options, Vec::new());
         let payload = Payload {
             kernel: Arc::new(kernel(code, notes)),
