@@ -12,6 +12,12 @@ pub type Share = Rc<RefCell<Tree>>;
 
 /// Bytes of a name.
 const NAME_MAX: usize = 255;
+/// Bytes of a page of a file.
+const PAGE: u64 = 4096;
+/// A file's size at most, as Linux counts.
+const SIZE_MAX: u64 = i64::MAX as u64;
+/// Directories above one that another directory can be moved into.
+const DEPTH_MAX: usize = 1000;
 /// What a node costs beside its bytes, towards [`Tree::new`]'s limit.
 const NODE: u64 = 256;
 /// `S_IFDIR` and its like.
@@ -52,10 +58,17 @@ struct Directory {
     next: u64,
 }
 
+/// A file: the pages of it that were written to; between them are zeros, which cost nothing.
+#[derive(Clone, Debug, Default, Serialize)]
+struct File {
+    size: u64,
+    pages: BTreeMap<u64, Vec<u8>>,
+}
+
 #[derive(Clone, Debug, Serialize)]
 enum Content {
     Directory(Directory),
-    File(Vec<u8>),
+    File(File),
     Link(String),
 }
 
@@ -81,6 +94,8 @@ struct Node {
     /// Counts changes.
     version: u32,
     parent: NodeId,
+    /// Its place in that.
+    place: u64,
     /// Is it in a directory?
     linked: bool,
     /// Who else holds it.
@@ -135,7 +150,7 @@ impl Tree {
     fn insert(&mut self, parent: NodeId, content: Content, attributes: Attributes) -> NodeId {
         let id = self.next;
         self.next += 1;
-        self.nodes.insert(id, Node { content, attributes, version: 0, parent, linked: true, held: 0 });
+        self.nodes.insert(id, Node { content, attributes, version: 0, parent, place: 0, linked: true, held: 0 });
         id
     }
     fn node(&self, id: NodeId) -> Result<&Node, FileError> {
@@ -162,7 +177,7 @@ impl Tree {
         let n = self.node(id)?;
         let (kind, size) = match &n.content {
             Content::Directory(_) => (S_IFDIR, 4096),
-            Content::File(bytes) => (S_IFREG, bytes.len() as u64),
+            Content::File(file) => (S_IFREG, file.size),
             Content::Link(to) => (S_IFLNK, to.len() as u64),
         };
         Ok(Stat { mode: kind | n.attributes.mode, size, version: n.version, attributes: n.attributes })
@@ -224,9 +239,10 @@ impl Tree {
         let d = self.changing(dir)?;
         d.next += 1;
         d.cookies.insert(name.into(), d.next);
-        d.entries.insert(d.next, (name.into(), id));
+        let place = d.next;
+        d.entries.insert(place, (name.into(), id));
         let n = self.node_mut(id)?;
-        (n.parent, n.linked) = (dir, true);
+        (n.parent, n.place, n.linked) = (dir, place, true);
         Ok(())
     }
     /// A new file.
@@ -234,7 +250,7 @@ impl Tree {
     /// # Errors
     /// EEXIST, ENOTDIR, ENOSPC, and EINVAL or ENAMETOOLONG for its name.
     pub fn create(&mut self, dir: NodeId, name: &str, attributes: Attributes) -> Result<NodeId, FileError> {
-        self.add(dir, name, Content::File(Vec::new()), attributes)
+        self.add(dir, name, Content::File(File::default()), attributes)
     }
     /// A new directory.
     ///
@@ -285,10 +301,10 @@ impl Tree {
         let Some(n) = self.nodes.get(&id).filter(|n| !n.linked && n.held == 0) else { return };
         let bytes = match &n.content {
             Content::Directory(_) => 0,
-            Content::File(bytes) => bytes.len(),
-            Content::Link(to) => to.len(),
+            Content::File(file) => PAGE * file.pages.len() as u64,
+            Content::Link(to) => to.len() as u64,
         };
-        self.used = self.used.saturating_sub(NODE + bytes as u64);
+        self.used = self.used.saturating_sub(NODE + bytes);
         self.nodes.remove(&id);
     }
     /// Somebody holds a node: it stays, though it may lose its name.
@@ -310,7 +326,7 @@ impl Tree {
     /// Gives what is at a name another one. What had that name before goes.
     ///
     /// # Errors
-    /// ENOENT; EINVAL if a directory would come to lie in itself; those of [`Tree::remove`] for what is replaced.
+    /// ENOENT; EINVAL if a directory would come to lie in itself, or a thousand others; those of [`Tree::remove`] for what is replaced.
     pub fn rename(&mut self, from: (NodeId, &str), to: (NodeId, &str)) -> Result<(), FileError> {
         check_name(from.1)?;
         check_name(to.1)?;
@@ -320,12 +336,12 @@ impl Tree {
             return Err(Enoent);
         }
         // The way up from where it is to lie.
-        let mut above = to.0;
+        let (mut above, mut depth) = (to.0, 0);
         while directory && above != ROOT {
-            if above == id {
+            if above == id || depth == DEPTH_MAX {
                 return Err(Einval);
             }
-            above = self.node(above)?.parent;
+            (above, depth) = (self.node(above)?.parent, depth + 1);
         }
         match self.find(to.0, to.1) {
             Ok(same) if same == id => return Ok(()),
@@ -336,61 +352,83 @@ impl Tree {
         self.unlink(from.0, from.1)?;
         self.link(to.0, to.1, id)
     }
-    /// The name and the directory of a node; none for the root, or for what has lost its name. Takes as long as the
-    /// directory is.
+    /// The name and the directory of a node; none for the root, or for what has lost its name.
     pub fn name_of(&self, id: NodeId) -> Option<(NodeId, &str)> {
         let n = self.nodes.get(&id).filter(|n| n.linked && id != ROOT)?;
         let d = self.directory(n.parent).ok()?;
-        d.entries.values().find(|e| e.1 == id).map(|e| (n.parent, &e.0[..]))
+        d.entries.get(&n.place).map(|e| (n.parent, &e.0[..]))
     }
 
+    fn file(&self, id: NodeId) -> Result<&File, FileError> {
+        match &self.node(id)?.content {
+            Content::File(file) => Ok(file),
+            Content::Directory(_) => Err(Eisdir),
+            Content::Link(_) => Err(Einval),
+        }
+    }
+    /// A file that is about to change, whose content is checked to be one.
+    fn changing_file(&mut self, id: NodeId) -> Result<&mut File, FileError> {
+        self.file(id)?;
+        let n = self.node_mut(id)?;
+        n.version = n.version.wrapping_add(1);
+        if let Content::File(file) = &mut n.content { Ok(file) } else { Err(Eio) }
+    }
     /// Bytes of a file from a place on, as many as there are up to `n`.
     ///
     /// # Errors
     /// EISDIR, EINVAL if it is no file.
-    pub fn read(&self, id: NodeId, at: u64, n: usize) -> Result<&[u8], FileError> {
-        match &self.node(id)?.content {
-            Content::File(bytes) => {
-                let begin = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-                Ok(&bytes[begin..begin.saturating_add(n).min(bytes.len())])
+    pub fn read(&self, id: NodeId, at: u64, n: usize) -> Result<Vec<u8>, FileError> {
+        let file = self.file(id)?;
+        let end = at.saturating_add(n as u64).min(file.size);
+        let mut bytes = vec![0; end.saturating_sub(at) as usize];
+        if at < end {
+            for (&page, from) in file.pages.range(at / PAGE..=(end - 1) / PAGE) {
+                let (begin, last) = (at.max(page * PAGE), end.min((page + 1) * PAGE));
+                let part = &from[(begin - page * PAGE) as usize..(last - page * PAGE) as usize];
+                bytes[(begin - at) as usize..(last - at) as usize].copy_from_slice(part);
             }
-            Content::Directory(_) => Err(Eisdir),
-            Content::Link(_) => Err(Einval),
         }
+        Ok(bytes)
     }
     /// Writes bytes of a file, which becomes longer if it has to.
     ///
     /// # Errors
     /// Those of [`Tree::read`], EFBIG, ENOSPC.
     pub fn write(&mut self, id: NodeId, at: u64, from: &[u8]) -> Result<(), FileError> {
-        let end = at.checked_add(from.len() as u64).ok_or(Efbig)?;
-        let size = self.read(id, 0, usize::MAX)?.len() as u64;
+        let file = self.file(id)?;
+        let end = at.checked_add(from.len() as u64).filter(|end| *end <= SIZE_MAX).ok_or(Efbig)?;
         if from.is_empty() {
             return Ok(());
         }
-        if end > size {
-            self.resize(id, end)?;
+        let pages = at / PAGE..=(end - 1) / PAGE;
+        let new = pages.end() - pages.start() + 1 - file.pages.range(pages.clone()).count() as u64;
+        self.take_room(new * PAGE)?;
+        let file = self.changing_file(id)?;
+        file.size = file.size.max(end);
+        for page in pages {
+            let to = file.pages.entry(page).or_insert_with(|| vec![0; PAGE as usize]);
+            let (begin, last) = (at.max(page * PAGE), end.min((page + 1) * PAGE));
+            let part = &from[(begin - at) as usize..(last - at) as usize];
+            to[(begin - page * PAGE) as usize..(last - page * PAGE) as usize].copy_from_slice(part);
         }
-        let n = self.node_mut(id)?;
-        n.version = n.version.wrapping_add(1);
-        let Content::File(bytes) = &mut n.content else { return Err(Eio) };
-        bytes[at as usize..][..from.len()].copy_from_slice(from);
         Ok(())
     }
     /// Makes a file so long.
     ///
     /// # Errors
-    /// Those of [`Tree::write`].
+    /// Those of [`Tree::read`], EFBIG.
     pub fn resize(&mut self, id: NodeId, size: u64) -> Result<(), FileError> {
-        let old = self.read(id, 0, usize::MAX)?.len() as u64;
-        match size.checked_sub(old) {
-            Some(more) => self.take_room(more)?,
-            None => self.used = self.used.saturating_sub(old - size),
+        if size > SIZE_MAX {
+            return Err(Efbig);
         }
-        let n = self.node_mut(id)?;
-        n.version = n.version.wrapping_add(1);
-        let Content::File(bytes) = &mut n.content else { return Err(Eio) };
-        bytes.resize(size as usize, 0);
+        let file = self.changing_file(id)?;
+        file.size = size;
+        let gone = file.pages.split_off(&size.div_ceil(PAGE)).len() as u64;
+        // What is behind the end of the last page comes back as zeros.
+        if let Some(last) = file.pages.get_mut(&(size / PAGE)) {
+            last[(size % PAGE) as usize..].fill(0);
+        }
+        self.used = self.used.saturating_sub(gone * PAGE);
         Ok(())
     }
 }
@@ -422,16 +460,25 @@ mod tests {
 
     #[test]
     fn files_hold_what_is_written_and_take_room() {
-        let mut t = Tree::new(10_000);
+        let mut t = Tree::new(NODE + 2 * PAGE);
         let f = file(&mut t, "f");
         t.write(f, 4, b"abc").unwrap();
         assert_eq!(t.read(f, 0, 100).unwrap(), b"\0\0\0\0abc");
-        assert_eq!((t.read(f, 5, 1).unwrap(), t.read(f, u64::MAX, 5).unwrap()), (&b"b"[..], &b""[..]));
+        assert_eq!((t.read(f, 5, 1).unwrap(), t.read(f, u64::MAX, 5).unwrap()), (b"b".to_vec(), vec![]));
         assert_eq!((t.stat(f).unwrap().size, t.stat(f).unwrap().mode), (7, 0o100_644));
-        assert_eq!(t.write(f, 9000, &[1; 1000]), Err(Enospc));
-        assert_eq!((t.write(f, u64::MAX, b"x"), t.write(f, 1 << 60, b"x")), (Err(Efbig), Err(Enospc)));
-        t.resize(f, 2).unwrap();
-        assert_eq!(t.usage().0, NODE + 2);
+        assert_eq!((t.write(f, 4090, &[1; 9000]), t.read(f, 0, 9)), (Err(Enospc), Ok(b"\0\0\0\0abc".to_vec())));
+        assert_eq!(
+            (t.write(f, u64::MAX, b"x"), t.write(f, SIZE_MAX, b"x"), t.resize(f, 1 << 63)),
+            (Err(Efbig), Err(Efbig), Err(Efbig))
+        );
+        // A hole costs nothing, and what was cut off is one.
+        t.write(f, 1 << 60, b"far away").unwrap();
+        assert_eq!((t.read(f, (1 << 60) - 2, 5).unwrap(), t.usage().0), (b"\0\0far".to_vec(), NODE + 2 * PAGE));
+        t.resize(f, 5).unwrap();
+        t.resize(f, 4098).unwrap();
+        assert_eq!((t.read(f, 0, 7).unwrap(), t.read(f, 4000, 999).unwrap()), (b"\0\0\0\0a\0\0".to_vec(), vec![0; 98]));
+        t.write(f, 4094, b"across").unwrap();
+        assert_eq!((t.read(f, 4093, 99).unwrap(), t.usage().0), (b"\0across".to_vec(), NODE + 2 * PAGE));
         t.remove(ROOT, "f", false).unwrap();
         assert_eq!((t.usage().0, t.stat(f)), (0, Err(Eio)));
     }
@@ -464,7 +511,7 @@ mod tests {
         t.write(f, 0, b"abc").unwrap();
         t.hold(f).unwrap();
         t.remove(ROOT, "f", false).unwrap();
-        assert_eq!((t.read(f, 0, 9), t.name_of(f)), (Ok(&b"abc"[..]), None));
+        assert_eq!((t.read(f, 0, 9), t.name_of(f)), (Ok(b"abc".to_vec()), None));
         t.let_go(f);
         assert_eq!((t.stat(f), t.usage().0), (Err(Eio), 0));
     }

@@ -258,7 +258,7 @@ impl Session {
             t::READLINK => a.text(tree.target(self.node(f)?)?),
             t::READ => {
                 let (node, at, n) = (self.open(f)?, f.u64()?, f.u32()?);
-                a.data(tree.read(node, at, self.room(n, 4))?)
+                a.data(&tree.read(node, at, self.room(n, 4))?)
             }
             t::WRITE => {
                 let (node, at, n) = (self.open(f)?, f.u64()?, f.u32()?);
