@@ -57,8 +57,40 @@ pub enum Effect {
         /// From the destination's address on.
         bytes: Vec<u8>,
     },
+    /// The guest is suspended: nothing happens until somebody resumes it ([`Control::Resume`]).
+    Suspended,
     /// Something a developer wants to know. Bounded: each cause is reported once per reset.
     Log(String),
+}
+
+/// What a toolstack wants of a domain, which learns of it through xenstore (Xen: docs/misc/xenstore-paths.pandoc). Whether
+/// it obeys is up to the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// It is to end, in this way: `control/shutdown`.
+    Shutdown(Shutdown),
+    /// Its kernel is to obey a key, as with SysRq on a keyboard: `control/sysrq`. An ASCII character.
+    SysRq(u8),
+    /// It is suspended ([`Effect::Suspended`]) and goes on; a guest that is not takes no notice.
+    Resume {
+        /// Nothing has come of it: it is what it was. Else it is as a domain that was restored.
+        cancelled: bool,
+    },
+    /// It is to have so many bytes of memory, of those that it may have at most: `memory/target`.
+    Memory(u64),
+}
+
+/// Ways in which a domain ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// It switches itself off.
+    PowerOff,
+    /// It stops; for most guests that is the same.
+    Halt,
+    /// It starts again.
+    Reboot,
+    /// It comes to rest, and waits to be resumed ([`Control::Resume`]).
+    Suspend,
 }
 
 /// News from the world outside of the machine.
@@ -106,6 +138,8 @@ pub enum Input {
     },
     /// The pointer does something.
     Pointer(Pointer),
+    /// What a toolstack wants of a domain. Nothing else takes notice of it.
+    Control(Control),
     /// What the host's clock says: seconds since 1970-01-01 00:00 UTC.
     WallClock(i64),
 }

@@ -6,6 +6,7 @@
 
 pub mod display;
 mod fetched;
+pub mod files;
 mod image;
 pub mod input;
 pub mod net;

@@ -305,9 +305,15 @@ impl Lapic {
     fn error(&mut self, bit: u32) {
         let new = self.state.errors & bit == 0;
         self.state.errors |= bit;
-        // The error entry itself may hold an illegal vector; one step is enough.
-        if new && (self.state.lvt[ERROR] & 0xff) >= 16 {
+        if !new {
+            return;
+        }
+        let entry = self.state.lvt[ERROR];
+        if entry & 0xff >= 16 {
             self.local(ERROR);
+        } else if entry & LVT_MASK == 0 && self.software_enabled() {
+            // That entry's vector is itself an illegal one, and that is all then.
+            self.state.errors |= ESR_RECEIVE_ILLEGAL;
         }
     }
 

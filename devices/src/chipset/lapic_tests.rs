@@ -144,6 +144,11 @@ fn errors_are_latched_by_a_write_and_interrupt() {
     assert_eq!(a.r(ESR), ESR_RECEIVE_ILLEGAL | ESR_ILLEGAL_REGISTER);
     a.w(ESR, 0);
     assert_eq!(a.r(ESR), 0);
+    // The entry for errors has a vector, too.
+    a.w(LVT_ERROR, 0xf);
+    a.w(ICR_LOW, 0x0004_0005);
+    a.w(ESR, 0);
+    assert_eq!(a.r(ESR), ESR_SEND_ILLEGAL | ESR_RECEIVE_ILLEGAL);
 }
 
 #[test]

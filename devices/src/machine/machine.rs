@@ -4,10 +4,11 @@ use super::board::next_random;
 use super::clock::{ClockPolicy, Rate};
 use super::hash::{StateHash, is_zero};
 use super::pc::{Options, Pc};
-use super::platform::{Count, Platform, Start, StopCause, Visits};
+use super::platform::{Count, Platform, Reservation, Start, StopCause, Visits};
 use super::processor::Processor;
-use super::xen::Xen;
+use super::xen::{Memory, Xen};
 use crate::backend::display::{Display, DisplayConfig};
+use crate::backend::files::Share;
 use crate::backend::net::NicConfig;
 use crate::backend::{BlockBackend, DiskConfig};
 use crate::boot::BootError;
@@ -80,6 +81,10 @@ pub struct Config {
     pub vcpus: u32,
     /// Bytes of RAM, a multiple of 4096.
     pub ram: u64,
+    /// Bytes of RAM that a domain may have later on, if it is given more ([`Control::Memory`]); if that is more.
+    ///
+    /// [`Control::Memory`]: crate::effect::Control::Memory
+    pub most_ram: u64,
     /// Name of the CPU model.
     pub cpu: String,
     /// Who says how fast time passes.
@@ -110,6 +115,7 @@ impl Default for Config {
             mode: Mode::default(),
             vcpus: 1,
             ram: 256 << 20,
+            most_ram: 0,
             cpu: "x86-64-v2".into(),
             clock: ClockPolicy::Paced,
             wall_clock: 0,
@@ -186,7 +192,8 @@ fn pc(config: &Config) -> Result<Parts, ConfigError> {
 }
 
 fn domain(config: &Config) -> Result<Parts, ConfigError> {
-    let ram = Xen::ram(config.ram)?;
+    let memory = Memory { boot: config.ram, most: config.ram.max(config.most_ram) };
+    let ram = Xen::ram(memory)?;
     let options = domain::Options {
         hvm: config.mode == Mode::Pvh,
         vcpus: config.vcpus.clamp(1, MAX_VCPUS as u32),
@@ -194,9 +201,10 @@ fn domain(config: &Config) -> Result<Parts, ConfigError> {
         uuid: domain_uuid(config.seed),
         nics: config.nics.clone(),
         display: config.display,
+        files: None,
     };
     let disks = (0..).zip(&config.disks).map(|(n, disk)| disk.make(n)).collect();
-    let xen = Xen::new(&ram, config.ram, config.rate(), config.seed, options, disks);
+    let xen = Xen::new(&ram, memory, config.rate(), config.seed, options, disks);
     Ok((ram, xen.seen(), Box::new(xen)))
 }
 
@@ -454,6 +462,10 @@ impl Machine {
     pub fn display(&mut self) -> Option<&mut dyn Display> {
         self.platform.display()
     }
+    /// Shares a tree of files with a domain, also after a reset. A PC has nothing that could show it.
+    pub fn share_files(&mut self, tree: &Share) {
+        self.platform.share_files(tree);
+    }
     /// What the machine wants from the outside world, since the last call.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         core::mem::take(self.platform.effects())
@@ -477,6 +489,10 @@ impl Machine {
     pub fn stats(&self) -> Stats {
         let board = &self.platform;
         Stats { retired: self.cpu.retired(), halts: self.halts, visits: board.visits(), now: board.now() }
+    }
+    /// Memory of a domain.
+    pub fn reservation(&self) -> Option<Reservation> {
+        self.platform.reservation()
     }
     /// One of its disks.
     pub fn disk(&self, n: u8) -> Option<&dyn BlockBackend> {

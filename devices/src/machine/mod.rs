@@ -14,4 +14,4 @@ pub mod xen;
 
 pub use clock::{ClockPolicy, Rate};
 pub use machine::{Config, ConfigError, Exit, Machine, Mode, Payload, Stats, TripleFault, Until};
-pub use platform::{Count, Counted};
+pub use platform::{Count, Counted, Reservation};

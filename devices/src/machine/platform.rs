@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::machine::{ConfigError, Payload};
 use crate::backend::BlockBackend;
 use crate::backend::display::Display;
+use crate::backend::files::Share;
 use crate::boot::Entry;
 use crate::effect::{Effect, Input, ResetCause};
 use tabvisor_core::bus::Bus;
@@ -60,6 +61,17 @@ pub struct Count {
     pub n: u64,
 }
 
+/// Memory of a domain, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// What the guest has now.
+    pub now: u64,
+    /// What it was asked to have.
+    pub target: u64,
+    /// What it may have.
+    pub most: u64,
+}
+
 /// How the processor begins.
 pub enum Start {
     /// As on bare hardware.
@@ -99,6 +111,8 @@ pub trait Platform {
     fn display(&mut self) -> Option<&mut dyn Display> {
         None
     }
+    /// Shares a tree of files with the guest.
+    fn share_files(&mut self, _: &Share) {}
     /// Requests to the outside world that have gathered.
     fn effects(&mut self) -> &mut Vec<Effect>;
     /// Its disks, in order.
@@ -107,6 +121,10 @@ pub trait Platform {
     }
     /// Figures for people.
     fn visits(&self) -> Visits;
+    /// A domain's memory.
+    fn reservation(&self) -> Option<Reservation> {
+        None
+    }
     /// The same by kind, of those that happened.
     fn counts(&self) -> Vec<Count> {
         Vec::new()

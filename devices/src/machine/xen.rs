@@ -3,9 +3,10 @@
 
 use super::clock::{Clock, Rate};
 use super::machine::{ConfigError, Payload};
-use super::platform::{Count, Counted, Platform, Start, StopCause, Visits};
+use super::platform::{Count, Counted, Platform, Reservation, Start, StopCause, Visits};
 use crate::backend::BlockBackend;
 use crate::backend::display::Display;
+use crate::backend::files::Share;
 use crate::boot::elf::Image;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
@@ -18,6 +19,21 @@ use tabvisor_core::cpu::{Cpu, Done, event};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, RamError};
 use tabvisor_core::size::Size;
 use tabvisor_core::time::VmTime;
+
+/// Memory of a guest, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// What it has at first.
+    pub boot: u64,
+    /// What it may ever have; not less.
+    pub most: u64,
+}
+
+impl Memory {
+    fn frames(self) -> Frames {
+        Frames::new(self.boot >> PAGE_SHIFT, self.most >> PAGE_SHIFT)
+    }
+}
 
 /// A hypervisor with one guest.
 pub struct Xen {
@@ -37,28 +53,28 @@ pub struct Xen {
 }
 
 impl Xen {
-    /// RAM for a guest that is to have `guest` bytes of it.
+    /// RAM for a guest.
     ///
     /// # Errors
     /// [`RamError`].
-    pub fn ram(guest: u64) -> Result<GuestRam, RamError> {
-        // The guest's size is what people have asked for, so an error speaks of that.
-        GuestRam::new(Frames::new(guest >> PAGE_SHIFT).bytes()).map_err(|e| match e {
-            RamError::Size(_) => RamError::Size(guest),
-            RamError::Memory(_) => RamError::Memory(guest),
+    pub fn ram(memory: Memory) -> Result<GuestRam, RamError> {
+        // What people have asked for is the guest's size, so an error speaks of that.
+        GuestRam::new(memory.frames().bytes()).map_err(|e| match e {
+            RamError::Size(_) => RamError::Size(memory.most.max(memory.boot)),
+            RamError::Memory(_) => RamError::Memory(memory.most.max(memory.boot)),
         })
     }
 
-    /// A hypervisor whose guest is not loaded yet. `ram` comes from [`Xen::ram`] with the same `guest`.
+    /// A hypervisor whose guest is not loaded yet. `ram` comes from [`Xen::ram`] with the same `memory`.
     pub fn new(
         ram: &GuestRam,
-        guest: u64,
+        memory: Memory,
         rate: Rate,
         seed: u64,
         options: Options,
         disks: Vec<Box<dyn BlockBackend>>,
     ) -> Self {
-        let frames = Frames::new(guest >> PAGE_SHIFT);
+        let frames = memory.frames();
         Self {
             ram: ram.clone(),
             clock: Clock::new(rate),
@@ -185,6 +201,13 @@ impl Platform for Xen {
     fn display(&mut self) -> Option<&mut dyn Display> {
         self.domain.display()
     }
+    fn share_files(&mut self, tree: &Share) {
+        self.options.files = Some(tree.clone());
+        self.with(|domain, cx| {
+            domain.share_files(tree);
+            domain.settle(cx);
+        });
+    }
     fn effects(&mut self) -> &mut Vec<Effect> {
         &mut self.effects
     }
@@ -194,6 +217,9 @@ impl Platform for Xen {
     fn visits(&self) -> Visits {
         let c = &self.domain.counters;
         Visits { ports: c.ports, hypercalls: c.hypercalls.iter().sum(), interrupts: c.upcalls, ..self.visits }
+    }
+    fn reservation(&self) -> Option<Reservation> {
+        Some(self.domain.reservation())
     }
     fn counts(&self) -> Vec<Count> {
         let mut all = self.domain.counts();

@@ -16,7 +16,7 @@ use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
 use tabvisor_core::time::VmTime;
 
 /// Offsets in `struct start_info` (xen.h).
-mod start_info {
+pub(super) mod start_info {
     pub const MAGIC: u64 = 0;
     pub const NR_PAGES: u64 = 0x20;
     pub const SHARED_INFO: u64 = 0x28;
@@ -198,13 +198,13 @@ pub fn build(
     now: VmTime,
 ) -> Result<Begin, BootError> {
     let (ram, frames) = (domain.ram.clone(), domain.frames);
-    let plan = Plan::new(pv, frames.guest, initrd.len() as u64)?;
+    let plan = Plan::new(pv, frames.boot, initrd.len() as u64)?;
     zero_page::check_cmdline(cmdline, start_info::CMD_LINE_LEN - 1)?;
     kernel.place(&ram)?;
     ram.write(plan.initrd.first << PAGE_SHIFT, initrd);
     let address = |pfn: u64| pv.virt_base.wrapping_add(pfn << PAGE_SHIFT);
 
-    for n in 0..frames.guest {
+    for n in 0..frames.boot {
         ram.write((plan.p2m.first << PAGE_SHIFT) + 8 * n, &n.to_le_bytes());
     }
     let l4 = plan.tables.first;
@@ -226,7 +226,7 @@ pub fn build(
     let put = |at: u64, v: u64| ram.write(si + at, &v.to_le_bytes());
     let put32 = |at: u64, v: u32| ram.write(si + at, &v.to_le_bytes());
     ram.write(si + start_info::MAGIC, b"xen-3.0-x86_64\0");
-    put(start_info::NR_PAGES, frames.guest);
+    put(start_info::NR_PAGES, frames.boot);
     put(start_info::SHARED_INFO, frames.shared_info << PAGE_SHIFT);
     let unmapped = plan.initrd.pages > 0 && pv.mod_start_pfn;
     put32(start_info::FLAGS, start_info::VIRT_P2M | if unmapped { start_info::MOD_START_PFN } else { 0 });

@@ -39,13 +39,13 @@ pub fn build(
     now: VmTime,
 ) -> Result<Entry, BootError> {
     let (ram, frames) = (domain.ram.clone(), domain.frames);
-    let bytes = frames.guest << PAGE_SHIFT;
+    let boot = frames.boot << PAGE_SHIFT;
     zero_page::check_cmdline(cmdline, CMDLINE_MAX - 1)?;
     let module = pvh.end.next_multiple_of(PAGE_SIZE);
     let told = module.saturating_add(initrd.len() as u64).next_multiple_of(PAGE_SIZE);
     let needs = told.saturating_add(LENGTH);
-    if needs > bytes {
-        return Err(BootError::NeedsMemory { what: "the kernel with its initrd", needs, has: bytes });
+    if needs > boot {
+        return Err(BootError::NeedsMemory { what: "the kernel with its initrd", needs, has: boot });
     }
     // A small kernel may lie below the tables, another one above them; one across them does without.
     let free = needs <= TABLES.start || pvh.start >= TABLES.end;
@@ -61,6 +61,7 @@ pub fn build(
         }
     };
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    // The guest sees all that it may ever have, as with Xen's populate-on-demand; the rest it gives back at once.
     let ranges = domain.memory_ranges();
     words(told + MODULES, &[module, initrd.len() as u64, 0, 0]);
     words(told + MEMORY_MAP, &ranges.concat());

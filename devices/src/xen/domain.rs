@@ -16,12 +16,13 @@ use super::store::{DomU, Ring, RingPort, Store};
 use super::vcpu::{RunState, Vcpu};
 use crate::backend::BlockBackend;
 use crate::backend::display::DisplayConfig;
+use crate::backend::files::Share;
 use crate::backend::net::NicConfig;
 use crate::device::put_state;
-use crate::effect::{Effect, Input};
+use crate::effect::{Control, Effect, Input, Shutdown};
 use crate::machine::platform::{Count, Counted, StopCause};
 use crate::machine::processor::put_context;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use tabvisor_core::bus::Trap;
 use tabvisor_core::cpu::{Cpu, Done, event};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT};
@@ -54,6 +55,8 @@ pub struct Options {
     pub nics: Vec<NicConfig>,
     /// A display, with keyboard and pointer.
     pub display: Option<DisplayConfig>,
+    /// Files that are shared with it.
+    pub files: Option<Share>,
 }
 
 /// Figures for people.
@@ -72,7 +75,7 @@ pub struct Counters {
 }
 
 /// Pages that the builder gives to the rings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Rings {
     /// Frame of xenstore's.
     pub store: u64,
@@ -87,8 +90,8 @@ pub struct Domain {
     pub(super) types: Types,
     /// Frame of shared_info: the hypervisor's own, or where the guest wanted it.
     pub(super) shared_info: u64,
-    /// Frame numbers beyond the guest's RAM that lead to the hypervisor's frames.
-    pub(super) aliases: BTreeSet<u64>,
+    /// Frame numbers beyond the guest's RAM that lead to the hypervisor's frames, and to which.
+    pub(super) aliases: BTreeMap<u64, u64>,
     /// What a domain has that is not paravirtualized.
     pub(super) hvm: Option<Hvm>,
     pub(super) vcpus: Vec<Vcpu>,
@@ -101,6 +104,7 @@ pub struct Domain {
     pub(super) store: Store,
     pub(super) store_ring: Ring,
     pub(super) store_port: u32,
+    pub(super) rings: Rings,
     pub(super) back: BackEnds,
     pub(super) uuid: [u8; 16],
     wall_clock: i64,
@@ -108,6 +112,8 @@ pub struct Domain {
     pub(super) architectural_iopl: bool,
     pub(super) runstate_update_flag: bool,
     pub(super) in_multicall: bool,
+    /// It is suspended; the frame of a PV guest's start_info.
+    pub(super) suspended: Option<u64>,
     /// When the running vCPU has had its time, if others wait; and whether it has.
     pub(super) slice: VmTime,
     pub(super) slice_over: bool,
@@ -130,9 +136,9 @@ impl Domain {
         let domain = Self {
             ram: ram.clone(),
             frames,
-            types: Types::new(frames),
+            types: Types::new(frames, options.hvm),
             shared_info: frames.shared_info,
-            aliases: BTreeSet::new(),
+            aliases: BTreeMap::new(),
             hvm: options.hvm.then(|| Hvm::new(options.vcpus.max(1))),
             vcpus: (0..options.vcpus.max(1)).map(|id| Vcpu::new(id, &frames)).collect(),
             current: 0,
@@ -143,6 +149,7 @@ impl Domain {
             store: Store::new(),
             store_ring: Ring::new(domid::GUEST, 0),
             store_port: 0,
+            rings: Rings::default(),
             back: BackEnds::default(),
             uuid: options.uuid,
             wall_clock: options.wall_clock,
@@ -150,6 +157,7 @@ impl Domain {
             architectural_iopl: false,
             runstate_update_flag: false,
             in_multicall: false,
+            suspended: None,
             slice: VmTime::ZERO,
             slice_over: false,
             watchdogs: [None; 2],
@@ -185,8 +193,8 @@ impl Domain {
 
     /// The rings are where the builder has put them; the domain becomes known to xenstore.
     pub fn connect(&mut self, rings: Rings) {
+        self.rings = rings;
         self.console = Console::new(rings.console << PAGE_SHIFT, self.console.port);
-        self.store_ring = Ring::new(domid::GUEST, rings.store << PAGE_SHIFT);
         // Back ends write there: the guest can make no page tables of them. The hypervisor's own frames are none anyway.
         for frame in [rings.store, rings.console] {
             if !self.types.owned(frame) {
@@ -194,17 +202,24 @@ impl Domain {
             }
             self.types.get(&self.ram, frame, Kind::Writable).expect("the builder has made no table of a ring");
         }
+        self.announce(self.frames.boot << PAGE_SHIFT);
+    }
+
+    /// Xenstore learns of a new domain, and has forgotten what was before. So many bytes of memory are for it to have.
+    pub(super) fn announce(&mut self, memory: u64) {
+        let rings = self.rings;
+        self.store = Store::new();
+        self.store_ring = Ring::new(domid::GUEST, rings.store << PAGE_SHIFT);
         self.grants.put(&self.ram, reserved::CONSOLE, rings.console);
         self.grants.put(&self.ram, reserved::XENSTORE, rings.store);
         let uuid = text_of(&self.uuid);
-        let kib = (self.frames.guest << PAGE_SHIFT) >> 10;
         let domu = DomU {
             domid: domid::GUEST,
             name: "guest",
             uuid: &uuid,
             vcpus: self.vcpus.len() as u32,
-            memory: kib,
-            static_max: kib,
+            memory: memory >> 10,
+            static_max: (self.frames.guest << PAGE_SHIFT) >> 10,
             store: RingPort { port: self.store_port, ring_ref: rings.store },
             console: RingPort { port: self.console.port, ring_ref: rings.console },
         };
@@ -229,6 +244,7 @@ impl Domain {
     pub fn trap(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, trap: Trap) -> Done {
         self.counters.kinds.trap(&trap, cpu.guest_kernel);
         self.crossing = false;
+        self.types.work = 0;
         let r = match trap {
             Trap::Syscall => self.syscall(cx, cpu),
             Trap::Sysenter => self.sysenter(cx, cpu),
@@ -248,6 +264,8 @@ impl Domain {
         if self.crossing {
             self.find_interrupt();
         } else {
+            // What a hypercall has left, if it could not go on itself.
+            self.types.take_dying(&self.ram, hypercall::SHARE);
             self.settle(cx);
         }
         if self.interrupt {
@@ -278,8 +296,8 @@ impl Domain {
     }
 
     fn find_interrupt(&mut self) {
-        if self.vcpu().state == RunState::Offline {
-            // Only another vCPU can bring it back.
+        if self.vcpu().state == RunState::Offline || self.suspended.is_some() {
+            // Only another vCPU can bring it back, or whoever resumes the domain.
             self.interrupt = false;
             return;
         }
@@ -312,8 +330,10 @@ impl Domain {
 
     /// Timers that are due.
     pub fn advance(&mut self, cx: &mut Cx<'_>) {
-        self.advance_timers(cx);
-        self.advance_lapics(cx.now);
+        if self.suspended.is_none() {
+            self.advance_timers(cx);
+            self.advance_lapics(cx.now);
+        }
         self.settle(cx);
     }
 
@@ -327,7 +347,8 @@ impl Domain {
             Input::BlockData { .. } | Input::Frame { .. } | Input::Key { .. } | Input::Pointer(_) => {
                 self.back_end_input(cx, input);
             }
-            Input::PowerButton => self.control(cx, "poweroff"),
+            Input::PowerButton => self.control(cx, Control::Shutdown(Shutdown::PowerOff)),
+            Input::Control(control) => self.control(cx, *control),
             Input::ResetButton => {
                 cx.stop.get_or_insert(StopCause::Reset(crate::effect::ResetCause::Button));
             }
@@ -340,13 +361,6 @@ impl Domain {
         self.settle(cx);
     }
 
-    /// Asks the guest through `control/shutdown`.
-    fn control(&mut self, cx: &mut Cx<'_>, what: &str) {
-        let path = format!("{}/control/shutdown", super::store::domain_path(domid::GUEST));
-        if self.store.write(&path, what).is_ok() {
-            self.pump_store(cx);
-        }
-    }
     /// Bytes that may be typed.
     pub fn console_room(&self) -> usize {
         self.console.room()
@@ -391,6 +405,10 @@ impl Domain {
     /// vCPU 0 begins.
     pub(super) fn start(&mut self, now: VmTime) {
         self.vcpus[0].account(now, RunState::Running);
+        self.start_tick(now);
+    }
+    /// vCPU 0's periodic timer is as at first.
+    pub(super) fn start_tick(&mut self, now: VmTime) {
         // Until the guest says otherwise it gets a tick of 100 Hz.
         const TICK: u64 = 10_000_000;
         self.vcpus[0].periodic = Some((now + tabvisor_core::time::VmDuration::from_nanos(TICK), TICK));
@@ -411,13 +429,14 @@ impl Domain {
         for context in self.vcpus.iter().filter_map(|v| v.context.as_ref()) {
             put_context(out, context);
         }
-        put_state(out, &(&self.hvm, self.shared_info, &self.aliases, &self.grants.places[..], &self.mappings));
+        put_state(out, &(&self.hvm, self.shared_info, &self.aliases, &self.mappings));
+        put_state(out, &(self.grants.version, &self.grants.places[..], self.grants.status_places));
         for lapic in self.hvm.iter().flat_map(|h| &h.lapics) {
             crate::device::Device::state_bytes(lapic, out);
         }
         put_state(out, &(&self.store, &self.store_ring, self.store_port, self.wall_clock, self.watchdogs));
         put_state(out, &(self.writable_tables, self.architectural_iopl, self.runstate_update_flag));
-        put_state(out, &(self.slice, self.slice_over, self.config_address, self.interrupt));
+        put_state(out, &(self.slice, self.slice_over, self.config_address, self.interrupt, self.suspended));
     }
 }
 

@@ -5,6 +5,7 @@ use super::abi::{hole, pte};
 use super::calls::{debug_register, write_debug};
 use super::domain::{Cx, Domain};
 use super::guest;
+use super::hypercall::SHARE;
 use super::mmu::Kind;
 use tabvisor_core::cpu::{Cpu, Done, cr0, cr4, gp, reg};
 use tabvisor_core::decode::insn::{Insn, opnd};
@@ -41,7 +42,13 @@ impl Domain {
                 true
             }
             Op::MovFromCr => self.read_control(cpu, &i),
-            Op::MovToCr => self.write_control(cpu, &i),
+            // What is not prepared comes again.
+            Op::MovToCr if !self.is_prepared(cpu, &i) => return true,
+            Op::MovToCr => {
+                let done = self.write_control(cpu, &i);
+                self.types.let_go_held();
+                done
+            }
             Op::MovFromDr => match debug_register(cpu, (i.b & 7).into()) {
                 Ok(n) => {
                     cpu.regs[usize::from(i.a & 15)] = cpu.dr[n];
@@ -129,6 +136,13 @@ impl Domain {
         };
         cpu.regs[usize::from(i.a & 15)] = v;
         true
+    }
+
+    /// Can this be done without much ado?
+    fn is_prepared(&mut self, cpu: &Cpu, i: &Insn) -> bool {
+        let cr3 = i.a.wrapping_sub(opnd::CR) == 3;
+        !cr3 || self.types.take_dying(&self.ram, SHARE)
+            && self.prepare(cpu.regs[usize::from(i.b & 15)] >> PAGE_SHIFT, Kind::L4)
     }
 
     fn write_control(&mut self, cpu: &mut Cpu, i: &Insn) -> bool {
@@ -229,7 +243,7 @@ impl Domain {
 
     /// #PF: a write of the kernel to a page table is done for it; what is fetched from or written to the hypervisor's
     /// part of the address space is not there.
-    pub(super) fn page_fault(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu, code: u16) -> bool {
+    pub(super) fn page_fault(&mut self, cpu: &mut Cpu, code: u16) -> bool {
         /// Present, write.
         const WRITE: u16 = 3;
         if code != WRITE || !cpu.guest_kernel || !self.writable_tables || hole::contains(cpu.cr2) {
@@ -242,12 +256,15 @@ impl Domain {
         if old & (pte::P | pte::RW) != pte::P || self.types.kind(mfn) != Kind::L1 {
             return false;
         }
+        if !self.types.take_dying(&self.ram, SHARE) {
+            return true;
+        }
         let Ok((Some(op), i)) = cpu.fetch_for_guest() else { return false };
         // What it writes has to be an entry, or none of it happens. It may write to nothing else that is read-only.
         let slot = (mfn << PAGE_SHIFT) + (at & 0xff8);
         let beyond = if at & 0xff8 == 0xff8 { slot } else { slot + 8 };
         let before = [slot, beyond].map(|at| self.types.read(&self.ram, at));
-        let cr2 = cpu.cr2;
+        let (cr2, context) = (cpu.cr2, cpu.context());
         let ok = cpu.run_for_guest(op, &i, Some(at & !7)).is_ok();
         cpu.cr2 = cr2;
         let after = [slot, beyond].map(|at| self.types.read(&self.ram, at));
@@ -263,7 +280,9 @@ impl Domain {
         }
         let after = [after[0], if beyond == slot { before[1] } else { after[1] }];
         if after[1] != before[1] || self.write_entry(cpu, slot, after[0], false).is_err() {
-            self.crash(cx, cpu, &format!("a write of {:#x} to the page table at {at:#x} is not allowed", after[0]));
+            // Then it has not been run, and the guest gets its fault.
+            cpu.set_context(&context);
+            return false;
         }
         true
     }

@@ -122,6 +122,14 @@ impl Domain {
         port < PORTS && self.bit(self.shared(shared::PENDING), port)
     }
 
+    /// Nothing is pending and all is masked, as in a PV domain that was restored. One with its own paging would find nothing
+    /// masked in Xen; Linux, which knows the FIFO ABI there, takes events then for which it is not ready.
+    pub(super) fn clear_events(&mut self) {
+        const LEN: usize = PORTS as usize / 8;
+        self.ram.write(self.shared(shared::PENDING), &[0; LEN]);
+        self.ram.write(self.shared(shared::MASK), &[0xff; LEN]);
+    }
+
     /// An event arrives at a port.
     pub fn set_pending(&mut self, port: u32) {
         let Some(&Port { vcpu, binding }) = self.ports.get(port) else { return };

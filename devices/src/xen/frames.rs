@@ -1,7 +1,7 @@
 //! Machine memory: which frames there are, and what the hypervisor keeps in its own.
 //!
-//! The guest's frame `n` is machine frame `n`; the hypervisor's frames lie behind all of the guest's. So page tables need
-//! no translation, and the machine-to-phys table is an identity.
+//! The guest's frames are machine frames from 0 on; the hypervisor's frames lie behind all of them. So page tables need
+//! no translation, and the machine-to-phys table is an identity at first.
 
 use super::abi::{hole, pte, sel};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
@@ -10,6 +10,8 @@ use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
 pub const PER_PAGE: u64 = 512;
 /// Grant table frames a guest may have.
 pub const GRANT_FRAMES: u64 = 64;
+/// Frames for the states of all their entries in version 2: 256 entries in a frame of the table, 2048 states in one of these.
+pub const STATUS_FRAMES: u64 = GRANT_FRAMES / 8;
 /// vCPUs that have room for their descriptor tables.
 pub const MAX_VCPUS: u64 = 32;
 /// Pages of each vCPU in [`hole::TABLES`].
@@ -18,14 +20,18 @@ const TABLE_PAGES: u64 = 32;
 /// Where the hypervisor's frames are, as frame numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Frames {
-    /// Frames of the guest: 0 to this.
+    /// Frames that the guest may ever have: 0 to this.
     pub guest: u64,
+    /// Those that it has at first.
+    pub boot: u64,
     /// Frames there are.
     pub all: u64,
     /// shared_info.
     pub shared_info: u64,
     /// The first frame of the grant table.
     pub grants: u64,
+    /// The first frame of its entries' states.
+    pub status: u64,
     /// Two pages for rings that the guest's own memory has no room for.
     pub rings: u64,
     /// Xen's descriptors, the last of each vCPU's GDT.
@@ -40,11 +46,13 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// The layout for a guest with so many frames.
-    pub fn new(guest: u64) -> Self {
+    /// The layout for a guest with so many frames at first, and later up to `most` of them.
+    pub fn new(boot: u64, most: u64) -> Self {
+        let guest = boot.max(most);
         let shared_info = guest;
         let grants = shared_info + 1;
-        let rings = grants + GRANT_FRAMES;
+        let status = grants + GRANT_FRAMES;
+        let rings = status + STATUS_FRAMES;
         let gdt = rings + 2;
         let zero = gdt + 1;
         let tables_l3 = zero + 1;
@@ -53,7 +61,21 @@ impl Frames {
         // The table describes itself, too: a few entries more than there will be.
         let m2p_pages = (guest + guest / PER_PAGE + 256).div_ceil(PER_PAGE);
         let m2p = m2p_l3 + 2 + m2p_pages.div_ceil(PER_PAGE);
-        Self { guest, all: m2p + m2p_pages, shared_info, grants, rings, gdt, zero, m2p_l3, tables_l3, tables_l1, m2p }
+        Self {
+            guest,
+            boot,
+            all: m2p + m2p_pages,
+            shared_info,
+            grants,
+            status,
+            rings,
+            gdt,
+            zero,
+            m2p_l3,
+            tables_l3,
+            tables_l1,
+            m2p,
+        }
     }
 
     /// Bytes of memory.
@@ -92,8 +114,8 @@ impl Frames {
                 put(self.m2p_l3 + 1, slot + n / PER_PAGE, (self.m2p_l3 + 2 + n / PER_PAGE) << PAGE_SHIFT | table);
             }
         }
-        (0..self.guest).for_each(|n| self.set_m2p(ram, n, n));
-        (self.guest..self.m2p_entries()).for_each(|n| self.set_m2p(ram, n, u64::MAX));
+        (0..self.boot).for_each(|n| self.set_m2p(ram, n, n));
+        (self.boot..self.m2p_entries()).for_each(|n| self.set_m2p(ram, n, u64::MAX));
     }
 
     /// Frames the machine-to-phys table has entries for.

@@ -4,7 +4,8 @@
 
 use super::abi::{Errno, domid, pte};
 use super::domain::Domain;
-use super::grant::{bad_domain, flag, status};
+use super::grant::{flag, status};
+use super::grant_ops::{bad_domain, is_own};
 use super::guest;
 use super::hypercall::Call;
 use super::mmu::Kind;
@@ -26,15 +27,15 @@ mod map {
 /// A mapped grant.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Mapping {
-    reference: u32,
-    frame: u64,
-    readonly: bool,
+    pub(super) reference: u32,
+    pub(super) frame: u64,
+    pub(super) readonly: bool,
     /// It is mapped in page tables.
     host: bool,
     /// `host_addr` is the machine address of an entry, not linear.
     by_entry: bool,
     /// It is held for a device.
-    device: bool,
+    pub(super) device: bool,
 }
 
 impl Domain {
@@ -47,13 +48,13 @@ impl Domain {
         if readonly { self.types.hold(frame) } else { self.types.get(&self.ram, frame, Kind::Writable) }
     }
     fn drop_frame(&mut self, frame: u64, readonly: bool) {
-        if readonly { self.types.let_go(frame) } else { self.types.put(&self.ram, frame) }
+        if readonly { self.types.let_go(frame) } else { self.types.put(frame) }
     }
 
     pub(super) fn map_grant(&mut self, call: &mut Call<'_, '_>, at: u64) -> Result<(), Errno> {
         let a = guest::get::<32>(call.cpu, at)?;
         let (host, flags, reference, dom) = (a.u64(0), a.u32(8), a.u32(12), a.u16(16));
-        let result = if matches!(dom, domid::SELF | domid::GUEST) {
+        let result = if is_own(dom) {
             self.try_map(call, host, flags, reference)
         } else if dom == domid::DOM0 {
             // Domain 0 has granted nothing.
@@ -75,7 +76,12 @@ impl Domain {
         }
         let readonly = flags & map::READONLY != 0;
         let entry = self.grants.read(&self.ram, reference).ok_or(status::BAD_GNTREF)?;
-        if entry.flags & flag::TYPE != flag::PERMIT_ACCESS || !matches!(entry.domid, domid::SELF | domid::GUEST) {
+        // Who maps a page has all of it.
+        let part = self.grants.version == 2 && entry.flags & flag::SUB_PAGE != 0;
+        if entry.flags & flag::TYPE != flag::PERMIT_ACCESS || part || !is_own(entry.domid) {
+            return Err(status::GENERAL_ERROR);
+        }
+        if !self.types.owned(entry.frame) && !self.frames.is_shared(entry.frame) {
             return Err(status::GENERAL_ERROR);
         }
         if !readonly && entry.flags & flag::READONLY != 0 {
@@ -117,7 +123,7 @@ impl Domain {
         let of: Vec<&Mapping> = self.mappings.iter().flatten().filter(|m| m.reference == reference).collect();
         let reading = if of.is_empty() { 0 } else { flag::READING };
         let writing = if of.iter().any(|m| !m.readonly) { flag::WRITING } else { 0 };
-        self.grants.set_flags(&self.ram, reference, reading | writing, flag::READING | flag::WRITING);
+        self.grants.set_uses(&self.ram, reference, reading | writing);
     }
 
     pub(super) fn unmap_grant(&mut self, call: &mut Call<'_, '_>, at: u64) -> Result<(), Errno> {

@@ -11,7 +11,7 @@ use crate::effect::ResetCause;
 use crate::irq::{Delivery, IrqLines};
 use crate::machine::platform::StopCause;
 use serde::Serialize;
-use tabvisor_core::cpu::{Cpu, cr0, event, reg, segment::Segment};
+use tabvisor_core::cpu::{Cpu, Shadow, context::Context, cr0, event, reg, segment::Segment};
 use tabvisor_core::mem::{GuestRam, PAGE_SHIFT, PAGE_SIZE};
 use tabvisor_core::size::Size;
 use tabvisor_core::time::VmTime;
@@ -103,7 +103,7 @@ impl Domain {
     }
     /// Does an NMI wait?
     pub fn hvm_nmi(&self) -> bool {
-        self.hvm.as_ref().is_some_and(|h| h.lapics[self.current].nmi())
+        self.suspended.is_none() && self.hvm.as_ref().is_some_and(|h| h.lapics[self.current].nmi())
     }
     /// Takes it.
     pub fn take_hvm_nmi(&mut self) -> bool {
@@ -324,27 +324,33 @@ impl Domain {
 
     /// A vCPU that a start-up IPI has named begins in real mode.
     pub(super) fn begin_real_mode(&mut self, cpu: &mut Cpu, vector: u8) {
-        let base = u64::from(vector) << 12;
-        let mut c = cpu.context();
-        c.regs = [0; 16];
-        c.regs[usize::from(reg::RDX)] = cpu.model.signature().into();
-        (c.rip, c.rflags, c.cpl, c.halted) = (0, 2, 0, false);
-        c.cr = [cr0::ET, 0, 0, 0];
-        (c.efer, c.xcr0, c.pdpte) = (0, 1, [0; 4]);
-        c.seg = [Segment::real(0); 8];
-        c.seg[usize::from(reg::CS)] = Segment { sel: u16::from(vector) << 8, base, ..Segment::real(0) };
-        c.seg[6] = Segment { attr: 0x82, ..Segment::real(0) };
-        c.seg[7] = Segment { attr: 0x8b, ..Segment::real(0) };
-        c.tables = Default::default();
-        c.tables.iter_mut().for_each(|t| t.limit = 0xffff);
-        c.dr = [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400];
-        c.fpu = Default::default();
-        (c.xmm, c.mxcsr) = ([[0; 2]; 16], 0x1f80);
-        c.msr.kernel_gs_base = 0;
-        (c.nmi_blocked, c.pending_db) = (false, 0);
+        let mut c = fresh(cpu);
+        let (sel, base) = (u16::from(vector) << 8, u64::from(vector) << 12);
+        c.seg[usize::from(reg::CS)] = Segment { sel, base, ..Segment::real(0) };
         cpu.set_context(&c);
         cpu.events |= event::CHECK;
     }
+}
+
+/// A processor after INIT, with CS:IP = 0:0.
+pub(super) fn fresh(cpu: &mut Cpu) -> Context {
+    let mut c = cpu.context();
+    c.regs = [0; 16];
+    c.regs[usize::from(reg::RDX)] = cpu.model.signature().into();
+    (c.rip, c.rflags, c.cpl, c.halted) = (0, 2, 0, false);
+    c.cr = [cr0::ET, 0, 0, 0];
+    (c.efer, c.xcr0, c.pdpte) = (0, 1, [0; 4]);
+    c.seg = [Segment::real(0); 8];
+    c.seg[6] = Segment { attr: 0x82, ..Segment::real(0) };
+    c.seg[7] = Segment { attr: 0x8b, ..Segment::real(0) };
+    c.tables = Default::default();
+    c.tables.iter_mut().for_each(|t| t.limit = 0xffff);
+    c.dr = [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400];
+    c.fpu = Default::default();
+    (c.xmm, c.mxcsr) = ([[0; 2]; 16], 0x1f80);
+    c.msr.kernel_gs_base = 0;
+    (c.nmi_blocked, c.shadow, c.pending_db) = (false, Shadow::None, 0);
+    c
 }
 
 /// Fills an HVM hypercall page: VMCALL, as the vendor of our processors is Intel.

@@ -53,7 +53,7 @@ impl Call<'_, '_> {
 /// the instruction that has made it, with arguments for the rest, so that the guest goes on by itself; in between there is
 /// time for interrupts and for the end of the CPU's budget. A part of a multicall writes its new arguments into the list.
 /// All of that depends on what the guest has asked for and nothing else.
-const SHARE: u64 = 1 << 15;
+pub(super) const SHARE: u64 = 1 << 15;
 /// What each entry of a list costs at least.
 const ENTRY: u64 = 8;
 
@@ -139,7 +139,6 @@ impl Domain {
         let order = if cpu.long { [reg::RDI, reg::RSI, reg::RDX, 10, reg::R8, 9] } else { NARROW };
         let args =
             order.map(|r| if cpu.long { cpu.regs[usize::from(r)] } else { cpu.regs[usize::from(r)] & 0xffff_ffff });
-        self.types.work = 0;
         let (answer, again) = self.dispatch(cx, cpu, number, args);
         let Some(args) = again else {
             cpu.regs[reg::RAX as usize] = rax(answer);
@@ -172,6 +171,10 @@ impl Domain {
             return (Err(Errno::ENOSYS), None);
         }
         let Some(f) = self.functions.get(number).copied().flatten() else { return (Err(Errno::ENOSYS), None) };
+        if !self.types.take_dying(&self.ram, SHARE) {
+            // What calls before have left behind is gone before another one looks at it.
+            return (Ok(0), Some(args));
+        }
         let mut call = Call { cpu, cx, args, again: None };
         let answer = f(self, &mut call);
         (answer, call.again.filter(|_| answer.is_ok()))

@@ -7,9 +7,6 @@ use super::guest;
 use super::hypercall::Call;
 use tabvisor_core::mem::{PAGE_SHIFT, PAGE_SIZE};
 
-/// Pages beyond its RAM that a guest may have.
-const MAX_ALIASES: usize = 256;
-
 /// What giving or taking a page costs ([`Types::work`](super::mmu::Types::work)).
 const PAGE_WORK: u64 = 64;
 
@@ -41,6 +38,9 @@ impl Reservation {
     }
 }
 
+/// Does something for an extent of `1 << order` frames, which the list names at an address.
+type Extent = fn(&mut Domain, &mut Call<'_, '_>, Option<u64>, u32) -> Result<(), Errno>;
+
 impl Domain {
     /// Hypercall 12.
     pub(super) fn memory_op(&mut self, call: &mut Call<'_, '_>) -> Answer {
@@ -48,13 +48,10 @@ impl Domain {
         // The upper bits are Xen's own mark of how far a call has come.
         let (op, start) = (cmd & 0x3f, cmd >> 6);
         match op {
-            0 | 6 => {
+            0 | 1 | 6 => {
                 let list = Reservation::get(call, arg)?;
-                self.extents(call, &list, start, |d, mfn| d.populate(mfn))
-            }
-            1 => {
-                let list = Reservation::get(call, arg)?;
-                self.extents(call, &list, start, |d, mfn| d.release(mfn))
+                let each = [Self::increase, Self::decrease, Self::populate][op.min(2) as usize];
+                self.extents(call, &list, start, each)
             }
             2 => Ok(self.frames.all),
             3 | 4 => {
@@ -92,121 +89,71 @@ impl Domain {
         if matches!(dom, domid::SELF | domid::GUEST) { Ok(()) } else { Err(Errno::ESRCH) }
     }
 
-    /// Does something to the frames of a list; how many extents that went well for.
-    fn extents(
-        &mut self,
-        call: &mut Call<'_, '_>,
-        list: &Reservation,
-        start: u64,
-        mut each: impl FnMut(&mut Self, u64) -> Result<(), Errno>,
-    ) -> Answer {
+    /// Does something for each extent of a list; how many that went well for. An extent is dealt with as a whole or not.
+    fn extents(&mut self, call: &mut Call<'_, '_>, list: &Reservation, start: u64, each: Extent) -> Answer {
         for n in start..list.count {
             let at = list.list.wrapping_add(n.wrapping_mul(call.word()));
             if n > start && self.has_done_its_share() {
                 call.again = Some([call.args[0] & 0x3f | n << 6, call.args[1], 0, 0, 0, 0]);
                 return Ok(n);
             }
-            let Ok(first) = call.get_word(at) else {
-                return if n == start { Err(Errno::EFAULT) } else { Ok(n) };
-            };
-            for k in 0..1 << list.order {
-                self.types.work += PAGE_WORK;
-                if each(self, first.wrapping_add(k)).is_err() {
-                    return Ok(n);
-                }
+            self.types.work += PAGE_WORK << list.order;
+            if each(self, call, if list.list == 0 { None } else { Some(at) }, list.order).is_err() {
+                return Ok(n);
             }
-            // Where frames are asked for, the list would get machine frames: the same numbers.
         }
         Ok(list.count)
     }
 
-    fn release(&mut self, mfn: u64) -> Result<(), Errno> {
-        self.types.release(mfn)?;
-        self.frames.set_m2p(&self.ram, mfn, u64::MAX);
-        Ok(())
+    /// Any frames, whose numbers the guest is told. It says itself where it has them.
+    fn increase(&mut self, call: &mut Call<'_, '_>, at: Option<u64>, order: u32) -> Result<(), Errno> {
+        if self.hvm.is_some() {
+            // A frame without a place in its memory would be of no use.
+            return Err(Errno::ENOMEM);
+        }
+        let first = self.types.find_absent(u64::MAX, order).ok_or(Errno::ENOMEM)?;
+        if let Some(at) = at {
+            call.put_word(at, first)?;
+        }
+        (first..first + (1 << order)).try_for_each(|mfn| self.give(mfn, u64::MAX))
     }
-    fn populate(&mut self, mfn: u64) -> Result<(), Errno> {
+
+    /// Frames for places in the guest's memory that have none.
+    fn populate(&mut self, call: &mut Call<'_, '_>, at: Option<u64>, order: u32) -> Result<(), Errno> {
+        let at = at.ok_or(Errno::EFAULT)?;
+        let pfn = call.get_word(at)?;
+        if self.hvm.is_some() {
+            let all = pfn..pfn.checked_add(1 << order).ok_or(Errno::EINVAL)?;
+            if !all.clone().all(|gfn| self.types.is_absent(gfn)) {
+                return Err(Errno::EINVAL);
+            }
+            return all.into_iter().try_for_each(|gfn| {
+                self.take_back(gfn);
+                self.give(gfn, gfn)
+            });
+        }
+        let first = self.types.find_absent(pfn, order).ok_or(Errno::ENOMEM)?;
+        call.put_word(at, first)?;
+        (0..1 << order).try_for_each(|k| self.give(first + k, pfn.wrapping_add(k)))
+    }
+
+    /// A frame becomes the guest's, with zeros.
+    fn give(&mut self, mfn: u64, pfn: u64) -> Result<(), Errno> {
         self.types.populate(mfn)?;
-        self.ram.write(mfn << PAGE_SHIFT, &[0; 4096]);
-        self.frames.set_m2p(&self.ram, mfn, mfn);
+        self.ram.write(mfn << PAGE_SHIFT, &[0; PAGE_SIZE as usize]);
+        self.frames.set_m2p(&self.ram, mfn, pfn);
         Ok(())
     }
 
-    /// Puts a page of the hypervisor at one of the guest's frame numbers. Within the guest's RAM the page moves there;
-    /// what was there is gone.
-    fn add_to_physmap(&mut self, call: &mut Call<'_, '_>, arg: u64) -> Answer {
-        const SHARED_INFO: u32 = 0;
-        const GRANT_TABLE: u32 = 1;
-        let (dom, space, index, gpfn) = if call.narrow() {
-            let a = guest::get::<16>(call.cpu, arg)?;
-            (a.u16(0), a.u32(4), a.u32(8).into(), a.u32(12).into())
-        } else {
-            let a = guest::get::<24>(call.cpu, arg)?;
-            (a.u16(0), a.u32(4), a.u64(8), a.u64(16))
-        };
-        if self.hvm.is_none() {
-            return Err(Errno::EACCES);
+    fn decrease(&mut self, call: &mut Call<'_, '_>, at: Option<u64>, order: u32) -> Result<(), Errno> {
+        let first = call.get_word(at.ok_or(Errno::EFAULT)?)?;
+        let all = first..first.checked_add(1 << order).ok_or(Errno::EINVAL)?;
+        all.clone().try_for_each(|mfn| self.types.can_release(&self.ram, mfn))?;
+        for mfn in all {
+            self.types.release(&self.ram, mfn)?;
+            self.frames.set_m2p(&self.ram, mfn, u64::MAX);
         }
-        if !matches!(dom, domid::SELF | domid::GUEST) {
-            return Err(Errno::ESRCH);
-        }
-        if gpfn >= 1 << (tabvisor_core::cpu::paging::PHYS_BITS - PAGE_SHIFT) {
-            return Err(Errno::EINVAL);
-        }
-        match space {
-            SHARED_INFO => {
-                let old = self.shared_info;
-                let new = self.move_page(call, old, self.frames.shared_info, gpfn)?;
-                for v in &mut self.vcpus {
-                    if !v.info_registered && v.info >> PAGE_SHIFT == old {
-                        v.info = new << PAGE_SHIFT | v.info & 0xfff;
-                    }
-                }
-                self.shared_info = new;
-            }
-            GRANT_TABLE => {
-                let n = usize::try_from(index).ok().filter(|n| *n < self.grants.places.len()).ok_or(Errno::EINVAL)?;
-                self.grants.count = self.grants.count.max(n as u64 + 1);
-                let own = self.frames.grants + n as u64;
-                self.grants.places[n] = self.move_page(call, self.grants.places[n], own, gpfn)?;
-            }
-            _ => return Err(Errno::ENOSYS),
-        }
-        Ok(0)
-    }
-
-    /// Moves the page in frame `from` to where the guest sees it at `gpfn`; the frame it is in then.
-    fn move_page(&mut self, call: &mut Call<'_, '_>, from: u64, own: u64, gpfn: u64) -> Result<u64, Errno> {
-        let to = if gpfn < self.frames.guest { gpfn } else { own };
-        if to != from {
-            let mut page = [0; PAGE_SIZE as usize];
-            self.ram.read(from << PAGE_SHIFT, &mut page);
-            self.ram.write(to << PAGE_SHIFT, &page);
-        }
-        if to == own {
-            // The hypervisor's own frames are nobody's but through this.
-            if self.aliases.len() >= MAX_ALIASES {
-                return Err(Errno::ENOSPC);
-            }
-            self.aliases.insert(gpfn);
-            self.ram.set_alias(gpfn, Some(own));
-        }
-        call.cpu.tlb.flush_all();
-        Ok(to)
-    }
-
-    fn remove_from_physmap(&mut self, call: &mut Call<'_, '_>, arg: u64) -> Answer {
-        let dom = guest::get::<2>(call.cpu, arg)?.u16(0);
-        if !matches!(dom, domid::SELF | domid::GUEST) {
-            return Err(Errno::ESRCH);
-        }
-        let gpfn = call.get_word(arg.wrapping_add(call.word()))?;
-        if !self.aliases.remove(&gpfn) {
-            return Err(Errno::EINVAL);
-        }
-        self.ram.set_alias(gpfn, None);
-        call.cpu.tlb.flush_all();
-        Ok(0)
+        Ok(())
     }
 
     /// What is where for the guest, as E820 says it: first address, bytes, type.
@@ -248,20 +195,41 @@ impl Domain {
         if a.u64(64) > given.count || size(&given).is_none() || size(&given) != size(&wanted) {
             return Err(Errno::EINVAL);
         }
-        let total = size(&given).unwrap_or(0);
-        if total > self.frames.guest {
+        if size(&given).is_none_or(|n| n > self.frames.guest) {
             return Err(Errno::ENOMEM);
         }
-        let mut frames = Vec::new();
-        for n in a.u64(64)..given.count {
-            let first = guest::get::<8>(call.cpu, given.list.wrapping_add(8 * n))?.u64(0);
-            for k in 0..1u64 << given.order {
-                let mfn = first.wrapping_add(k);
-                if !self.types.owned(mfn) {
-                    return Err(Errno::EINVAL);
-                }
-                frames.push(mfn);
+        // As many as make up an extent of either side are exchanged at once.
+        let at_once = 1u64 << wanted.order.saturating_sub(given.order);
+        let mut done = a.u64(64);
+        while done < given.count {
+            if done > a.u64(64) && self.has_done_its_share() {
+                call.again = Some(call.args);
+                break;
             }
+            self.exchange_some(call, &given, &wanted, done, at_once.min(given.count - done))?;
+            done += at_once.min(given.count - done);
+            // As far as that the call has come, whatever happens to the rest.
+            guest::put_u64(call.cpu, arg.wrapping_add(64), done)?;
+        }
+        Ok(0)
+    }
+
+    fn exchange_some(
+        &mut self,
+        call: &mut Call<'_, '_>,
+        given: &Reservation,
+        wanted: &Reservation,
+        done: u64,
+        count: u64,
+    ) -> Result<(), Errno> {
+        let mut frames = Vec::new();
+        for n in done..done + count {
+            let first = guest::get::<8>(call.cpu, given.list.wrapping_add(8 * n))?.u64(0);
+            frames.extend((0..1u64 << given.order).map(|k| first.wrapping_add(k)));
+        }
+        self.types.work += frames.len() as u64;
+        if !frames.iter().all(|&mfn| self.types.owned(mfn)) {
+            return Err(Errno::EINVAL);
         }
         // Larger extents have to be in a row.
         let run = 1usize << wanted.order;
@@ -270,11 +238,11 @@ impl Domain {
         if !frames.chunks(run).all(in_a_row) {
             return Err(Errno::ENOMEM);
         }
-        for (n, chunk) in (0..).zip(frames.chunks(run)) {
+        let place = (done << given.order) >> wanted.order;
+        for (n, chunk) in (place..).zip(frames.chunks(run)) {
             guest::put_u64(call.cpu, wanted.list.wrapping_add(8 * n), chunk[0])?;
         }
-        guest::put_u64(call.cpu, arg.wrapping_add(64), given.count)?;
-        Ok(0)
+        Ok(())
     }
 }
 

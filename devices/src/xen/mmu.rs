@@ -4,7 +4,7 @@ use super::abi::{Answer, Errno, domid, hole, pte};
 use super::domain::Domain;
 use super::frames::{Frames, PER_PAGE};
 use super::guest;
-use super::hypercall::Call;
+use super::hypercall::{Call, SHARE};
 pub use super::mmu_types::{Kind, Types};
 use tabvisor_core::cpu::Cpu;
 use tabvisor_core::cpu::memory::canonical;
@@ -56,6 +56,7 @@ impl Domain {
     /// Writes an entry of a table the guest has, with all checks, and drops what was cached of an upper level.
     pub(super) fn write_entry(&mut self, cpu: &mut Cpu, at: u64, new: u64, preserve: bool) -> Result<(), Errno> {
         let mfn = at >> PAGE_SHIFT;
+        self.types.take_apart(&self.ram, mfn);
         let kind = self.types.kind(mfn);
         match kind {
             Kind::L1 | Kind::L2 | Kind::L3 | Kind::L4 => {
@@ -71,7 +72,7 @@ impl Domain {
             Kind::None | Kind::Writable if self.types.owned(mfn) => {
                 self.types.get(&self.ram, mfn, Kind::Writable)?;
                 self.ram.write(at, &new.to_le_bytes());
-                self.types.put(&self.ram, mfn);
+                self.types.put(mfn);
             }
             _ => return Err(Errno::EINVAL),
         }
@@ -88,25 +89,32 @@ impl Domain {
         })
     }
 
-    /// Does something for each of a list's entries, and says how many that went well for.
+    /// Does something for each of a list's entries, and says how many that went well for. `each` is asked again for the
+    /// same entry if it was not done with it.
     fn updates(
         &mut self,
         call: &mut Call<'_, '_>,
         size: u64,
-        mut each: impl FnMut(&mut Self, &mut Cpu, u64) -> Result<(), Errno>,
+        mut each: impl FnMut(&mut Self, &mut Cpu, u64) -> Result<bool, Errno>,
     ) -> Answer {
         let [list, count, done, dom, ..] = call.args;
         let before = if count & PREEMPTED != 0 && done != 0 { guest::get::<4>(call.cpu, done)?.u32(0) } else { 0 };
         let count = count & (PREEMPTED - 1);
         let (mut n, mut answer) = (0, Ok(0));
-        while n < count {
+        loop {
             let at = list.wrapping_add(size * n);
-            if n > 0 && self.has_done_its_share() {
-                call.again = Some([at, (count - n) | PREEMPTED, done, dom, 0, 0]);
+            let over = n == count;
+            // In the end there may still be tables to take apart.
+            if over && self.types.take_dying(&self.ram, SHARE) {
                 break;
             }
-            match each(self, call.cpu, at) {
-                Ok(()) => n += 1,
+            let again = over || n > 0 && self.has_done_its_share();
+            match if again { Ok(false) } else { each(self, call.cpu, at) } {
+                Ok(true) => n += 1,
+                Ok(false) => {
+                    call.again = Some([at, (count - n) | PREEMPTED, done, dom, 0, 0]);
+                    break;
+                }
                 Err(e) => {
                     answer = Err(e);
                     break;
@@ -119,21 +127,36 @@ impl Domain {
         answer
     }
 
-    fn update(&mut self, cpu: &mut Cpu, ptr: u64, val: u64) -> Result<(), Errno> {
+    fn update(&mut self, cpu: &mut Cpu, ptr: u64, val: u64) -> Result<bool, Errno> {
         let at = ptr & !7;
         match ptr & 7 {
-            0 | 3 => self.write_entry(cpu, at, val, false),
-            2 => self.write_entry(cpu, at, val, true),
+            kind @ (0 | 2 | 3) => {
+                let level = self.types.kind(at >> PAGE_SHIFT).level();
+                let table = (val & pte::ADDR) >> PAGE_SHIFT;
+                // An entry that leads to a table of its own level is none that makes it one.
+                let linear = val & pte::RW == 0 && self.types.kind(table).level() == level;
+                if level > 1 && val & pte::P != 0 && !linear && !self.prepare(table, Kind::of_level(level - 1)) {
+                    return Ok(false);
+                }
+                let r = self.write_entry(cpu, at, val, kind == 2);
+                self.types.let_go_held();
+                r?;
+            }
             1 => {
                 let mfn = ptr >> PAGE_SHIFT;
                 if !self.types.owned(mfn) {
                     return Err(Errno::EINVAL);
                 }
                 self.frames.set_m2p(&self.ram, mfn, val);
-                Ok(())
             }
-            _ => Err(Errno::ENOSYS),
+            _ => return Err(Errno::ENOSYS),
         }
+        Ok(true)
+    }
+
+    /// Can a frame be used as a table, or be refused, without much ado? `false`: the same is to be asked again.
+    pub(super) fn prepare(&mut self, mfn: u64, kind: Kind) -> bool {
+        self.types.prepare(&self.ram, mfn, kind, SHARE)
     }
 
     /// Only its own page tables are a guest's business.
@@ -181,15 +204,29 @@ impl Domain {
         })
     }
 
-    fn extended(&mut self, cpu: &mut Cpu, cmd: u32, arg1: u64, arg2: u64) -> Result<(), Errno> {
-        match cmd {
+    fn extended(&mut self, cpu: &mut Cpu, cmd: u32, arg1: u64, arg2: u64) -> Result<bool, Errno> {
+        let kind = match cmd {
             // PIN_L1_TABLE to PIN_L4_TABLE.
+            0..=3 => Kind::of_level(cmd as u8 + 1),
+            5 | 15 => Kind::L4,
+            _ => Kind::None,
+        };
+        if kind.level() > 0 && !self.prepare(arg1, kind) {
+            return Ok(false);
+        }
+        let r = self.extended_now(cpu, cmd, arg1, arg2);
+        self.types.let_go_held();
+        r.map(|()| true)
+    }
+
+    fn extended_now(&mut self, cpu: &mut Cpu, cmd: u32, arg1: u64, arg2: u64) -> Result<(), Errno> {
+        match cmd {
             0..=3 => {
                 let r = self.types.pin(&self.ram, arg1, Kind::of_level(cmd as u8 + 1));
                 self.protect(cpu);
                 r
             }
-            4 => self.types.unpin(&self.ram, arg1),
+            4 => self.types.unpin(arg1),
             5 => self.new_base(cpu, arg1),
             // TLB_FLUSH_LOCAL, _MULTI, _ALL: with one processor there is no other TLB.
             6 | 8 | 10 => {
@@ -230,7 +267,7 @@ impl Domain {
         self.types.get(&self.ram, mfn, Kind::Writable).map_err(|_| Errno::EINVAL)?;
         self.types.work += PER_PAGE;
         f(&self.ram);
-        self.types.put(&self.ram, mfn);
+        self.types.put(mfn);
         Ok(())
     }
 
@@ -240,7 +277,7 @@ impl Domain {
         self.protect(cpu);
         let old = core::mem::replace(&mut self.vcpu_mut().pv.guest_table, mfn);
         let same = old == mfn || self.have_same_upper_half(old, mfn);
-        self.types.put(&self.ram, old);
+        self.types.put(old);
         self.drop_ldt(cpu);
         if cpu.guest_kernel {
             cpu.cr3 = mfn << PAGE_SHIFT;
@@ -257,7 +294,7 @@ impl Domain {
         }
         let old = core::mem::replace(&mut self.vcpu_mut().pv.user_table, mfn);
         if old != 0 {
-            self.types.put(&self.ram, old);
+            self.types.put(old);
         }
         cpu.flush_guest_users();
         Ok(())
@@ -285,7 +322,7 @@ impl Domain {
     pub(super) fn install_gdt(&mut self, cpu: &mut Cpu, vcpu: usize, frames: Vec<u64>) -> Result<(), Errno> {
         for (k, &mfn) in frames.iter().enumerate() {
             if self.types.get(&self.ram, mfn, Kind::Descriptors).is_err() {
-                frames[..k].iter().for_each(|&mfn| self.types.put(&self.ram, mfn));
+                frames[..k].iter().for_each(|&mfn| self.types.put(mfn));
                 return Err(Errno::EINVAL);
             }
         }
@@ -298,7 +335,7 @@ impl Domain {
         let Some(v) = self.vcpus.get_mut(vcpu) else { return Err(Errno::EINVAL) };
         v.pv.returned_to = None;
         let old = core::mem::replace(&mut v.pv.gdt_frames, frames);
-        old.iter().for_each(|&mfn| self.types.put(&self.ram, mfn));
+        old.iter().for_each(|&mfn| self.types.put(mfn));
         Ok(())
     }
 
@@ -310,7 +347,7 @@ impl Domain {
         let kind = if self.types.kind(mfn) == Kind::Descriptors { Kind::Descriptors } else { Kind::Writable };
         self.types.get(&self.ram, mfn, kind).map_err(|_| Errno::EINVAL)?;
         self.ram.write(at, &new.to_le_bytes());
-        self.types.put(&self.ram, mfn);
+        self.types.put(mfn);
         self.vcpus.iter_mut().for_each(|v| v.pv.returned_to = None);
         Ok(0)
     }
@@ -338,7 +375,7 @@ impl Domain {
             let at = Frames::table_address(vcpu, 16 + page);
             if let Some(entry) = self.entry_of(cpu, at) {
                 let mfn = (self.types.read(&self.ram, entry) & pte::ADDR) >> PAGE_SHIFT;
-                self.types.put(&self.ram, mfn);
+                self.types.put(mfn);
             }
             self.frames.map_table(&self.ram, vcpu, 16 + page, None);
             cpu.tlb.flush_page(at);

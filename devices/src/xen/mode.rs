@@ -152,7 +152,7 @@ impl Domain {
                 self.ldt_fault(cpu, at) && {
                     cpu.rip = rip;
                     true
-                } || self.page_fault(cx, cpu, code)
+                } || self.page_fault(cpu, code)
             }
             _ => false,
         };

@@ -36,7 +36,12 @@ impl Domain {
             }
             2 => {
                 let reason = guest::get::<4>(call.cpu, arg)?.u32(0);
-                self.shut_down(call.cx, call.cpu, reason);
+                if reason == shutdown::SUSPEND {
+                    let start_info = call.args[2];
+                    self.suspend(call.cx, call.cpu, start_info);
+                } else {
+                    self.shut_down(call.cx, call.cpu, reason);
+                }
                 Ok(0)
             }
             3 => self.poll(call),
@@ -57,8 +62,12 @@ impl Domain {
                 self.sched_op(call)
             }
             2 => {
-                let reason = call.args[1] as u32;
-                self.shut_down(call.cx, call.cpu, reason);
+                let [_, reason, start_info, ..] = call.args;
+                if reason as u32 == shutdown::SUSPEND {
+                    self.suspend(call.cx, call.cpu, start_info);
+                } else {
+                    self.shut_down(call.cx, call.cpu, reason as u32);
+                }
                 Ok(0)
             }
             _ => Err(Errno::ENOSYS),
@@ -69,8 +78,6 @@ impl Domain {
         let stop = match reason {
             shutdown::POWEROFF => StopCause::Off,
             shutdown::REBOOT | shutdown::SOFT_RESET => StopCause::Reset(ResetCause::Guest),
-            // Nobody restores it elsewhere: the suspension is cancelled, as the answer 1 would say.
-            shutdown::SUSPEND => return,
             shutdown::WATCHDOG => StopCause::Crash("the guest's watchdog has expired".into()),
             _ => StopCause::Crash("the guest's kernel says that it has crashed".into()),
         };
@@ -79,7 +86,7 @@ impl Domain {
     }
 
     /// The running vCPU waits for an event.
-    fn block(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu) {
+    pub(super) fn block(&mut self, cx: &mut Cx<'_>, cpu: &mut Cpu) {
         let now = cx.now;
         let v = self.vcpu_mut();
         (v.polling, v.poll_timeout, v.poll_over) = (None, None, false);
@@ -201,6 +208,9 @@ impl Domain {
 
     /// When anything is due.
     pub fn deadline(&self) -> VmTime {
+        if self.suspended.is_some() {
+            return VmTime::NEVER;
+        }
         let timers =
             self.vcpus.iter().map(super::vcpu::Vcpu::deadline).chain([self.slice_end(), self.lapic_deadline()]);
         timers.chain(self.watchdogs.iter().flatten().copied()).min().unwrap_or(VmTime::NEVER)
@@ -214,8 +224,7 @@ impl Domain {
         let own = id as usize == self.current;
         let now = call.cx.now;
         match cmd as u32 {
-            // The context would be another one (public/hvm/hvm_vcpu.h); guests without firmware send INIT and start-up IPIs.
-            0 if self.hvm.is_some() => Err(Errno::ENOSYS),
+            0 if self.hvm.is_some() => self.initialise_hvm(call, id),
             0 => self.initialise(call, id),
             1 => self.up(call, id),
             2 => self.down(call, id),
@@ -270,7 +279,7 @@ impl Domain {
                 self.types.get(&ram, a.u64(0), Kind::Writable).map_err(|_| Errno::EINVAL)?;
                 let r = self.vcpus[id as usize].register_info(&ram, &frames, a.u64(0), a.u32(8));
                 if r.is_err() {
-                    self.types.put(&ram, a.u64(0));
+                    self.types.put(a.u64(0));
                 }
                 r?;
                 self.put_time(id as usize);

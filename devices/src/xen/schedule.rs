@@ -3,7 +3,7 @@
 use super::domain::{Cx, Domain};
 use super::guest;
 use super::vcpu::RunState;
-use tabvisor_core::cpu::{Cpu, event};
+use tabvisor_core::cpu::{Cpu, event, reg};
 use tabvisor_core::mem::PAGE_SHIFT;
 use tabvisor_core::time::{VmDuration, VmTime};
 
@@ -13,6 +13,9 @@ const SLICE: VmDuration = VmDuration::from_millis(5);
 impl Domain {
     /// Could this vCPU run?
     fn is_runnable(&self, n: usize) -> bool {
+        if self.suspended.is_some() {
+            return false;
+        }
         match self.vcpus[n].state {
             RunState::Running | RunState::Runnable => true,
             RunState::Blocked => self.is_woken(n),
@@ -22,6 +25,9 @@ impl Domain {
     /// May a vCPU that waits go on?
     pub(super) fn is_woken(&self, n: usize) -> bool {
         let v = &self.vcpus[n];
+        if self.suspended.is_some() {
+            return false;
+        }
         if self.hvm.is_some() && self.hvm_pending(n) {
             return v.state != RunState::Offline;
         }
@@ -87,6 +93,9 @@ impl Domain {
     pub(super) fn resume(&mut self, now: VmTime, cpu: &mut Cpu) {
         let v = self.vcpu_mut();
         v.poll_over = false;
+        if let Some(answer) = v.answer.take() {
+            cpu.regs[usize::from(reg::RAX)] = answer;
+        }
         if v.state != RunState::Running {
             v.account(now, RunState::Running);
             cpu.events = cpu.events & !event::HALTED | event::CHECK;

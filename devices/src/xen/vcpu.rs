@@ -163,6 +163,8 @@ pub struct Vcpu {
     pub poll_timeout: Option<VmTime>,
     /// That is over.
     pub poll_over: bool,
+    /// What a hypercall that it waits in is to return, when it goes on, instead of 0.
+    pub answer: Option<u64>,
     /// A start-up IPI has said where it begins, in real mode.
     pub start_at: Option<u8>,
     /// The guest has said how it begins.
@@ -189,6 +191,7 @@ impl Vcpu {
             polling: None,
             poll_timeout: None,
             poll_over: false,
+            answer: None,
             start_at: None,
             initialised: id == 0,
             context: None,

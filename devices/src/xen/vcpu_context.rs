@@ -52,31 +52,45 @@ const ORDER: [u8; 15] =
 impl Domain {
     pub(super) fn initialise(&mut self, call: &mut Call<'_, '_>, id: u32) -> Answer {
         let n = id as usize;
-        if self.hvm.is_some() {
-            // Its structure is another one. Guests start processors with interprocessor interrupts.
-            return Err(Errno::ENOSYS);
-        }
         let c = guest::get::<LEN>(call.cpu, call.args[2])?;
         if self.vcpus[n].initialised {
             return Err(Errno::EEXIST);
         }
         self.check_context(&c)?;
-        let (entries, kernel) = (c.u64(at::GDT_ENTS), c.u64(at::CTRLREG + 24) >> PAGE_SHIFT);
+        let kernel = c.u64(at::CTRLREG + 24) >> PAGE_SHIFT;
         let user = c.u64(at::CTRLREG + 8);
         let user = if user & 1 != 0 { user >> PAGE_SHIFT } else { 0 };
+        if [kernel, user].iter().any(|&table| table != 0 && !self.prepare(table, Kind::L4)) {
+            call.again = Some(call.args);
+            return Ok(0);
+        }
+        let answer = self.initialise_prepared(call, n, &c, kernel, user);
+        self.types.let_go_held();
+        answer
+    }
+
+    fn initialise_prepared(
+        &mut self,
+        call: &mut Call<'_, '_>,
+        n: usize,
+        c: &Struct<LEN>,
+        kernel: u64,
+        user: u64,
+    ) -> Answer {
+        let entries = c.u64(at::GDT_ENTS);
         self.types.get(&self.ram, kernel, Kind::L4).map_err(|_| Errno::EINVAL)?;
         if user != 0 && self.types.get(&self.ram, user, Kind::L4).is_err() {
-            self.types.put(&self.ram, kernel);
+            self.types.put(kernel);
             return Err(Errno::EINVAL);
         }
         let frames = (0..entries.div_ceil(512) as usize).map(|k| c.u64(at::GDT_FRAMES + 8 * k)).collect();
         let gdt = self.install_gdt(call.cpu, n, frames);
         self.protect(call.cpu);
         if let Err(e) = gdt {
-            [kernel, user].into_iter().filter(|&t| t != 0).for_each(|t| self.types.put(&self.ram, t));
+            [kernel, user].into_iter().filter(|&t| t != 0).for_each(|t| self.types.put(t));
             return Err(e);
         }
-        self.begin(call.cpu, n, &c, kernel, user);
+        self.begin(call.cpu, n, c, kernel, user);
         if c.u32(at::FLAGS) & flag::ONLINE != 0 {
             self.vcpus[n].account(call.cx.now, RunState::Runnable);
         }

@@ -16,13 +16,15 @@ pub struct Console {
     /// Typed, and not yet taken by the guest.
     pub pending: VecDeque<u8>,
     asks: VecDeque<Ask>,
+    /// Somebody sees what he types.
+    shows_commands: bool,
     /// Nobody will type any more.
     pub closed: bool,
 }
 
 impl Console {
-    /// Reads standard input from now on; `interactive` tells the runner's own keys apart.
-    pub fn open(interactive: bool) -> Self {
+    /// Reads standard input from now on; with `own_keys` the runner's are told apart. `terminal`: they are typed there.
+    pub fn open(own_keys: bool, terminal: bool) -> Self {
         let (to, typed) = sync_channel(4);
         std::thread::spawn(move || {
             let mut buffer = [0; 1024];
@@ -33,8 +35,9 @@ impl Console {
                 }
             }
         });
-        let keys = interactive.then(Keys::default);
-        Self { typed, keys, pending: VecDeque::new(), asks: VecDeque::new(), closed: false }
+        let keys = own_keys.then(Keys::default);
+        let (pending, asks) = (VecDeque::new(), VecDeque::new());
+        Self { typed, keys, pending, asks, shows_commands: terminal, closed: false }
     }
 
     /// The next wish of the user; takes what was typed without waiting.
@@ -81,6 +84,19 @@ impl Console {
         let mut out = io::stdout().lock();
         out.write_all(bytes)?;
         out.flush()
+    }
+
+    /// Shows a command that is being typed.
+    pub fn show_command(&self, line: &str) {
+        if self.shows_commands {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K:{line}");
+        }
+    }
+    /// It is typed.
+    pub fn end_command(&self) {
+        if self.shows_commands {
+            let _ = write!(io::stderr().lock(), "\r\n");
+        }
     }
 
     /// Shows a message of the runner, on lines of its own even on a raw terminal.

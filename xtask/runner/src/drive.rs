@@ -1,5 +1,6 @@
 //! Runs a machine against the host's clock, or as fast as it goes, until it ends.
 
+use crate::command::{self, Command};
 use crate::console::Console;
 use crate::disks::{self, Files};
 use crate::keys::{self, Ask};
@@ -164,9 +165,27 @@ impl Runner {
                 let report = self.machine.report();
                 self.console.say(&report);
             }
-            Ask::Help => self.console.say(keys::HELP),
+            Ask::Help => self.console.say(&format!("{}\n{}", keys::HELP, command::HELP)),
+            Ask::Typing(line) => self.console.show_command(&line),
+            Ask::Command(line) => {
+                self.console.end_command();
+                if !line.is_empty() {
+                    match command::read(&line) {
+                        Ok(Command::Tell(input)) => self.machine.input(&input),
+                        Ok(Command::Memory) => self.console.say(&self.memory()),
+                        Err(why) => self.console.say(&why.to_string()),
+                    }
+                }
+            }
         }
         false
+    }
+
+    /// How much memory a domain has.
+    fn memory(&self) -> String {
+        let Some(r) = self.machine.reservation() else { return "only a domain's memory changes".into() };
+        let [now, target, most] = [r.now, r.target, r.most].map(|bytes| bytes >> 20);
+        format!("the guest has {now} MiB, was asked to have {target}, and may have {most}")
     }
 
     /// Gives the guest what was typed, as much as its serial port takes.
@@ -244,6 +263,7 @@ impl Runner {
                     let start: String = bytes.iter().take(48).map(|b| format!(" {b:02x}")).collect();
                     self.console.say(&format!("network card {nic} sends {} bytes:{start}", bytes.len()));
                 }
+                Effect::Suspended => self.console.say("the guest is suspended"),
                 Effect::Log(text) if self.verbose => self.console.say(&text),
                 _ => {}
             }

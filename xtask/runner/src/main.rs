@@ -3,12 +3,14 @@
 //!
 //! Ctrl-A is the prefix for the runner's own keys (`keys`); everything else, Ctrl-C too, goes to the guest.
 
+mod command;
 mod console;
 mod disks;
 mod drive;
 mod keys;
 mod options;
 mod picture;
+mod share;
 mod terminal;
 
 use anyhow::{Context, Result};
@@ -48,6 +50,7 @@ fn run() -> Result<End> {
         mode: options.mode,
         vcpus: options.vcpus,
         ram: options.mem.saturating_mul(1 << 20),
+        most_ram: options.max_mem.saturating_mul(1 << 20),
         cpu: options.cpu.clone(),
         clock: if options.deterministic { ClockPolicy::Deterministic(Rate::ONE) } else { ClockPolicy::Paced },
         wall_clock: if options.deterministic { FIXED_WALL_CLOCK } else { i64::try_from(now).unwrap_or(0) },
@@ -64,12 +67,16 @@ fn run() -> Result<End> {
             cmdline: options.cmdline.clone(),
         },
     };
-    let machine = Machine::new(config).with_context(|| format!("cannot boot {}", options.kernel.display()))?;
+    let mut machine = Machine::new(config).with_context(|| format!("cannot boot {}", options.kernel.display()))?;
+    if let Some(folder) = &options.share {
+        machine.share_files(&share::open(folder)?);
+    }
     let raw = terminal::Raw::enter().context("cannot use this terminal")?;
     if raw.is_raw() {
         eprint!("{}\r\n", keys::HELP);
     }
-    let mut runner = Runner::new(machine, &options, console::Console::open(raw.is_raw()), files);
+    let console = console::Console::open(raw.is_raw() || options.keys, raw.is_raw());
+    let mut runner = Runner::new(machine, &options, console, files);
     let end = runner.run()?;
     drop(raw);
     eprintln!("\n{}", runner.summary(&end));

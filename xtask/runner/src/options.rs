@@ -69,6 +69,8 @@ pub struct Options {
     pub vcpus: u32,
     /// Guest RAM in MiB.
     pub mem: u64,
+    /// What a domain may have later on, in MiB.
+    pub max_mem: u64,
     /// Name of the CPU model.
     pub cpu: String,
     /// Guest time follows the instruction count.
@@ -81,10 +83,14 @@ pub struct Options {
     pub verbose: bool,
     /// Put the test device on the board.
     pub test_device: bool,
+    /// Ctrl-A works also if standard input is no terminal.
+    pub keys: bool,
     /// Disks of a domain.
     pub disks: Vec<Disk>,
     /// Network cards of a domain.
     pub nics: u8,
+    /// A folder whose files a domain may mount.
+    pub share: Option<PathBuf>,
     /// A display of a domain.
     pub display: Option<Screen>,
 }
@@ -93,6 +99,7 @@ pub struct Options {
 pub const HELP: &str = "\
 options:
   --mem MB          guest RAM in MiB
+  --max-mem MB      what a domain may have later on (Ctrl-A : memory MB)
   --cmdline TEXT    the kernel's command line instead of the image's
   --append TEXT     added to the command line
   --mode MODE       pc: emulated hardware (the default); pv: a paravirtualized domain of Xen;
@@ -102,6 +109,8 @@ options:
   --disk FILE       a disk of a domain, xvda first (repeatable); what the guest writes is kept in memory, not in the file.
                     FILE,ro: it cannot write; FILE,lazy: the file is read as it is needed
   --nic             a network card of a domain (repeatable); nobody is at the other end, --verbose shows what it sends
+  --share FOLDER    its files for a domain to mount: mount -t 9p -o trans=xen,version=9p2000.L share /mnt. They are read
+                    once; what the guest changes stays in the machine
   --display WxH     a display of a domain; WxH,FILE.ppm: at the end its picture is written to the file. Text appears on it
                     with --append console=tty0; Linux shows more than 2 MiB only with xen_fbfront.video=MiB,W,H
   --deterministic   guest time follows the instruction count: every run is the same
@@ -109,6 +118,7 @@ options:
   --hash-at N       print a hash of the machine's state after exactly N instructions (repeatable)
   --verbose         print what devices have to say
   --test-device     a port (F4h) where the guest ends with a result: the runner's exit status is 0 if that is 0
+  --keys            the runner's own keys (Ctrl-A h) work also if standard input is no terminal
   --kernel FILE, --initrd FILE
                     boot these";
 
@@ -122,14 +132,17 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         mode: Mode::Pc,
         vcpus: 1,
         mem: 256,
+        max_mem: 0,
         cpu: "x86-64-v2".into(),
         deterministic: false,
         max_insns: None,
         hash_at: Vec::new(),
         verbose: false,
         test_device: false,
+        keys: false,
         disks: Vec::new(),
         nics: 0,
+        share: None,
         display: None,
     };
     let mut args = args.into_iter();
@@ -144,6 +157,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
                 options.cmdline = format!("{} {more}", options.cmdline).trim().to_owned();
             }
             "--mem" => options.mem = number(&value()?)?,
+            "--max-mem" => options.max_mem = number(&value()?)?,
             "--mode" => {
                 let name = value()?;
                 options.mode =
@@ -153,12 +167,14 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             "--cpu" => options.cpu = value()?,
             "--disk" => options.disks.push(Disk::parse(&value()?)?),
             "--nic" => options.nics = options.nics.checked_add(1).context("so many network cards")?,
+            "--share" => options.share = Some(value()?.into()),
             "--display" => options.display = Some(Screen::parse(&value()?)?),
             "--deterministic" => options.deterministic = true,
             "--max-insns" => options.max_insns = Some(number(&value()?)?),
             "--hash-at" => options.hash_at.push(number(&value()?)?),
             "--verbose" => options.verbose = true,
             "--test-device" => options.test_device = true,
+            "--keys" => options.keys = true,
             "--help" | "-h" => bail!("{HELP}"),
             other => bail!("there is no option `{other}`\n{HELP}"),
         }

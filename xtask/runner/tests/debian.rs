@@ -2,7 +2,7 @@
 
 mod guest;
 
-use guest::{BOOT, Guest};
+use guest::Guest;
 use std::time::Instant;
 
 const PROMPT: &str = "root@debian:~# ";
@@ -13,7 +13,7 @@ fn visit(mode: &str, hypervisor: &str) {
     options.extend(["--nic", "--append", "tabvisor.ip=10.0.0.5/24"].map(str::to_owned));
     let start = Instant::now();
     let mut guest = Guest::boot(&options, PROMPT);
-    let boot = guest.prompt(BOOT);
+    let boot = guest.booted();
     println!("{mode}: {:.1} s to the prompt", start.elapsed().as_secs_f64());
     assert!(boot.contains("Debian GNU/Linux 12 debian hvc0"), "{boot}");
     guest.ask(&[

@@ -3,17 +3,14 @@
 
 mod guest;
 
-use guest::{BOOT, Guest};
+use guest::{Guest, PROMPT};
 use std::time::Instant;
-
-/// As of the image `linux64`.
-const PROMPT: &str = "root@tabvisor:/root# \x1b[6n";
 
 fn visit(mode: &str, asks: &[(&str, &str)]) {
     let Some(dir) = guest::image("grub64") else { return };
     let start = Instant::now();
     let mut guest = Guest::boot(&guest::options(&dir, mode), PROMPT);
-    let boot = guest.prompt(BOOT);
+    let boot = guest.booted();
     println!("{mode}: {:.1} s to the prompt", start.elapsed().as_secs_f64());
     for says in ["Welcome to GRUB!", "Reading (xen/xvda,msdos1)/boot/grub/grub.cfg", "Welcome to Linux in Tabvisor"] {
         assert!(boot.contains(says), "no {says:?} in {boot}");

@@ -2,18 +2,14 @@
 
 mod guest;
 
-use guest::{BOOT, Guest};
+use guest::Guest;
 use std::time::Instant;
-
-/// What the shell prints when it waits; the last part asks the terminal where the cursor is.
-const PROMPT: &str = "root@tabvisor:/root# \x1b[6n";
 
 /// Boots, asks, switches off.
 fn visit(mode: &str, asks: &[(&str, &str)]) {
-    let Some(dir) = guest::image("linux64") else { return };
     let start = Instant::now();
-    let mut guest = Guest::boot(&guest::options(&dir, mode), PROMPT);
-    let boot = guest.prompt(BOOT);
+    let Some(mut guest) = Guest::linux64(mode, &[]) else { return };
+    let boot = guest.booted();
     println!("{mode}: {:.1} s to the prompt", start.elapsed().as_secs_f64());
     assert!(boot.contains("Welcome to Linux in Tabvisor"), "{boot}");
     guest.ask(&[
@@ -45,4 +41,22 @@ fn a_stock_kernel_runs_as_a_paravirtualized_domain_and_switches_itself_off() {
 #[test]
 fn the_same_kernel_runs_on_a_pc() {
     visit("pc", &[("ls /sys/hypervisor | wc -l", "0"), ("cat /sys/class/tty/console/active", "ttyS0")]);
+}
+
+#[test]
+fn a_stock_kernel_shares_its_disk_by_grants_of_version_2() {
+    let disk = std::env::temp_dir().join(format!("tabvisor-grants-{}.img", std::process::id()));
+    std::fs::write(&disk, vec![b'x'; 1 << 20]).expect("there is room for it");
+    let path = disk.to_str().expect("a path of letters");
+    let more = ["--append", "grant_table.version=2", "--disk", path];
+    let Some(mut guest) = Guest::linux64("pv", &more) else { return };
+    guest.booted();
+    let layout = guest.answer("dmesg | grep -o 'Grant tables using .*'");
+    assert_eq!(layout, "Grant tables using version 2 layout");
+    assert_eq!(guest.answer("head -c 3 /dev/xvda"), "xxx");
+    guest.answer("seq 50000 | dd of=/dev/xvda bs=64k conv=notrunc,fsync");
+    guest.answer("echo 3 >/proc/sys/vm/drop_caches");
+    assert_eq!(guest.answer("head -c 288894 /dev/xvda | tail -n 1"), "50000");
+    guest.power_off();
+    std::fs::remove_file(&disk).expect("it is ours");
 }

@@ -2,8 +2,9 @@ use super::super::front::{FrontRing, Guest};
 use super::super::xenbus::XenbusState::{self, *};
 use super::*;
 use crate::backend::{DiskConfig, DiskImage};
-use crate::effect::Effect;
+use crate::effect::{Control, Effect, Input};
 use crate::xen::abi::domid;
+use crate::xen::event::Binding;
 use std::sync::Arc;
 
 /// Sectors of the test disk.
@@ -301,7 +302,7 @@ fn page_tables_are_not_written_to() {
     assert_eq!(f.status(r), rsp::ERROR);
     let r = f.rw(op::WRITE, 5, &[(gref, 0, 0)]);
     assert_eq!(f.status(r), rsp::OKAY, "but they may be read");
-    f.guest.domain.types.put(&ram, page >> 12);
+    f.guest.domain.types.put(page >> 12);
     // Nor is a ring that has become one.
     let ring = f.ring.pages[0] >> 12;
     ram.write(f.ring.pages[0], &[0; 4096]);
@@ -413,6 +414,28 @@ fn a_front_end_may_start_over_and_old_answers_are_lost() {
         // The next round has to wait again.
         f.guest.disks[0] = DiskConfig { image: DiskImage::Outside(SECTORS), ..DiskConfig::default() }.make(0);
     }
+}
+
+#[test]
+fn a_restored_guest_finds_its_disk_as_at_first_and_old_answers_are_lost() {
+    let mut f = Front::new(DiskConfig { image: DiskImage::Outside(SECTORS), ..DiskConfig::default() });
+    let (page, gref) = f.data();
+    let r = f.rw(op::READ, 0, &[(gref, 0, 7)]);
+    f.send(&[r]);
+    let start_info = 3;
+    f.guest.domain.suspended = Some(start_info);
+    f.guest.input(&Input::Control(Control::Resume { cancelled: false }));
+    assert_eq!((f.guest.state(&f.paths), f.guest.domain.ports.binding(f.port)), (InitWait, Binding::Free));
+    assert_eq!(XenbusState::read(&f.guest.domain.store, &f.paths.frontend), Initialising);
+    f.guest.set_grant(gref, 1, domid::DOM0, page >> 12);
+    let (ring, port, keys) = Front::rings(&mut f.guest, f.abi, None);
+    f.guest.set(&f.paths, &keys, Initialised);
+    assert_eq!(f.guest.state(&f.paths), Connected);
+    (f.ring, f.port) = (ring, port);
+    f.serve();
+    assert_eq!((f.responses(), f.guest.read(page, 4096)), (vec![], vec![0; 4096]));
+    let r = f.rw(op::READ, 0, &[(gref, 0, 7)]);
+    assert_eq!(f.status(r), rsp::OKAY);
 }
 
 #[test]

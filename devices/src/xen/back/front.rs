@@ -36,9 +36,10 @@ impl Guest {
         Self::with_devices(vec![], &[], Some(display))
     }
     fn with_devices(disks: Vec<Box<dyn BlockBackend>>, nics: &[NicConfig], display: Option<DisplayConfig>) -> Self {
-        let frames = Frames::new(FRAMES);
+        let frames = Frames::new(FRAMES, FRAMES);
         let ram = GuestRam::new(frames.bytes()).expect("small");
-        let options = Options { hvm: false, vcpus: 1, wall_clock: 0, uuid: [0; 16], nics: nics.into(), display };
+        let options =
+            Options { hvm: false, vcpus: 1, wall_clock: 0, uuid: [0; 16], nics: nics.into(), display, files: None };
         let mut domain = Domain::new(&ram, frames, &options);
         domain.open_rings();
         domain.connect(Rings { store: 1, console: 2 });

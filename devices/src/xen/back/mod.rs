@@ -12,17 +12,20 @@ mod front;
 pub mod kbd;
 pub mod net;
 mod netif;
+mod ninep;
 mod ring;
+pub mod share;
 mod xenbus;
 
 use super::abi::domid;
 use super::domain::{self, Domain, Options};
 use super::event::{Binding, Ports};
 use super::grant::Grants;
-use super::mmu::{Kind, Types};
+use super::mmu::Types;
 use super::store::{DevicePaths, Store};
 use crate::backend::BlockBackend;
 use crate::backend::display::Display;
+use crate::backend::files::Share;
 use crate::device::put_state;
 use crate::effect::{Effect, Input};
 use ring::{Broken, Ring};
@@ -63,7 +66,7 @@ impl Cx<'_> {
     /// May a page be read, or written? Its use can have changed since it was granted: page tables are not for writing.
     pub fn may_use(&self, page: u64, write: bool) -> bool {
         let mfn = page >> PAGE_SHIFT;
-        self.types.owned(mfn) && (!write || matches!(self.types.kind(mfn), Kind::None | Kind::Writable))
+        if write { self.types.is_data(mfn) } else { self.types.owned(mfn) }
     }
     /// Are the pages of a ring still what they were?
     ///
@@ -146,8 +149,14 @@ pub struct BackEnds {
 
 impl BackEnds {
     /// A new device, by its kind in xenstore and its number there.
-    fn add(&mut self, store: &mut Store, kind: &str, number: u32, back: Box<dyn BackEnd>) {
+    fn add(&mut self, store: &mut Store, kind: &'static str, number: u32, back: Box<dyn BackEnd>) {
         self.devices.push(Device::new(store, domid::GUEST, kind, number, back));
+    }
+    /// All devices are as at first, in a new xenstore. They have no connections.
+    fn start_over(&mut self, store: &mut Store) {
+        for Device { kind, number, back, .. } in core::mem::take(&mut self.devices) {
+            self.add(store, kind, number, back);
+        }
     }
     /// Follows changes in xenstore.
     fn watch(&mut self, cx: &mut Cx<'_>) {
@@ -206,6 +215,21 @@ impl Domain {
             self.back.add(&mut self.store, "vfb", 0, Box::new(fb::Fb::new(config, &self.ram)));
             self.back.add(&mut self.store, "vkbd", 0, Box::new(kbd::Kbd::new(config)));
         }
+        if let Some(tree) = &options.files {
+            self.share_files(tree);
+        }
+    }
+    /// One more device: a tree of files.
+    pub fn share_files(&mut self, tree: &Share) {
+        self.back.add(&mut self.store, "9pfs", 0, Box::new(share::NinePfs::new(tree.clone())));
+    }
+    /// The rings and ports of all devices are gone.
+    pub(super) fn put_back_ends_to_rest(&mut self, cx: &mut domain::Cx<'_>) {
+        self.with_back_ends(cx, |back, cx| back.devices.iter_mut().for_each(|device| device.back.disconnect(cx)));
+    }
+    /// They wait for their front ends again.
+    pub(super) fn wake_back_ends(&mut self) {
+        self.back.start_over(&mut self.store);
     }
     /// What the guest shows, if it has a display.
     pub fn display(&mut self) -> Option<&mut dyn Display> {

@@ -52,6 +52,9 @@ fn borrowed(keys: &Keys) -> Vec<(&str, &str)> {
 
 /// A device: its place in xenstore, and what it does once it is connected.
 pub struct Device {
+    /// What it is in xenstore, and its number there.
+    pub kind: &'static str,
+    pub number: u32,
     /// Its directories.
     pub paths: DevicePaths,
     /// Our side's state.
@@ -63,7 +66,7 @@ pub struct Device {
 
 impl Device {
     /// A device that waits for its front end.
-    pub fn new(store: &mut Store, domid: u16, kind: &str, number: u32, back: Box<dyn BackEnd>) -> Self {
+    pub fn new(store: &mut Store, domid: u16, kind: &'static str, number: u32, back: Box<dyn BackEnd>) -> Self {
         let (front_keys, mut back_keys) = back.keys();
         let state = XenbusState::InitWait;
         back_keys.push(("state", (state as u8).to_string()));
@@ -71,7 +74,7 @@ impl Device {
             .add_device(kind, domid, number, &borrowed(&front_keys), &borrowed(&back_keys))
             .expect("our own keys are valid");
         let subscription = store.subscribe(&paths.frontend);
-        Self { paths, state, subscription, back }
+        Self { kind, number, paths, state, subscription, back }
     }
 
     /// Looks whether the front end has changed its state, and follows it. `true`: it is connected now.

@@ -4,7 +4,7 @@
 //! `TABVISOR_XEN_FUZZ=N` makes N rounds of each instead of a few; `TABVISOR_XEN_FUZZ_FIRST` is the number of the first.
 
 use super::*;
-use crate::effect::Input;
+use crate::effect::{Control, Input};
 use crate::xen::hypercall::COUNT;
 use std::time::Instant;
 
@@ -117,7 +117,8 @@ impl Guest {
     /// A table in the making, in a frame that nobody uses: of twelve, three are of each level, more or less.
     fn table(&mut self) {
         let n = self.r.below(12);
-        if self.b.kind(FREE + n) != Kind::None {
+        // Nor one that is still being taken apart.
+        if !self.b.domain(|d, _| d.types.kind(FREE + n) == Kind::None && d.types.is_data(FREE + n)) {
             return;
         }
         if self.r.one_in(3) {
@@ -148,6 +149,7 @@ impl Guest {
             if !self.pv && self.r.one_in(2) { self.r.of(&[12, 13, 17, 20, 24, 24, 29, 32, 34, 34]) } else { number };
         let mut args: [u64; 6] = core::array::from_fn(|_| self.value());
         let data = self.address();
+        let data_frame = if self.pv { va(DATA) } else { va_pvh(DATA) };
         let kind = self.r.below(4);
         match number {
             // mmu_update: one entry of a table that is likely to be one.
@@ -212,20 +214,74 @@ impl Guest {
                 args = [self.r.of(&[0, 1, 1, 6, 6, 11, 7, 15, 9]), data, 0, 0, 0, 0];
                 if matches!(args[0], 7 | 15) {
                     let to = self.r.of(&[0x600, FREE, MAPPED, FRAMES, 0x10_0000]) + self.r.below(4);
-                    let a =
-                        [pair(0x7ff0, self.r.below(3) as u32), if args[0] == 15 { to } else { self.r.below(70) }, to];
+                    let a = [
+                        pair(0x7ff0, self.r.below(3) as u32),
+                        if args[0] == 15 { to } else { self.r.below(70) | self.r.below(2) << 31 },
+                        to,
+                    ];
                     self.b.put(DATA, 0, &a.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
                 }
             }
             // What ends the domain, or what it does now, seldom does.
+            23 | 29 if kind == 1 => {
+                self.b.put(DATA, 0, &words(&[2]));
+                let start_info = self.r.of(&[self.b.start_info, FREE, self.first]);
+                args = [2, data_frame, start_info, 0, 0, 0];
+                return (29, args);
+            }
             23 | 29 if kind > 0 => return (29, [self.r.of(&[0, 1, 3, 6]), data, 0, 0, 0, 0]),
+            24 if !self.pv && kind > 1 => {
+                let [code, at] = [CODE, CODE << PAGE_SHIFT];
+                let mut context = if kind == 2 {
+                    super::pvh::context_32(at as u32)
+                } else {
+                    super::pvh::context_64(&self.b, (code + 1) << PAGE_SHIFT)
+                };
+                for _ in 0..self.r.below(3) {
+                    let (at, bit) = (self.r.below(128) as usize, self.r.below(8));
+                    context[at] ^= 1 << bit;
+                }
+                self.b.put(DATA, 0, &context);
+                args = [self.r.of(&[0, 0, 1, 2]), self.r.below(3), va_pvh(DATA), 0, 0, 0];
+            }
             // Most take a command and a pointer; or a command, a number and a pointer.
             24 => args = [self.r.below(18), self.r.below(4), data, 0, 0, 0],
+            20 if kind > 0 => args = [self.grants(), data_frame, 1 + self.r.below(2), 0, 0, 0],
             20 => args = [self.r.below(14), data, if kind == 0 { self.r.number() } else { 1 }, 0, 0, 0],
             _ if kind > 0 => args = [self.r.below(40), data, args[2], args[3], 0, 0],
             _ => {}
         }
         (number, args)
+    }
+    /// Entries of the grant table and an operation on them that may make sense; its number.
+    fn grants(&mut self) -> u64 {
+        let reference = 8 + self.r.below(4);
+        let frame = self.r.of(&[FREE, MAPPED, 1 << 52 | MAPPED]) + self.r.below(4);
+        let flags = self.r.of(&[0, 1, 1, 1, 5, 0x101, 3]);
+        let (version, at) = self.b.domain(|d, _| (d.grants.version, d.grants.places[0]));
+        if version == 2 {
+            self.b.put(at, 16 * reference, &words(&[flags | 1 << 16 | self.r.number() << 32, frame]));
+        } else {
+            self.b.put(at, 8 * reference, &words(&[flags | 1 << 16 | frame << 32]));
+        }
+        let cmd = self.r.of(&[0, 0, 0, 1, 1, 1, 2, 5, 7, 8, 9, 11, 12]);
+        let host = self.r.of(&[va(MAPPED), va(MAPPED), FREE << PAGE_SHIFT, 0]) + (self.r.below(4) << PAGE_SHIFT);
+        let pfn = self.r.of(&[FREE, MAPPED]) + self.r.below(4);
+        let list = va(DATA) + 0x800;
+        let side = (self.r.of(&[reference, pfn]), 0x7ff0 | self.r.below(0x900) << 16);
+        let structure = match cmd {
+            0 => [host, pair(self.r.of(&[1, 2, 3, 6, 7, 18]) as u32, reference as u32), 0x7ff0, 0, 0],
+            1 => [host, self.r.of(&[0, pfn << PAGE_SHIFT]), self.r.below(4), 0, 0],
+            2 => [0x7ff0 | self.r.below(9) << 32, 0, list, 0, 0],
+            5 => [side.0, side.1, pfn, 0x7ff0, self.r.below(4097) | self.r.below(4) << 16],
+            7 => [host, va(MAPPED) + (self.r.below(4) << PAGE_SHIFT), self.r.below(4), 0, 0],
+            8 => [1 + self.r.below(2), 0, 0, 0, 0],
+            9 => [self.r.below(3) | 0x7ff0 << 32, list, 0, 0, 0],
+            11 => [pair(reference as u32, 7 + self.r.below(6) as u32), 0, 0, 0, 0],
+            _ => [pfn << PAGE_SHIFT, pair(self.r.number() as u32, self.r.below(4) as u32), 0, 0, 0],
+        };
+        self.b.put(DATA, 0, &words(&structure));
+        cmd
     }
     fn simple(&mut self) -> (u64, [u64; 6]) {
         let op = self.r.of(&[17, 29, 24, 25, 3, 1, 26, 12]);
@@ -254,6 +310,10 @@ impl Guest {
     /// One thing that happens.
     fn step(&mut self) {
         self.recover();
+        if self.b.domain(|d, _| d.suspended.is_some()) {
+            let cancelled = self.r.one_in(3);
+            self.b.xen.input(&Input::Control(Control::Resume { cancelled }));
+        }
         match self.r.below(16) {
             0 => {
                 let n = 1 + self.r.below(20);
@@ -281,6 +341,17 @@ impl Guest {
             }
         }
         self.b.xen.effects().clear();
+    }
+
+    /// A round.
+    fn steps(&mut self, round: u64) {
+        for step in 0..400 {
+            self.step();
+            if step % 4 == 0 {
+                let r = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| self.b.check()));
+                assert!(r.is_ok(), "round {round}, step {step}");
+            }
+        }
     }
 
     /// One trap: what is not done with it is not insisted on.
@@ -317,7 +388,7 @@ pub fn rounds(few: u64) -> core::ops::Range<u64> {
 #[test]
 fn a_pv_guest_may_ask_for_anything() {
     for round in rounds(12) {
-        let mut b = Bench::build(false, 1 + (round % 3) as u32, &[0x90; 64], &[], "");
+        let mut b = Bench::build_with(false, 1 + (round % 3) as u32, &[0x90; 64], &[], "", FRAMES + 8 * (round % 2));
         b.users(&[0x0f, 0x05, 0xeb, 0xfc]);
         for vector in [6, 13, 14] {
             b.gate(vector, 4, va(CODE));
@@ -325,21 +396,15 @@ fn a_pv_guest_may_ask_for_anything() {
         b.call_with(30, &[0], &[0, va(CODE)]);
         let first = b.l4();
         let mut g = Guest { b, r: Random::new(round), pv: true, first };
-        for step in 0..400 {
-            g.step();
-            if step % 4 == 0 {
-                let r = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| g.b.check()));
-                assert!(r.is_ok(), "round {round}, step {step}");
-            }
-        }
+        g.steps(round);
     }
 }
 
 #[test]
 fn a_pvh_guest_may_ask_for_anything() {
     for round in rounds(12) {
-        let b = Bench::pvh(1 + (round % 3) as u32, &[0x90; 64]);
+        let b = Bench::pvh_with(1 + (round % 3) as u32, &[0x90; 64], FRAMES + 8 * (round % 2));
         let mut g = Guest { b, r: Random::new(round), pv: false, first: 0 };
-        (0..400).for_each(|_| g.step());
+        g.steps(round);
     }
 }

@@ -47,6 +47,73 @@ fn a_frame_that_is_mapped_or_a_table_stays() {
     b.check();
 }
 
+/// A domain that may have 16 frames more than at first, and the first of those.
+fn growing() -> (Bench, u64) {
+    (Bench::build_with(false, 1, &[], &[], "", FRAMES + 16), FRAMES)
+}
+fn count(b: &mut Bench) -> u64 {
+    b.domain(|d, _| d.types.count())
+}
+
+#[test]
+fn a_guest_may_come_to_have_more_than_at_first() {
+    let (mut b, first) = growing();
+    assert_eq!(b.call_with(12, &[3], &[0x7ff0]), FRAMES as i64);
+    assert_eq!(b.call_with(12, &[4], &[0x7ff0]), FRAMES as i64 + 16);
+    assert_eq!(b.call_with(12, &[9], &[128, va(DATA) + 0x800]), 0);
+    assert_eq!(b.word(DATA, 0x808), (FRAMES + 16) << 12, "it is told in its memory map");
+    assert_eq!(b.remap(MAPPED, leaf(first, 0)), EPERM);
+    // Whatever the place is called, there is a frame for it, and the list says which.
+    assert_eq!(balloon(&mut b, 6, &[first + 3, 0x1_0000]), 2);
+    assert_eq!([0, 8].map(|at| b.word(DATA, 0x800 + at)), [first + 3, first + 4]);
+    assert_eq!([3, 4, 5].map(|n| m2p(&mut b, first + n)), [first + 3, 0x1_0000, u64::MAX]);
+    assert_eq!(b.remap(MAPPED, leaf(first + 4, pte::RW)), 0);
+    // No more than what there is.
+    let many: Vec<u64> = (0..20).collect();
+    assert_eq!(balloon(&mut b, 6, &many), 14);
+    assert_eq!(count(&mut b), FRAMES + 16);
+    b.check();
+}
+
+#[test]
+fn frames_without_a_place_are_named_to_the_guest() {
+    let (mut b, first) = growing();
+    b.put(DATA, 0x800, &words(&[77, 78, 79]));
+    assert_eq!(b.call_with(12, &[0], &RESERVATION(va(DATA) + 0x800, 2, 0)), 2);
+    let named = [0, 8, 16].map(|at| b.word(DATA, 0x800 + at));
+    assert_eq!(named, [first, first + 1, 79], "the list is only written to");
+    assert_eq!(m2p(&mut b, first), u64::MAX);
+    assert_eq!(b.call_with(12, &[0], &RESERVATION(0, 3, 1)), 3, "nobody has to ask");
+    assert_eq!(count(&mut b), FRAMES + 8);
+    assert_eq!(b.call_with(12, &[0], &RESERVATION(va(1024), 1, 0)), 0, "nothing that cannot be told");
+    assert_eq!(count(&mut b), FRAMES + 8);
+    assert_eq!(b.call_with(12, &[0], &RESERVATION(0, 1, 3)), 1);
+    assert_eq!(b.call_with(12, &[0], &RESERVATION(0, 1, 0)), 0);
+    b.check();
+}
+
+#[test]
+fn an_extent_is_dealt_with_as_a_whole_or_not() {
+    let (mut b, first) = growing();
+    let extents = |b: &mut Bench, cmd, order, frame: u64| {
+        b.put(DATA, 0x800, &words(&[frame]));
+        b.call_with(12, &[cmd], &RESERVATION(va(DATA) + 0x800, 1, order))
+    };
+    let before = b.remap(MAPPED, leaf(FREE + 6, 0));
+    assert_eq!((before, extents(&mut b, 1, 3, FREE)), (0, 0), "one of the eight is mapped");
+    assert_eq!(count(&mut b), FRAMES);
+    assert_eq!(extents(&mut b, 1, 1, FREE + 4), 1);
+    assert_eq!(extents(&mut b, 1, 3, u64::MAX - 3), 0);
+    // Eight in a row are left only where their number is a multiple of eight.
+    assert_eq!(balloon(&mut b, 6, &[first + 9]), 1);
+    assert_eq!(extents(&mut b, 6, 3, 0x2_0003), 1);
+    assert_eq!(b.word(DATA, 0x800), first);
+    assert_eq!([0, 7].map(|n| m2p(&mut b, first + n)), [0x2_0003, 0x2_000a]);
+    assert_eq!(extents(&mut b, 6, 3, 0x2_0003), 0);
+    assert_eq!(count(&mut b), FRAMES - 2 + 9);
+    b.check();
+}
+
 #[test]
 fn there_is_one_range_of_memory() {
     let mut b = Bench::pv();

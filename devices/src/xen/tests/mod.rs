@@ -6,14 +6,17 @@
 //! mapped.
 
 mod build;
+mod control;
 mod cpu;
 mod events;
 mod fuzz;
 mod fuzz_code;
+mod grants;
 mod kept;
 mod memory;
 mod pages;
 mod pvh;
+mod suspend;
 mod traps;
 mod vcpus;
 
@@ -25,7 +28,7 @@ use crate::machine::clock::Rate;
 use crate::machine::machine::Payload;
 use crate::machine::platform::{Platform, Start, StopCause};
 use crate::machine::processor::Processor;
-use crate::machine::xen::Xen;
+use crate::machine::xen::{Memory, Xen};
 use std::sync::Arc;
 use tabvisor_core::bus::{Bus, Trap};
 use tabvisor_core::cpu::features::Model;
@@ -139,18 +142,27 @@ impl Bench {
     }
     /// A PVH domain with so many vCPUs, the first in 64-bit mode with all of 4 GiB mapped to itself.
     fn pvh(vcpus: u32, code: &[u8]) -> Self {
-        let mut b = Self::build(true, vcpus, code, &[], "");
+        Self::pvh_with(vcpus, code, FRAMES)
+    }
+    /// One that may have up to `most` frames.
+    fn pvh_with(vcpus: u32, code: &[u8], most: u64) -> Self {
+        let mut b = Self::build_with(true, vcpus, code, &[], "", most);
         let entry = crate::boot::entry::long_mode(&b.ram, CODE << PAGE_SHIFT, 0);
         b.vcpu.enter(&entry);
         b.vcpu.cpu.regs[usize::from(reg::RSP)] = va_pvh(CODE + CODE_PAGES);
         b
     }
     fn build(hvm: bool, vcpus: u32, code: &[u8], notes: &[u8], cmdline: &str) -> Self {
-        let bytes = FRAMES << PAGE_SHIFT;
-        let ram = Xen::ram(bytes).unwrap();
+        Self::build_with(hvm, vcpus, code, notes, cmdline, FRAMES)
+    }
+    /// One that may have up to `most` frames.
+    fn build_with(hvm: bool, vcpus: u32, code: &[u8], notes: &[u8], cmdline: &str, most: u64) -> Self {
+        let memory = Memory { boot: FRAMES << PAGE_SHIFT, most: most << PAGE_SHIFT };
+        let ram = Xen::ram(memory).unwrap();
         let uuid = core::array::from_fn(|n| n as u8);
-        let options = Options { hvm, vcpus, wall_clock: 1_700_000_000, uuid, nics: Vec::new(), display: None };
-        let mut xen = Xen::new(&ram, bytes, Rate::ONE, 1, options, Vec::new());
+        let options =
+            Options { hvm, vcpus, wall_clock: 1_700_000_000, uuid, nics: Vec::new(), display: None, files: None };
+        let mut xen = Xen::new(&ram, memory, Rate::ONE, 1, options, Vec::new());
         let payload = Payload {
             kernel: Arc::new(kernel(code, notes)),
             initrd: Arc::new(Vec::new()),
@@ -335,10 +347,22 @@ impl Bench {
     fn check(&mut self) {
         let si = self.start_info;
         self.domain(|d, _| {
-            let mut held: Vec<(u64, Kind)> = [si + 1, si + 2].map(|f| (f, Kind::Writable)).to_vec();
+            let rings = if d.hvm.is_some() { Vec::new() } else { vec![si + 1, si + 2] };
+            let mut held: Vec<(u64, Kind)> = rings.iter().map(|&f| (f, Kind::Writable)).collect();
+            for m in d.mappings.iter().flatten().filter(|m| m.device) {
+                held.push((m.frame, if m.readonly { Kind::None } else { Kind::Writable }));
+            }
+            let pages = d.grants.places.iter().chain(&d.grants.status_places);
+            let shown = pages.chain([&d.shared_info]).filter(|&&at| at < d.frames.guest);
+            shown.for_each(|&at| assert!(d.types.is_absent(at), "a page of the hypervisor is at {at:#x}"));
             for (n, v) in d.vcpus.iter().enumerate() {
                 let pv = &v.pv;
-                held.extend([pv.guest_table, pv.user_table].iter().filter(|t| **t != 0).map(|t| (*t, Kind::L4)));
+                held.extend(
+                    [pv.guest_table, pv.user_table]
+                        .iter()
+                        .filter(|t| **t != 0 && d.hvm.is_none())
+                        .map(|t| (*t, Kind::L4)),
+                );
                 held.extend(pv.gdt_frames.iter().map(|f| (*f, Kind::Descriptors)));
                 if v.info_registered {
                     held.push((v.info >> PAGE_SHIFT, Kind::Writable));

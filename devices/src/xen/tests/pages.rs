@@ -72,6 +72,25 @@ fn translations_for_writing_do_not_outlive_a_frames_becoming_a_table() {
 }
 
 #[test]
+fn nor_do_they_outlast_a_frames_being_given_back_and_coming_again() {
+    // mov [rbx], rax, twice.
+    let mut b = Bench::pv_code(&[0x48, 0x89, 0x03, 0x48, 0x89, 0x03]);
+    b.gate(14, 4, va(CODE) + 0x100);
+    b.set(reg::RBX, va(MAPPED));
+    b.run(1);
+    assert_eq!(b.call(14, &[va(MAPPED), 0, 0]), 0, "without a flush");
+    for cmd in [1, 6] {
+        b.put(DATA, 0x800, &words(&[MAPPED]));
+        assert_eq!(b.call_with(12, &[cmd], &[va(DATA) + 0x800, 1, 0, 0x7ff0]), 1);
+    }
+    assert_eq!(b.mmuext(0, MAPPED, 0), 0);
+    b.set(reg::RBX, va(MAPPED));
+    b.set(reg::RAX, leaf(FREE, RW));
+    b.run(1);
+    assert_eq!((b.cpu().rip, b.word(MAPPED, 0)), (va(CODE) + 0x100, 0));
+}
+
+#[test]
 fn a_table_with_an_entry_that_nobody_may_have_is_refused_as_a_whole() {
     let mut b = Bench::pv();
     let l4 = b.l4();
@@ -222,6 +241,87 @@ fn the_assist_writes_one_entry_and_nothing_else_that_is_read_only() {
         }
         assert!(same(2) && same(3));
         b.check();
+    }
+}
+
+#[test]
+fn a_write_to_a_table_that_is_not_allowed_is_a_page_fault() {
+    // mov [rbx], rax; add rbx, 8
+    let mut b = Bench::pv_code(&[0x48, 0x89, 0x03, 0x48, 0x83, 0xc3, 0x08]);
+    b.gate(14, 4, va(CODE) + 0x100);
+    assert_eq!(b.call(21, &[0, 2]), 0);
+    let (slot, l4) = (b.slot_of(MAPPED), b.l4());
+    let before = b.ram.read_le::<8>(slot);
+    for bad in [leaf(l4, RW), leaf(FREE, pte::PWT), leaf(FRAMES + 70, 0)] {
+        b.cpu().rip = va(CODE);
+        b.set(reg::RSP, va(CODE + 15));
+        b.set(reg::RBX, VIRT + slot);
+        b.set(reg::RAX, bad);
+        b.run(1);
+        assert_eq!((b.cpu().rip, b.stop()), (va(CODE) + 0x100, None), "{bad:#x}");
+        // RCX, R11, the error code, and RIP: it has not been run.
+        assert_eq!(b.stack(4)[2..], [3, va(CODE)]);
+        assert_eq!((b.reg(reg::RBX), b.ram.read_le::<8>(slot)), (VIRT + slot, before));
+    }
+    b.check();
+}
+
+/// One operation of mmuext_op, a trap at a time: how many it takes, and the answer.
+fn parts(b: &mut Bench, cmd: u64, frame: u64) -> (u32, i64) {
+    b.put(DATA, 0, &words(&[cmd, frame, 0]));
+    let cpu = b.cpu();
+    let begin = cpu.rip;
+    cpu.regs[usize::from(reg::RAX)] = 26;
+    for (r, v) in [(reg::RDI, va(DATA)), (reg::RSI, 1), (reg::RDX, 0), (10, 0x7ff0)] {
+        cpu.regs[usize::from(r)] = v;
+    }
+    for n in 1..10_000 {
+        b.xen.trap(&mut b.vcpu.cpu, Trap::Syscall).unwrap();
+        b.check();
+        if !b.again(begin) {
+            return (n, b.reg(reg::RAX) as i64);
+        }
+    }
+    panic!("there is no end to it");
+}
+
+/// An L4 over an L3 over 4 L2s over 400 L1s, each of which maps all of the 64 frames from [`FREE`] + 400 on.
+fn forest(b: &mut Bench) -> u64 {
+    let l4 = FREE + 470;
+    b.put(l4, 0, &words(&[leaf(l4 + 1, RW)]));
+    b.put(l4 + 1, 0, &words(&[0, 1, 2, 3].map(|n| leaf(l4 + 2 + n, RW))));
+    for n in 0..4 {
+        b.put(l4 + 2 + n, 0, &words(&core::array::from_fn::<_, 100, _>(|k| leaf(FREE + 100 * n + k as u64, RW))));
+    }
+    for n in 0..400 {
+        b.put(FREE + n, 0, &words(&core::array::from_fn::<_, 64, _>(|k| leaf(FREE + 400 + k as u64, RW))));
+    }
+    l4
+}
+
+#[test]
+fn a_large_tree_is_pinned_and_unpinned_in_parts() {
+    let mut b = Bench::pv();
+    let l4 = forest(&mut b);
+    let (n, answer) = parts(&mut b, 3, l4);
+    assert_eq!((n > 5, n < 50, answer), (true, true, 0), "{n}");
+    assert_eq!((b.kind(l4), b.kind(FREE + 399), b.kind(FREE + 463)), (Kind::L4, Kind::L1, Kind::Writable));
+    let (n, answer) = parts(&mut b, 4, l4);
+    assert_eq!((n > 5, n < 50, answer), (true, true, 0), "{n}");
+    assert_eq!((b.kind(l4), b.kind(FREE + 399), b.kind(FREE + 463)), (Kind::None, Kind::None, Kind::None));
+}
+
+#[test]
+fn what_is_wrong_with_a_large_tree_is_found_in_parts_and_nothing_is_left_of_it() {
+    for bad in [FREE + 399, FREE + 1] {
+        let mut b = Bench::pv();
+        let l4 = forest(&mut b);
+        b.put(bad, 8 * 500, &words(&[leaf(l4, RW)]));
+        let (n, answer) = parts(&mut b, 3, l4);
+        assert_eq!((n > 5, n < 100, answer), (bad == FREE + 399, true, EINVAL), "{n}");
+        assert_eq!(b.call(17, &[0]), 4 << 16 | 17, "the next call finds nothing of it");
+        let left: Vec<u64> = (FREE..l4 + 6).filter(|&f| b.kind(f) != Kind::None).collect();
+        assert_eq!(left, []);
     }
 }
 

@@ -1,5 +1,7 @@
 //! A guest in the runner, as somebody at its terminal has it: built images, what is printed, what is typed.
 
+#![allow(dead_code, reason = "no test needs all of it")]
+
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -8,9 +10,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// For a boot on a busy computer.
-pub const BOOT: Duration = Duration::from_secs(300);
+const BOOT: Duration = Duration::from_secs(300);
 /// For a command.
 const COMMAND: Duration = Duration::from_secs(60);
+/// What the shell of our own images prints when it waits; the last part asks the terminal where the cursor is.
+pub const PROMPT: &str = "root@tabvisor:/root# \x1b[6n";
 
 /// Where the image is built, unless it is not.
 pub fn image(name: &str) -> Option<PathBuf> {
@@ -50,7 +54,24 @@ pub struct Guest {
     typed: ChildStdin,
     printed: Receiver<Vec<u8>>,
     text: String,
+    /// What the runner says.
+    news: Receiver<Vec<u8>>,
+    said: String,
     prompt: &'static str,
+}
+
+/// What comes through a pipe.
+fn listen(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (to, heard) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(len @ 1..) = from.read(&mut bytes) {
+            if to.send(bytes[..len].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    heard
 }
 
 impl Guest {
@@ -63,33 +84,45 @@ impl Guest {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the runner starts");
-        let (typed, mut out) = (child.stdin.take().expect("it is piped"), child.stdout.take().expect("it is piped"));
-        let (to, printed) = channel();
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(len @ 1..) = out.read(&mut bytes) {
-                if to.send(bytes[..len].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, typed, printed, text: String::new(), prompt }
+        let typed = child.stdin.take().expect("it is piped");
+        let printed = listen(child.stdout.take().expect("it is piped"));
+        let news = listen(child.stderr.take().expect("it is piped"));
+        Self { child, typed, printed, text: String::new(), news, said: String::new(), prompt }
+    }
+    /// Boots `linux64`, unless it is not built; `more` are further options of the runner.
+    pub fn linux64(mode: &str, more: &[&str]) -> Option<Self> {
+        let mut options = options(&image("linux64")?, mode);
+        options.extend(more.iter().map(|&option| option.to_owned()));
+        Some(Self::boot(&options, PROMPT))
     }
 
+    /// Everything up to the first prompt.
+    pub fn booted(&mut self) -> String {
+        self.prompt(BOOT)
+    }
     /// Everything up to the next prompt.
-    pub fn prompt(&mut self, patience: Duration) -> String {
+    fn prompt(&mut self, patience: Duration) -> String {
+        self.wait(self.prompt, patience)
+    }
+    /// Everything up to a text, which is the last that is printed for now.
+    pub fn until(&mut self, text: &str) -> String {
+        self.wait(text, COMMAND)
+    }
+    /// Everything up to a text, which is the last that is printed for now.
+    fn wait(&mut self, text: &str, patience: Duration) -> String {
         let end = Instant::now() + patience;
-        while !self.text.ends_with(self.prompt) {
+        while !self.text.ends_with(text) {
             match self.printed.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(RecvTimeoutError::Timeout) => panic!("no prompt after {patience:?}:\n{}", self.text),
+                Err(RecvTimeoutError::Timeout) => panic!("no {text:?} after {patience:?}:\n{}", self.text),
                 Err(RecvTimeoutError::Disconnected) => panic!("the runner ended:\n{}", self.text),
             }
         }
         std::mem::take(&mut self.text).replace('\r', "")
     }
 
-    fn type_line(&mut self, line: &str) {
+    /// Types a line.
+    pub fn type_line(&mut self, line: &str) {
         writeln!(self.typed, "{line}").expect("the runner reads");
     }
 
@@ -109,18 +142,44 @@ impl Guest {
         }
     }
 
-    /// Switches off, and looks at what the runner says last.
-    pub fn power_off(mut self) {
+    /// A command of the runner, which was started with `--keys`.
+    pub fn command(&mut self, line: &str) {
+        self.type_line(&format!("\x01:{line}"));
+    }
+
+    /// Waits until the runner has said something once more.
+    pub fn hear(&mut self, text: &str) {
+        let (end, known) = (Instant::now() + COMMAND, self.said.len());
+        while !self.said[known..].contains(text) {
+            match self.news.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.said.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("the runner does not say {text:?}:\n{}\n{}", self.said, self.text),
+            }
+        }
+    }
+
+    /// Switches off; what the runner has said.
+    pub fn power_off(mut self) -> String {
         self.type_line("poweroff");
+        let said = self.ended().1;
+        assert!(said.contains("the guest switched itself off"), "{said}");
+        said
+    }
+
+    /// Waits for the runner's end; everything that was printed since the last prompt, and what the runner has said.
+    pub fn ended(&mut self) -> (String, String) {
         let end = Instant::now() + COMMAND;
         while self.child.try_wait().expect("it is our child").is_none() {
-            assert!(Instant::now() < end, "still running {COMMAND:?} after poweroff");
+            assert!(Instant::now() < end, "the runner still runs after {COMMAND:?}:\n{}", self.text);
             std::thread::sleep(Duration::from_millis(5));
         }
-        let mut said = String::new();
-        let mut err = self.child.stderr.take().expect("it is piped");
-        err.read_to_string(&mut said).expect("the runner writes text");
-        assert!(said.contains("the guest switched itself off"), "{said}");
+        while let Ok(bytes) = self.news.recv() {
+            self.said.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        while let Ok(bytes) = self.printed.recv() {
+            self.text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        (std::mem::take(&mut self.text).replace('\r', ""), self.said.clone())
     }
 }
 
