@@ -2,6 +2,7 @@
 // for, its disks and network. Loaded with the first of them.
 
 import { KINDS, Rate, countsOf, sum } from './counts.js';
+import { ControlSection } from './control-section.js';
 import { el, setText } from './dom.js';
 import { count } from './format.js';
 import { OutsideSection } from './outside-section.js';
@@ -29,7 +30,8 @@ export class DomainView {
     this.counted = null;
     const { view } = machine;
     this.sheet = el('link', { rel: 'stylesheet', href: new URL('./domain-view.css', import.meta.url).href });
-    this.sections = [this.outside.element, this.counts];
+    this.control = new ControlSection(machine);
+    this.sections = [this.control.element, this.outside.element, this.counts];
     view.rail.querySelector('.parts')?.before(...this.sections);
     view.element.before(this.sheet);
     view.more = this;
@@ -73,6 +75,7 @@ export class DomainView {
   /** @param {MachineModel} m */
   render(m) {
     this.renderCounts(m.stats);
+    this.control.render(m);
     this.outside.render(m.stats?.disk ?? null, m.link);
     this.screen?.render(m);
     this.renderCrash(m);

@@ -128,6 +128,10 @@ export class Outside {
       case 'disk':
         this.handOut(message.disk, message.whole);
         return;
+      case 'tell':
+        this.vm?.tell(message.what);
+        this.host.wake();
+        return;
       case 'pictureTaken':
         this.painting = false;
         if (this.stale) this.paint();
@@ -156,7 +160,7 @@ export class Outside {
 
   /** What only a domain has of a machine's figures. */
   stats() {
-    return { counts: this.vm?.counts(), disk: this.disks.length > 0 ? this.figures : null };
+    return { counts: this.vm?.counts(), memory: Array.from(this.vm?.memory() ?? []), disk: this.disks.length > 0 ? this.figures : null };
   }
 
   /** What the guest wants after a slice. */

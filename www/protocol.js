@@ -57,6 +57,7 @@
  * @property {number} busy share of one host core, 0 to 1
  * @property {number} heapBytes WebAssembly memory of the machine
  * @property {number} visits of the processor to its devices
+ * @property {number[]} [memory] bytes that a domain has, was asked to have, and may have
  * @property {string} [counts] of a domain, what guest and hypervisor had to do with each other: see `WasmVm.counts`
  * @property {DiskStats | null} disk what was read from disks outside; null: there are none
  * @property {import('./wasm-types.js').Compiled | null} code what was compiled; null: everything is interpreted
@@ -99,6 +100,7 @@
  *   | {kind: 'pictureTaken'}
  *   | {kind: 'play', events: number[]}
  *   | {kind: 'disk', disk: number, whole: boolean}
+ *   | {kind: 'tell', what: string}
  *   | {kind: 'ask', id: number, question: Question}} ToWorker
  */
 

@@ -31,6 +31,8 @@
  * @property {(width: number, height: number) => void} display a display, with keyboard and pointer
  * @property {() => Uint8Array} picture a portion of what has changed in it: picture.js
  * @property {(events: Int32Array) => void} play what people do with keyboard and pointer: picture.js
+ * @property {(what: string) => void} tell asks something of a domain: poweroff, reboot, memory MIB ...
+ * @property {() => Float64Array} memory bytes that a domain has, was asked to have, and may have
  * @property {() => string} counts what the guest and its hypervisor had to do with each other: lines of a kind (h: hypercalls,
  *   x: whatever its CPU came for, those included, e: events it was sent), a count and a name, the most frequent first
  * @property {() => void} free

@@ -80,6 +80,40 @@ pub enum Control {
     Memory(u64),
 }
 
+/// What was said is nothing that can be asked of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} cannot be asked of a domain; {words}", words = Control::WORDS)]
+pub struct NoControl(String);
+
+impl Control {
+    /// The words for it, for people.
+    pub const WORDS: &str = "\
+poweroff, halt, reboot, suspend (the guest is asked to);
+resume (a suspended guest goes on as one that was restored), resume cancelled (as one that was not saved);
+sysrq KEY (its kernel obeys a key); memory MB (it gives memory back, or takes it)";
+}
+
+impl core::str::FromStr for Control {
+    type Err = NoControl;
+
+    /// From its words.
+    fn from_str(line: &str) -> Result<Self, NoControl> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mib = |text: &str| text.parse::<u32>().ok();
+        Ok(match words[..] {
+            ["memory", text] if mib(text).is_some() => Control::Memory(u64::from(mib(text).unwrap_or(0)) << 20),
+            ["poweroff"] => Control::Shutdown(Shutdown::PowerOff),
+            ["halt"] => Control::Shutdown(Shutdown::Halt),
+            ["reboot"] => Control::Shutdown(Shutdown::Reboot),
+            ["suspend"] => Control::Shutdown(Shutdown::Suspend),
+            ["resume"] => Control::Resume { cancelled: false },
+            ["resume", "cancelled"] => Control::Resume { cancelled: true },
+            ["sysrq", key] if key.len() == 1 => Control::SysRq(key.as_bytes()[0]),
+            _ => return Err(NoControl(line.to_owned())),
+        })
+    }
+}
+
 /// Ways in which a domain ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {

@@ -8,7 +8,9 @@ use crate::session::{Config, Files, NOT_STARTED};
 use tabvisor_core::jit;
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::effect::{Effect, Input};
-use tabvisor_devices::machine::{self, ClockPolicy, Counted, Exit, Machine, Payload, Rate, TripleFault, Until};
+use tabvisor_devices::machine::{
+    self, ClockPolicy, Counted, Exit, Machine, Payload, Rate, Reservation, TripleFault, Until,
+};
 
 /// The serial port that is the console.
 const CONSOLE: u8 = 0;
@@ -51,6 +53,10 @@ pub trait Board {
     /// What the guest and its hypervisor had to do with each other, in lines; see [`Counted`].
     fn counts(&self) -> String {
         String::new()
+    }
+    /// Memory of a domain.
+    fn reservation(&self) -> Option<Reservation> {
+        None
     }
     /// What the guest wants from outside, if it can want anything.
     fn outbox(&mut self) -> Option<&mut Outbox> {
@@ -184,6 +190,9 @@ impl Board for Pc {
     }
     fn jit_stats(&mut self) -> Option<jit::Stats> {
         self.machine.jit_stats()
+    }
+    fn reservation(&self) -> Option<Reservation> {
+        self.machine.reservation()
     }
     fn counts(&self) -> String {
         if !cfg!(feature = "xen") {

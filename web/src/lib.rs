@@ -224,6 +224,17 @@ impl Vm {
         self.session.play(events);
     }
 
+    /// Asks something of the guest, in the words of [`Control`](tabvisor_devices::effect::Control): `poweroff`, `reboot`,
+    /// `memory 200` (MiB) ...
+    pub fn tell(&mut self, what: &str) -> Result<(), VmError> {
+        self.session.tell(what)
+    }
+
+    /// Bytes of memory: what the guest has, what it was asked to have, what it may have. Empty before `boot`.
+    pub fn memory(&self) -> Vec<f64> {
+        self.session.memory()
+    }
+
     /// What the guest and its hypervisor had to do with each other: lines of a kind (h: hypercalls, x: whatever its CPU came
     /// for, those included, e: events it was sent), a count and a name, the most frequent first.
     pub fn counts(&self) -> String {

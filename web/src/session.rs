@@ -9,7 +9,7 @@ use crate::screen;
 use tabvisor_core::jit::Limits;
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::boot;
-use tabvisor_devices::effect::Input;
+use tabvisor_devices::effect::{Control, Input};
 use tabvisor_devices::machine::Exit;
 
 /// What a machine is made of.
@@ -386,6 +386,24 @@ impl<B: Board> Session<B> {
     /// What was written to a disk, as [`outside::written`] says.
     pub fn written(&self, disk: u8, from: u64) -> Vec<u8> {
         self.board.as_ref().map(|board| board.written(disk, from)).unwrap_or_default()
+    }
+
+    /// Asks something of a domain.
+    ///
+    /// # Errors
+    /// That is nothing that can be asked.
+    pub fn tell(&mut self, what: &str) -> Result<(), VmError> {
+        let control = what.parse::<Control>().map_err(|e| VmError::from_line("The guest was not asked.", &e))?;
+        if let Some(board) = &mut self.board {
+            board.input(&Input::Control(control));
+        }
+        Ok(())
+    }
+
+    /// Memory of a domain: now, target, most, in bytes.
+    pub fn memory(&self) -> Vec<f64> {
+        let memory = self.board.as_ref().and_then(Board::reservation);
+        memory.map(|m| [m.now, m.target, m.most].map(|n| n as f64).to_vec()).unwrap_or_default()
     }
 
     /// What people do with keyboard and pointer, as [`screen::inputs`] says.

@@ -1,13 +1,12 @@
 //! What a toolstack could ask of a domain, as commands: Ctrl-A, colon, and one of these.
 
 use anyhow::{Result, bail};
-use tabvisor_devices::effect::{Control, Input, Shutdown};
+use tabvisor_devices::effect::{Control, Input};
 
 /// The commands.
-pub const HELP: &str = "\
-commands for domains: poweroff, halt, reboot, suspend (the guest is asked to);
-resume (a suspended guest goes on as one that was restored), resume cancelled (as one that was not saved);
-sysrq KEY (its kernel obeys a key); memory MB (it gives memory back, or takes it); memory (how much it has)";
+pub fn help() -> String {
+    format!("commands for domains: {}; memory (how much it has)", Control::WORDS)
+}
 
 /// What a command asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,24 +22,19 @@ pub enum Command {
 /// # Errors
 /// There is no such command.
 pub fn read(line: &str) -> Result<Command> {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    Ok(Command::Tell(Input::Control(match words[..] {
-        ["memory"] => return Ok(Command::Memory),
-        ["memory", mib] if mib.parse::<u32>().is_ok() => Control::Memory(mib.parse::<u64>()? << 20),
-        ["poweroff"] => Control::Shutdown(Shutdown::PowerOff),
-        ["halt"] => Control::Shutdown(Shutdown::Halt),
-        ["reboot"] => Control::Shutdown(Shutdown::Reboot),
-        ["suspend"] => Control::Shutdown(Shutdown::Suspend),
-        ["resume"] => Control::Resume { cancelled: false },
-        ["resume", "cancelled"] => Control::Resume { cancelled: true },
-        ["sysrq", key] if key.len() == 1 => Control::SysRq(key.as_bytes()[0]),
-        _ => bail!("{line:?} is no command. {HELP}"),
-    })))
+    if line.trim() == "memory" {
+        return Ok(Command::Memory);
+    }
+    match line.parse() {
+        Ok(control) => Ok(Command::Tell(Input::Control(control))),
+        Err(_) => bail!("{line:?} is no command. {}", help()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tabvisor_devices::effect::Shutdown;
 
     #[test]
     fn commands_become_inputs() {

@@ -165,7 +165,7 @@ impl Runner {
                 let report = self.machine.report();
                 self.console.say(&report);
             }
-            Ask::Help => self.console.say(&format!("{}\n{}", keys::HELP, command::HELP)),
+            Ask::Help => self.console.say(&format!("{}\n{}", keys::HELP, command::help())),
             Ask::Typing(line) => self.console.show_command(&line),
             Ask::Command(line) => {
                 self.console.end_command();
