@@ -68,8 +68,8 @@ write();
 process.exit(marks.errors.length === 0 ? 0 : 2);
 
 function write() {
-  const hypercalls = mode === 'pc' ? undefined : vm.hypercalls().trim().split('\n');
-  const text = `${JSON.stringify({ ...marks.summary('node'), memory, hypercalls }, null, 1)}\n`;
+  const counts = mode === 'pc' ? undefined : vm.counts().trim().split('\n');
+  const text = `${JSON.stringify({ ...marks.summary('node'), memory, counts }, null, 1)}\n`;
   if (o.out) writeFileSync(o.out, text);
   else process.stdout.write(text);
 }

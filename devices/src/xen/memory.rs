@@ -176,12 +176,12 @@ impl Domain {
         if (room as usize) < ranges.len() {
             return Err(Errno::EINVAL);
         }
-        for (at, [first, bytes, kind]) in (list..).step_by(20).zip(&ranges) {
+        for (n, [first, bytes, kind]) in (0..).zip(&ranges) {
             let mut e = [0; 20];
             e[..8].copy_from_slice(&first.to_le_bytes());
             e[8..16].copy_from_slice(&bytes.to_le_bytes());
             e[16..].copy_from_slice(&(*kind as u32).to_le_bytes());
-            guest::write(call.cpu, at, &e)?;
+            guest::write(call.cpu, list.wrapping_add(20 * n), &e)?;
         }
         guest::put_u32(call.cpu, arg, ranges.len() as u32)?;
         Ok(0)

@@ -296,3 +296,12 @@ fn interrupts_come_between_the_parts() {
     assert_eq!((b.cpu().rip & 0xfff, b.stack(3)[2]), (0x401, va(CODE) + 5));
     assert_eq!(b.reg(reg::RAX), 1);
 }
+
+#[test]
+fn a_memory_map_at_the_end_of_the_address_space_is_refused() {
+    for mut b in [Bench::pv(), Bench::pvh(1, &[])] {
+        for list in [u64::MAX, u64::MAX - 19, u64::MAX - 20] {
+            assert_eq!(b.call_with(12, &[9], &[2, list]), EFAULT, "{list:#x}");
+        }
+    }
+}
