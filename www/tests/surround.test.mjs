@@ -17,6 +17,11 @@ class Toy {
   requests = () => new Float64Array(0);
   frames = () => new Uint8Array(0);
   counts = () => 'x 1 hypercall\n';
+  memory = () => Float64Array.of(192, 200, 256);
+  /** @type {string[]} */
+  told = [];
+  /** @param {string} what */
+  tell = (what) => this.told.push(what);
 }
 
 /** @param {[number, number] | null} display */
@@ -68,7 +73,13 @@ test('a machine without a screen is not asked for pictures', () => {
   vm.portions = [portion()];
   outside.serve();
   assert.deepEqual([posted, vm.size], [[], [0, 0]]);
-  assert.deepEqual(outside.stats(), { counts: 'x 1 hypercall\n', disk: null });
+  assert.deepEqual(outside.stats(), { counts: 'x 1 hypercall\n', memory: [192, 200, 256], disk: null });
+});
+
+test('what the page asks of a guest is passed on, and wakes it', () => {
+  const { outside, vm, woken } = surround(null);
+  outside.receive({ kind: 'tell', what: 'memory 200' });
+  assert.deepEqual([vm.told, woken()], [['memory 200'], 1]);
 });
 
 test('sizes of screens', () => {
