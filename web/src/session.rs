@@ -308,10 +308,10 @@ impl<B: Board> Session<B> {
         self.state
     }
 
-    /// Instructions retired, guest time in milliseconds, resets, visits of the CPU to its devices; if hot code is compiled, also regions, bytes of their
-    /// modules, instructions retired in them, entries, ways from one to another, and exits: in front of an instruction,
-    /// at the end of a budget, with a fault; modules, bytes of memory for those since they were dropped last, milliseconds spent
-    /// compiling them. The order is that of `VM_STAT` in `www/wasm.js`.
+    /// Instructions retired, guest time in milliseconds, resets, visits of the CPU to its devices; if hot code is compiled,
+    /// also regions, bytes of their modules, instructions retired in them, entries, ways from one to another, and exits: in
+    /// front of an instruction, at the end of a budget, with a fault; modules, bytes of memory for those since they were
+    /// dropped last, milliseconds spent compiling them. The order is that of `VM_STAT` in `www/wasm.js`.
     pub fn stats(&mut self) -> Vec<f64> {
         let (retired, now, visits) =
             self.board.as_ref().map_or((0, VmTime::ZERO, 0), |b| (b.retired(), b.now(), b.visits()));

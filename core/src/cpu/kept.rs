@@ -11,6 +11,7 @@
 
 use super::Cpu;
 use super::mode::ctx;
+use super::paging::{A, ADDR, D, P, RW, US, XD};
 use crate::mem::{PAGE_SHIFT, PAGE_SIZE, page};
 use alloc::vec::Vec;
 
@@ -30,11 +31,8 @@ const NOWHERE: u64 = 0;
 /// Several pages.
 const MANY: u64 = 1;
 
-/// Bits of an entry of which a translation with fewer is no mistake, and the one that takes away.
-const GIVES: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 5 | 1 << 6;
-const NX: u64 = 1 << 63;
-/// Address bits.
-const FRAME: u64 = 0x000f_ffff_ffff_f000;
+/// Bits of an entry of which a translation with fewer is no mistake; XD takes away.
+const GIVES: u64 = P | RW | US | A | D;
 /// The page of a linear address.
 const PAGE: u64 = !(PAGE_SIZE - 1);
 
@@ -64,8 +62,15 @@ impl Cpu {
         }
     }
 
-    /// A translation of `la` to this frame is kept.
+    /// There is a translation of `la` to this frame now, which may be one that is kept.
+    #[inline(always)]
     pub(super) fn note_place(&mut self, la: u64, frame: u64) {
+        if self.keeps(la) {
+            self.keep_place(la, frame);
+        }
+    }
+
+    fn keep_place(&mut self, la: u64, frame: u64) {
         let pages = self.ram.len() >> PAGE_SHIFT;
         let places = &mut self.kept.places;
         places.resize(pages as usize, NOWHERE);
@@ -88,8 +93,8 @@ impl Cpu {
             // Whatever it led to may be no page table any more.
             self.stats.tlb_flushes += 1;
             if kept { self.flush_everything() } else { self.tlb.flush_local() }
-        } else if kept && ((old ^ new) & FRAME | old & !new & GIVES | new & !old & NX) != 0 {
-            let place = self.kept.places.get_mut(((old & FRAME) >> PAGE_SHIFT) as usize);
+        } else if kept && ((old ^ new) & ADDR | old & !new & GIVES | new & !old & XD) != 0 {
+            let place = self.kept.places.get_mut(((old & ADDR) >> PAGE_SHIFT) as usize);
             match place.map_or(NOWHERE, core::mem::take) {
                 NOWHERE => {}
                 MANY => self.kept.stale = true,

@@ -116,9 +116,7 @@ impl Cpu {
         let host = self.ram.host(t.pa).expect("a page without DEVICE is RAM");
         let how = Fill { global: t.global, large: t.large };
         if who.ctx != ctx::CHECKED << tlb::CTX_SHIFT && !self.page_watched(la) && self.write_through.is_none() {
-            if self.keeps(la) {
-                self.note_place(la, t.pa >> PAGE_SHIFT);
-            }
+            self.note_place(la, t.pa >> PAGE_SHIFT);
             let add = host.value().wrapping_sub(la);
             self.stats.tlb_fills += 1;
             self.tlb.fill(Kind::Read, who.ctx, la, add, how);
@@ -384,9 +382,7 @@ impl Cpu {
         }
         let t = self.translate(la, Access { write: false, exec: true, user: self.ring() == 3, ac: false })?;
         if self.ram.flags(t.pa >> PAGE_SHIFT) & page::DEVICE == 0 {
-            if self.keeps(la) {
-                self.note_place(la, t.pa >> PAGE_SHIFT);
-            }
+            self.note_place(la, t.pa >> PAGE_SHIFT);
             self.tlb.fill(Kind::Exec, c, la, t.pa.wrapping_sub(la), Fill { global: t.global, large: t.large });
         }
         Ok(t.pa)

@@ -8,16 +8,16 @@ use crate::mem::PAGE_SIZE;
 /// MAXPHYADDR, as CPUID leaf 8000_0008h says.
 pub const PHYS_BITS: u32 = 40;
 /// Address bits of an 8-byte entry.
-const ADDR: u64 = ((1 << PHYS_BITS) - 1) & !0xfff;
+pub(super) const ADDR: u64 = ((1 << PHYS_BITS) - 1) & !0xfff;
 
-const P: u64 = 1;
-const RW: u64 = 1 << 1;
-const US: u64 = 1 << 2;
-const A: u64 = 1 << 5;
-const D: u64 = 1 << 6;
+pub(super) const P: u64 = 1;
+pub(super) const RW: u64 = 1 << 1;
+pub(super) const US: u64 = 1 << 2;
+pub(super) const A: u64 = 1 << 5;
+pub(super) const D: u64 = 1 << 6;
 const PS: u64 = 1 << 7;
 const G: u64 = 1 << 8;
-const XD: u64 = 1 << 63;
+pub(super) const XD: u64 = 1 << 63;
 
 /// What an access wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

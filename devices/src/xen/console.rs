@@ -62,7 +62,7 @@ impl Console {
         self.broken = false;
         for k in 0..n {
             let at = ring::OUT + u64::from(cons.wrapping_add(k) % ring::OUT_LEN);
-            push_serial(out, 0, ram.read_le::<1>(self.page + at)[0]);
+            push_serial(out, 0, ram.byte(self.page + at));
         }
         ram.write(self.page + ring::OUT_CONS, &prod.to_le_bytes());
         self.fill(ram) || n > 0

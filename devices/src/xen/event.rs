@@ -107,15 +107,25 @@ impl Domain {
     /// Sets a bit of an array; was it set?
     fn test_and_set(&self, array: u64, bit: u32) -> bool {
         let at = array + u64::from(bit / 8);
-        let [old] = self.ram.read_le::<1>(at);
+        let old = self.ram.byte(at);
         let new = old | 1 << (bit % 8);
         if new != old {
-            self.ram.write(at, &[new]);
+            self.ram.set_byte(at, new);
         }
         new == old
     }
+    /// Clears a bit of an array; was it set?
+    fn test_and_clear(&self, array: u64, bit: u32) -> bool {
+        let at = array + u64::from(bit / 8);
+        let old = self.ram.byte(at);
+        let new = old & !(1 << (bit % 8));
+        if new != old {
+            self.ram.set_byte(at, new);
+        }
+        new != old
+    }
     fn bit(&self, array: u64, bit: u32) -> bool {
-        self.ram.read_le::<1>(array + u64::from(bit / 8))[0] >> (bit % 8) & 1 != 0
+        self.ram.byte(array + u64::from(bit / 8)) >> (bit % 8) & 1 != 0
     }
     /// Is an event pending at a port?
     pub(super) fn is_pending(&self, port: u32) -> bool {
@@ -267,13 +277,8 @@ impl Domain {
             9 => {
                 let port = guest::get::<4>(call.cpu, arg)?.u32(0);
                 let vcpu = self.ports.get(port).ok_or(Errno::EINVAL)?.vcpu;
-                let at = self.shared(shared::MASK) + u64::from(port / 8);
-                let [old] = self.ram.read_le::<1>(at);
-                if old >> (port % 8) & 1 != 0 {
-                    self.ram.write(at, &[old & !(1 << (port % 8))]);
-                    if self.is_pending(port) {
-                        self.tell(vcpu, port);
-                    }
+                if self.test_and_clear(self.shared(shared::MASK), port) && self.is_pending(port) {
+                    self.tell(vcpu, port);
                 }
                 Ok(0)
             }
@@ -312,9 +317,7 @@ impl Domain {
             }
         }
         self.ports.ports[port as usize] = Port::default();
-        let at = self.shared(shared::PENDING) + u64::from(port / 8);
-        let [old] = self.ram.read_le::<1>(at);
-        self.ram.write(at, &[old & !(1 << (port % 8))]);
+        self.test_and_clear(self.shared(shared::PENDING), port);
         Ok(())
     }
 

@@ -206,11 +206,7 @@ impl Domain {
             let number = entry.u64(0).min(COUNT as u64);
             let (answer, again) = self.dispatch(call.cx, call.cpu, number as usize, args);
             if let Some(args) = again {
-                let mut bytes = [0; 48];
-                for (b, v) in bytes.chunks_exact_mut(8).zip(args) {
-                    b.copy_from_slice(&v.to_le_bytes());
-                }
-                guest::write(call.cpu, at.wrapping_add(16), &bytes)?;
+                guest::put_words(call.cpu, at.wrapping_add(16), &args)?;
                 call.again = Some([at, n - k, 0, 0, 0, 0]);
                 break;
             }

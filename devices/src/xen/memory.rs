@@ -66,11 +66,7 @@ impl Domain {
             11 => self.exchange(call, arg),
             12 => {
                 // machphys_mapping: first address, end, highest frame.
-                let mut b = [0; 24];
-                for (b, v) in b.chunks_exact_mut(8).zip([hole::M2P_SHOWN, hole::M2P_END, self.frames.all - 1]) {
-                    b.copy_from_slice(&v.to_le_bytes());
-                }
-                guest::write(call.cpu, arg, &b)?;
+                guest::put_words(call.cpu, arg, &[hole::M2P_SHOWN, hole::M2P_END, self.frames.all - 1])?;
                 Ok(0)
             }
             14 => {

@@ -1,8 +1,11 @@
 //! Debian's stock kernel with a display, in each mode of a domain: its text console is in the picture, and a shell there
 //! does what is typed on the keyboard.
 
+mod guest;
+
+use guest::PROMPT;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::backend::display::{DisplayConfig, Rect};
@@ -13,20 +16,8 @@ use tabvisor_devices::machine::{ClockPolicy, Config, Exit, Machine, Mode, Payloa
 /// Guest time for a boot, and for a command.
 const BOOT: u64 = 60;
 const COMMAND: u64 = 30;
-const PROMPT: &str = "root@tabvisor:/root# \x1b[6n";
 /// Pixels of a letter.
 const LETTER: (u32, u32) = (8, 16);
-
-/// Where the image is built, unless it is not.
-fn image() -> Option<PathBuf> {
-    let dir = std::env::var_os("TABVISOR_LINUX64")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/out/linux64"), PathBuf::from);
-    if dir.join("manifest.json").exists() {
-        return Some(dir);
-    }
-    println!("SKIPPED: there is no {}; `cargo xtask image linux64` makes it", dir.display());
-    None
-}
 
 struct Guest {
     machine: Machine,
@@ -111,7 +102,7 @@ impl Guest {
 }
 
 fn visit(name: &str) {
-    let Some(dir) = image() else { return };
+    let Some(dir) = guest::image("linux64") else { return };
     let mut g = Guest::new(&dir, name);
     g.run("prompt", BOOT, |g| g.text.ends_with(PROMPT));
     let mode = g.machine.display().and_then(|d| d.mode()).expect("the kernel drives it");
