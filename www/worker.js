@@ -1,6 +1,7 @@
 // A machine's worker: fetches the files, owns the `Vm`, runs it in slices, sleeps while the guest is halted.
 // One worker per machine; it ends with the machine.
 
+import { Alarm } from './alarm.js';
 import { CONSOLE_WINDOW } from './console-window.js';
 import { ProblemError, asProblem, isTrap } from './problem.js';
 import { download } from './download.js';
@@ -19,11 +20,6 @@ const STATS_MS = 500;
 const STATS_IDLE_MS = 2000;
 /** Below this share of one host core the machine is shown as idle. */
 const IDLE_SHARE = 0.08;
-/**
- * A sleeping machine still wakes this often: the figures stay fresh, and guest time never has to catch up more
- * than the machine's clock allows in one step (1 s).
- */
-const LONGEST_SLEEP_MS = 500;
 /** What the engine takes as a number of MiB; it says itself which of them can be. */
 const LARGEST_U32 = 0xffff_ffff;
 /** Typed bytes kept while the guest does not read them. */
@@ -35,51 +31,6 @@ const port = /** @type {any} */ (self);
 /** @param {number} [at] a time of `performance.now` @returns {number} milliseconds since 1970 UTC */
 function epoch(at = performance.now()) {
   return performance.timeOrigin + at;
-}
-
-/** Schedules the next slice: at once but after waiting messages, or later. */
-class Alarm {
-  /** @param {() => void} action */
-  constructor(action) {
-    this.action = action;
-    const channel = new MessageChannel();
-    channel.port1.onmessage = (event) => {
-      if (event.data === this.turn) this.fire();
-    };
-    this.kick = channel.port2;
-    this.armed = false;
-    /** Kicks of an earlier turn were cancelled while under way. */
-    this.turn = 0;
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    this.timer = undefined;
-  }
-
-  soon() {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    if (this.armed) return;
-    this.armed = true;
-    this.kick.postMessage(this.turn);
-  }
-
-  /** @param {number} ms Infinity: as long as there is nothing to do */
-  after(ms) {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.fire(), Math.min(Math.ceil(ms), LONGEST_SLEEP_MS));
-  }
-
-  cancel() {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    this.armed = false;
-    this.turn += 1;
-  }
-
-  fire() {
-    this.armed = false;
-    this.timer = undefined;
-    this.action();
-  }
 }
 
 /** The machine in this worker. */

@@ -211,11 +211,11 @@ fn events(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>) -> Opt
 fn stretch(cpu: &mut Cpu, code: &mut CodeCache, mut jit: Option<&mut Jit>, head: u32) -> Option<Insn> {
     let mut from = From::Block(head);
     loop {
-        let before = cpu.left;
-        cpu.floor = before.saturating_sub(jit.as_ref().map_or(STRETCH, |jit| jit.until_sample));
+        let before = cpu.retired();
+        cpu.floor = cpu.left.saturating_sub(jit.as_ref().map_or(STRETCH, |jit| jit.until_sample));
         let end = interpret(cpu, code, from);
         if let Some(jit) = &mut jit {
-            jit.until_sample = jit.until_sample.saturating_sub(before - cpu.left);
+            jit.until_sample = jit.until_sample.saturating_sub(cpu.retired().wrapping_sub(before));
         }
         return match end {
             Left::Short(head) => match short(cpu, code, jit.as_deref_mut(), head) {

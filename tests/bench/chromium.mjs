@@ -1,5 +1,5 @@
 // Runs the benchmark guest in headless Chromium: the page's own worker, without the page around it.
-//   node tests/bench/chromium.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE] [--compile yes] [--mode pc|pvh|pv]
+//   node tests/bench/chromium.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE] [--compile yes] [--mode pc|pvh|pv] [--disk MIB]
 
 import { createServer } from 'node:http';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { extname, join, normalize } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
-import { Marks, options } from './marks.mjs';
+import { Marks, options, pattern } from './marks.mjs';
 import { cpuOfBrowser } from './processes.mjs';
 
 const o = options(process.argv.slice(2));
@@ -48,6 +48,8 @@ const config = {
   files: [],
 };
 
+const disk = o.disk && config.mode !== 'pc' ? Buffer.from(pattern(Number(o.disk)).buffer) : null;
+
 const server = createServer((request, response) => {
   const path = decodeURIComponent((request.url ?? '/').split('?')[0]);
   /** @param {string | Buffer} body @param {string} type */
@@ -64,6 +66,7 @@ const server = createServer((request, response) => {
   if (path === '/config.json') return send(JSON.stringify(config), 'application/json');
   if (path === '/kernel') return send(readFileSync(o.kernel), 'application/octet-stream');
   if (path === '/initrd') return send(readFileSync(o.initrd), 'application/octet-stream');
+  if (path === '/disk' && disk) return send(disk, 'application/octet-stream');
   const file = join(www, normalize(path));
   if (file.startsWith(www) && existsSync(file) && statSync(file).isFile()) {
     return send(readFileSync(file), TYPES.get(extname(file)) ?? 'application/octet-stream');
@@ -75,7 +78,7 @@ await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(undef
 const address = server.address();
 const base = `http://127.0.0.1:${typeof address === 'object' && address ? address.port : 0}/`;
 config.files = /** @type {any} */ (
-  ['kernel', 'initrd'].map((role) => ({ role, name: role, url: base + role }))
+  ['kernel', 'initrd', ...(disk ? ['disk'] : [])].map((role) => ({ role, name: role, url: base + role }))
 );
 
 const browser = await chromium.launch({ executablePath: process.env.CHROME ?? '/usr/bin/chromium', args: FLAGS });

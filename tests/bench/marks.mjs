@@ -74,3 +74,10 @@ export function options(args) {
   for (let i = 0; i + 1 < args.length; i += 2) found[args[i].replace(/^--/, '')] = args[i + 1];
   return found;
 }
+
+/** What a disk of the benchmark has: no two sectors are alike. @param {number} mib */
+export function pattern(mib) {
+  const words = new Uint32Array(mib << 18);
+  for (let i = 0; i < words.length; i++) words[i] = Math.imul(i + 1, 0x9e3779b1);
+  return new Uint8Array(words.buffer);
+}

@@ -1,11 +1,11 @@
 // Runs the benchmark guest in node: the WebAssembly module and the class `Vm` that the page uses.
-//   node tests/bench/node.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE] [--compile yes] [--mode pc|pvh|pv]
+//   node tests/bench/node.mjs --kernel FILE --initrd FILE --cmdline TEXT [--mem MIB] [--timeout S] [--out FILE] [--compile yes] [--mode pc|pvh|pv] [--disk MIB]
 // With --soak S the time-out is the end, and how much memory the process has is written down every S seconds.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { VM_STAT, VM_STATE, compiledFigures, engineFor } from '../../www/wasm.js';
-import { Marks, options } from './marks.mjs';
+import { Marks, options, pattern } from './marks.mjs';
 
 /** A slice: the markers are seen that late at most. */
 const SLICE_MS = 1;
@@ -19,6 +19,7 @@ const pkg = new URL(o.pkg ? `file://${o.pkg}/` : folder, import.meta.url);
 const engine = await import(new URL('tabvisor_web.js', pkg).href);
 engine.initSync({ module: new WebAssembly.Module(readFileSync(new URL('tabvisor_web_bg.wasm', pkg))) });
 
+const bed = new Int32Array(new SharedArrayBuffer(4));
 const start = performance.now();
 const seconds = () => (performance.now() - start) / 1000;
 const cpu = () => {
@@ -30,6 +31,7 @@ if (mode !== 'pc') vm.setMode(mode, 1);
 vm.setCompile(o.compile === 'yes');
 vm.load('kernel', readFileSync(o.kernel));
 vm.load('initrd', readFileSync(o.initrd));
+if (o.disk && mode !== 'pc') vm.disk(pattern(Number(o.disk)), 0, false);
 vm.boot();
 
 const marks = new Marks();
@@ -57,7 +59,8 @@ while (!marks.done && seconds() < limit) {
     marks.errors.push(`the machine stopped: ${vm.report()}`);
     break;
   }
-  if (wait > 0) await sleep(Math.min(wait, 500));
+  if (wait > 0 && wait < 4) Atomics.wait(bed, 0, 0, wait);
+  else if (wait > 0) await sleep(Math.min(wait, 500));
   else if (performance.now() - turned > TURN_MS) {
     await turn();
     turned = performance.now();

@@ -5,6 +5,7 @@
 //! `TABVISOR_SHARED` says where it is. `bench_guest` makes the guests of it, `bench_report` the tables.
 
 use crate::bench_guest::Guest;
+use crate::bench_io;
 use crate::bench_report::{self, Run};
 use crate::bench_soak;
 pub use crate::bench_who::Who;
@@ -31,6 +32,8 @@ cargo xtask bench [options]
   --jit                     with its compiler on: another default for --where, node-jit,chromium-jit
   --domains                 as a domain against as a PC, compiled: other defaults, namely the programs that ask a kernel
                             for something, no peers, and --where node-jit,node-pvh,node-pv and the same in chromium
+  --io                      disks in memory and timers instead: read through the kernel's cache and past it, written;
+                            sleeps of 0.1 ms. Defaults as of --domains
   --peers a,b               v86, qemu, host (the programs without a machine) or none (v86,qemu,host)
   --width 64|32             the guest of our machine and of QEMU; v86 has 32-bit guests only (64)
   --rounds N                every machine runs so many times (3)
@@ -67,7 +70,13 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("file", "system"),
     ("smc", "code"),
     ("bigcode", "code"),
+    ("diskread", IO),
+    ("diskdirect", IO),
+    ("diskwrite", IO),
+    ("wakeup", IO),
 ];
+/// The group that another guest has.
+const IO: &str = "io";
 /// What `--domains` runs.
 const SYSTEM: &str = "getpid,fork,forkexec,pipe,mmap,pagefault,file";
 /// What `--quick` runs.
@@ -87,13 +96,14 @@ pub struct Options {
     build: bool,
     profile: bool,
     page: bool,
+    io: bool,
     soak: Option<u32>,
 }
 
 fn read(args: &[String]) -> Result<Options> {
     let (mut only, mut quick, mut jit, mut domains, mut places, mut peers) = (None, false, false, false, None, None);
     let (mut width, mut rounds, mut reps, mut timeout, mut build, mut profile) = (64, None, None, 3600, true, false);
-    let (mut page, mut soak) = (false, None);
+    let (mut page, mut io, mut soak) = (false, false, None);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().map(String::as_str).with_context(|| format!("{arg} wants a value\n\n{HELP}"));
@@ -120,18 +130,20 @@ fn read(args: &[String]) -> Result<Options> {
             "--no-build" => build = false,
             "--profile" => profile = true,
             "--page" => page = true,
+            "--io" => (io, domains) = (true, true),
             "--soak" => soak = Some(number(value()?)?),
             "--help" | "-h" => bail!("{HELP}"),
             other => bail!("bench has no option `{other}`\n\n{HELP}"),
         }
     }
     let list = |text: &str| -> Vec<String> { text.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect() };
-    let only = match only.as_deref().or(quick.then_some(QUICK)).or(domains.then_some(SYSTEM)) {
-        None | Some("all") => PROGRAMS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+    let only = only.as_deref().or(quick.then_some(QUICK)).or((domains && !io).then_some(SYSTEM));
+    let known: Vec<&str> = PROGRAMS.iter().filter(|(_, group)| (*group == IO) == io).map(|(name, _)| *name).collect();
+    let only = match only {
+        None | Some("all") => known.iter().map(|name| (*name).to_owned()).collect(),
         Some(text) => list(text),
     };
-    if let Some(name) = only.iter().find(|name| !PROGRAMS.iter().any(|(known, _)| known == name)) {
-        let known: Vec<&str> = PROGRAMS.iter().map(|(name, _)| *name).collect();
+    if let Some(name) = only.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("there is no program `{name}`; there are {}", known.join(", "));
     }
     let mut who = Vec::new();
@@ -167,11 +179,14 @@ fn read(args: &[String]) -> Result<Options> {
             other => bail!("--peers is v86, qemu, host or none, not {other}"),
         }
     }
+    if io && (width == 32 || who.iter().any(|who| !who.ours_on_the_web())) {
+        bail!("--io is for our machine in node and Chromium, with a guest of 64 bits");
+    }
     if width == 32 && who.iter().any(|who| who.mode() == "pv") {
         bail!("a PV domain is 64 bits wide: with --width 32 leave node-pv and chromium-pv out");
     }
     let rounds = rounds.unwrap_or(if quick { 1 } else { 3 });
-    Ok(Options { only, who, width, rounds, reps: reps.unwrap_or(2), timeout, build, profile, page, soak })
+    Ok(Options { only, who, width, rounds, reps: reps.unwrap_or(2), timeout, build, profile, page, io, soak })
 }
 
 /// `cargo xtask bench`.
@@ -181,7 +196,11 @@ pub fn command(args: &[String]) -> Result<()> {
     if options.page {
         return page(&project, &options);
     }
-    let guest = Guest::prepare(&project, options.width)?;
+    let guest = if options.io {
+        bench_io::guest(&project, &options.only, options.reps)?
+    } else {
+        Guest::prepare(&project, options.width)?
+    };
     if options.profile {
         return profile(&project, &guest, &options);
     }
@@ -253,7 +272,10 @@ fn native(project: &Project, profile: &str) -> PathBuf {
 }
 
 fn cmdline(options: &Options, who: Who) -> String {
-    let all = options.only.len() == PROGRAMS.len();
+    if options.io {
+        return bench_io::cmdline(who);
+    }
+    let all = options.only.len() == PROGRAMS.iter().filter(|(_, group)| *group != IO).count();
     let programs = if all { "all".to_owned() } else { options.only.join(",") };
     let console = if who.mode() == "pc" { "ttyS0" } else { "hvc0" };
     format!("console={console} loglevel=3 mitigations=off bench={programs} reps={}", options.reps)
@@ -266,6 +288,9 @@ pub fn command_of(project: &Project, guest: &Guest, options: &Options, who: Who,
         command.arg("--kernel").arg(&guest.packed).arg("--initrd").arg(&guest.initrd);
         command.args(["--mem", "512", "--timeout", &options.timeout.to_string(), "--cmdline", &cmdline(options, who)]);
         command.arg("--out").arg(out);
+        if options.io {
+            command.args(["--disk", &bench_io::DISK_MIB.to_string()]);
+        }
     };
     let v86 = |script: &str| {
         let mut node = Command::new("node");
@@ -411,6 +436,15 @@ mod tests {
     }
 
     #[test]
+    fn disks_and_timers_have_their_own_guest() {
+        let o = parse("--io --where node-jit,node-pvh").unwrap();
+        assert_eq!(o.only, ["diskread", "diskdirect", "diskwrite", "wakeup"]);
+        assert!(cmdline(&o, Who::NodePvh).contains("/bench/run"));
+        assert_eq!(parse("--io --only wakeup").unwrap().only, ["wakeup"]);
+        assert!(!parse("").unwrap().only.contains(&"wakeup".to_owned()));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (line, says) in [
             ("--only fib36", "no program `fib36`"),
@@ -420,6 +454,9 @@ mod tests {
             ("--rounds 0", "not a number above 0"),
             ("--rounds", "wants a value"),
             ("--domains --width 32", "64 bits wide"),
+            ("--io --where native", "in node and Chromium"),
+            ("--io --only fork", "no program `fork`; there are diskread"),
+            ("--only wakeup", "no program `wakeup`"),
             ("--bogus", "--bogus"),
         ] {
             let error = format!("{:#}", parse(line).unwrap_err());

@@ -351,7 +351,7 @@ impl Jit {
         }
         let Some((function, entry)) = code.compiled_as(head) else { return Ran::Nothing };
         cpu.floor = cpu.left.saturating_sub(STRETCH);
-        let before = cpu.left;
+        let (before, retired) = (cpu.left, cpu.retired());
         self.stats.entered += 1;
         let exit = self.host.call(cpu, code, function, entry) as usize;
         cpu.extend_flags();
@@ -396,7 +396,8 @@ impl Jit {
             let rip = cpu.rip;
             cpu.deliver_fault(fault, rip);
         }
-        self.stats.retired += before - cpu.left;
+        // Not what is left: the board may have cut that short.
+        self.stats.retired += cpu.retired().wrapping_sub(retired);
         self.stats.hops = cpu.hops;
         if let Some(wanted) = wanted.filter(|_| cpu.events == 0) {
             self.waiting.push(wanted);

@@ -3,7 +3,7 @@
 
 mod apt;
 mod bootstrap;
-mod cpio;
+pub mod cpio;
 mod deb;
 mod debian;
 mod ext4;

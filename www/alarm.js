@@ -1,0 +1,77 @@
+// When a machine's worker goes on: at once, but after waiting messages, or later.
+
+/**
+ * A sleeping machine still wakes this often: the figures stay fresh, and guest time never has to catch up more
+ * than the machine's clock allows in one step (1 s).
+ */
+const LONGEST_SLEEP_MS = 500;
+/**
+ * Browsers make at least 4 ms of a time-out that follows another (HTML, timers: nesting level), but a guest may sleep for
+ * less. Meanwhile no message arrives.
+ */
+const CLAMP_MS = 4;
+
+/** @returns {Int32Array | undefined} what `Atomics.wait` takes; not every browser lets every page have it */
+function bed() {
+  try {
+    // A page that is not isolated from others has no SharedArrayBuffer by name.
+    return new Int32Array(new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Schedules the next slice: at once but after waiting messages, or later. */
+export class Alarm {
+  /** @param {() => void} action */
+  constructor(action) {
+    this.action = action;
+    const channel = new MessageChannel();
+    channel.port1.onmessage = (event) => {
+      if (event.data === this.turn) this.fire();
+    };
+    this.kick = channel.port2;
+    this.armed = false;
+    /** Never written: waiting for it to change is sleeping. @type {Int32Array | undefined} */
+    this.bed = bed();
+    /** Kicks of an earlier turn were cancelled while under way. */
+    this.turn = 0;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.timer = undefined;
+  }
+
+  soon() {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    if (this.armed) return;
+    this.armed = true;
+    this.kick.postMessage(this.turn);
+  }
+
+  /** @param {number} ms Infinity: as long as there is nothing to do */
+  after(ms) {
+    if (ms < CLAMP_MS && this.doze(ms)) return this.soon();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.fire(), Math.min(Math.ceil(ms), LONGEST_SLEEP_MS));
+  }
+
+  /** @param {number} ms @returns {boolean} time has passed */
+  doze(ms) {
+    if (!this.bed) return false;
+    Atomics.wait(this.bed, 0, 0, ms);
+    return true;
+  }
+
+  cancel() {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.armed = false;
+    this.turn += 1;
+  }
+
+  fire() {
+    this.armed = false;
+    this.timer = undefined;
+    this.action();
+  }
+}
