@@ -1,6 +1,7 @@
 //! What runs measured, as tables: medians, ratios to each peer, geometric means per group, MIPS.
 
-use crate::bench::{PROGRAMS, Who};
+use crate::bench_options::PROGRAMS;
+use crate::bench_who::Who;
 use serde_json::{Value, json};
 use std::fmt::Write;
 

@@ -1,7 +1,9 @@
 //! `cargo xtask bench --soak`: all programs again and again in node, compiled, and how much memory the process has.
 
-use crate::bench::{Options, Who, command_of, run_one};
+use crate::bench::{command_of, run_one};
 use crate::bench_guest::Guest;
+use crate::bench_options::Options;
+use crate::bench_who::Who;
 use crate::project::Project;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;

@@ -6,6 +6,7 @@
 mod bench;
 mod bench_guest;
 mod bench_io;
+mod bench_options;
 mod bench_report;
 mod bench_soak;
 mod bench_who;
