@@ -15,7 +15,10 @@ const CLAMP_MS = 4;
 function bed() {
   try {
     // A page that is not isolated from others has no SharedArrayBuffer by name.
-    return new Int32Array(new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer);
+    const bed = new Int32Array(new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer);
+    // Throws where waiting is not allowed; it is no 1, so this does not wait.
+    Atomics.wait(bed, 0, 1);
+    return bed;
   } catch {
     return undefined;
   }

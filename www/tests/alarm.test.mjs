@@ -14,7 +14,8 @@ beforeEach(() => {
     asked.later.push(ms);
     return real.setTimeout(action, 0);
   });
-  Atomics.wait = /** @type {any} */ ((/** @type {Int32Array} */ _bed, /** @type {number} */ _at, /** @type {number} */ _is, /** @type {number} */ ms) => {
+  Atomics.wait = /** @type {any} */ ((/** @type {Int32Array} */ bed, /** @type {number} */ at, /** @type {number} */ is, /** @type {number} */ ms) => {
+    if (bed[at] !== is) return 'not-equal';
     asked.here.push(ms);
     return 'timed-out';
   });
@@ -54,6 +55,7 @@ test('a longer time is waited for outside, to the next millisecond and with an e
 
 test('where waiting in place is not allowed it is a time-out', async () => {
   const { it, rings } = alarm();
+  assert.ok(it.bed);
   it.bed = undefined;
   const rang = rings();
   it.after(0.25);
