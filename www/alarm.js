@@ -10,6 +10,8 @@ const LONGEST_SLEEP_MS = 500;
  * less. Meanwhile no message arrives.
  */
 const CLAMP_MS = 4;
+/** Messages are let in this often, at least: a turn of the event loop costs as much as a guest's short sleep. */
+const TURN_MS = 8;
 
 /** @returns {Int32Array | undefined} what `Atomics.wait` takes; not every browser lets every page have it */
 function bed() {
@@ -26,7 +28,7 @@ function bed() {
 
 /** Schedules the next slice: at once but after waiting messages, or later. */
 export class Alarm {
-  /** @param {() => void} action */
+  /** @param {() => void} action it does not throw */
   constructor(action) {
     this.action = action;
     const channel = new MessageChannel();
@@ -35,6 +37,9 @@ export class Alarm {
     };
     this.kick = channel.port2;
     this.armed = false;
+    /** In the action; and it is to be called once more, at once. */
+    this.firing = false;
+    this.again = false;
     /** Never written: waiting for it to change is sleeping. @type {Int32Array | undefined} */
     this.bed = bed();
     /** Kicks of an earlier turn were cancelled while under way. */
@@ -53,28 +58,34 @@ export class Alarm {
 
   /** @param {number} ms Infinity: as long as there is nothing to do */
   after(ms) {
-    if (ms < CLAMP_MS && this.doze(ms)) return this.soon();
     clearTimeout(this.timer);
+    if (ms < CLAMP_MS && this.bed) {
+      Atomics.wait(this.bed, 0, 0, ms);
+      if (this.firing) this.again = true;
+      else this.soon();
+      return;
+    }
     this.timer = setTimeout(() => this.fire(), Math.min(Math.ceil(ms), LONGEST_SLEEP_MS));
-  }
-
-  /** @param {number} ms @returns {boolean} time has passed */
-  doze(ms) {
-    if (!this.bed) return false;
-    Atomics.wait(this.bed, 0, 0, ms);
-    return true;
   }
 
   cancel() {
     clearTimeout(this.timer);
     this.timer = undefined;
     this.armed = false;
+    this.again = false;
     this.turn += 1;
   }
 
   fire() {
     this.armed = false;
     this.timer = undefined;
-    this.action();
+    const begun = performance.now();
+    this.firing = true;
+    do {
+      this.again = false;
+      this.action();
+    } while (this.again && performance.now() - begun < TURN_MS);
+    this.firing = false;
+    if (this.again) this.soon();
   }
 }

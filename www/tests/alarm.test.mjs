@@ -41,6 +41,34 @@ test('less than a browser makes of a time-out is waited for in place, then messa
   it.kick.close();
 });
 
+test('short waits follow one another until messages have their turn', async () => {
+  const { it } = alarm();
+  const { now } = performance;
+  let ms = 0;
+  performance.now = () => ms;
+  /** Actions after each message that the alarm sent to itself. @type {number[]} */
+  const turns = [];
+  const send = it.kick.postMessage.bind(it.kick);
+  it.kick.postMessage = (/** @type {unknown} */ data) => {
+    turns.push(0);
+    send(data);
+  };
+  const over = new Promise((resolve) => {
+    it.action = () => {
+      ms += 3;
+      turns[turns.length - 1] += 1;
+      if (asked.here.length < 7) it.after(0.25);
+      else resolve(true);
+    };
+  });
+  it.soon();
+  await over;
+  performance.now = now;
+  assert.deepEqual(turns, [3, 3, 2]);
+  assert.equal(asked.later.length, 0);
+  it.kick.close();
+});
+
 test('a longer time is waited for outside, to the next millisecond and with an end', async () => {
   const { it, rings } = alarm();
   for (const [ms, becomes] of [[4, 4], [7.2, 8], [Infinity, 500]]) {
