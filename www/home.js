@@ -79,7 +79,8 @@ export function guestCard(guest, boot, prepare, address, compare) {
       el(
         'div',
         { class: 'card-head' },
-        el('h3', { id: title }, guest.name),
+        // U+2011: "64-bit" stays on one line.
+        el('h3', { id: title }, guest.name.replaceAll('-', '\u2011')),
         ...guest.modes.map((m) => el('span', { class: 'badge', title: MODES[m]?.explain ?? '' }, MODES[m]?.label ?? m)),
       ),
       el('p', { class: 'summary' }, guest.summary),

@@ -36,13 +36,13 @@ impl Exit {
         "vCPU switch",
     ];
 
-    /// Of a trap; `None` for exceptions, of which only their handler knows whose they are.
+    /// Of a trap; `None` for exceptions and MSRs, of which only their handler knows whose they are.
     fn of(trap: &Trap, guest_kernel: bool) -> Option<Self> {
         Some(match trap {
             Trap::Syscall if guest_kernel => Self::Hypercall,
             Trap::Hypercall => Self::Hypercall,
             Trap::Syscall | Trap::Sysenter => Self::SystemCall,
-            Trap::ReadMsr | Trap::WriteMsr => Self::Emulated,
+            Trap::ReadMsr | Trap::WriteMsr => return None,
             Trap::Interrupt { source: Source::External, .. } => Self::Upcall,
             Trap::Interrupt { source: Source::Software, .. } => Self::Software,
             Trap::Interrupt { source: Source::Exception(_), .. } => return None,
@@ -67,6 +67,10 @@ impl Counts {
         if let Some(exit) = Exit::of(trap, guest_kernel) {
             self.exits[exit as usize] += 1;
         }
+    }
+    /// An instruction has been done for the guest that came without an exception.
+    pub fn emulated(&mut self) {
+        self.exits[Exit::Emulated as usize] += 1;
     }
     /// It came with an exception, and the hypervisor has done what there was to do, or the guest gets it.
     pub fn exception(&mut self, vector: u8, handled: bool) {

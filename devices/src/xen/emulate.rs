@@ -61,8 +61,7 @@ impl Domain {
                 write_debug(cpu, (i.a & 7).into(), v).is_ok()
             }
             Op::Xsetbv => return as_ring_0(cpu, op, &i),
-            Op::Rdmsr => self.read_msr(cpu),
-            Op::Wrmsr => self.write_msr(cpu),
+            // RDMSR and WRMSR come without a fault: one that has raised it was refused.
             Op::Wbinvd => i.len > 2 || !is_invd(cpu),
             _ => false,
         };
@@ -170,10 +169,15 @@ impl Domain {
         }
     }
 
-    /// RDMSR or WRMSR that has not raised its #GP yet.
+    /// RDMSR or WRMSR of the kernel, which has not raised its #GP yet. If it does now, it comes again with that, and is
+    /// counted then.
     pub(super) fn msr_trap(&mut self, cpu: &mut Cpu, f: impl FnOnce(&mut Self, &mut Cpu) -> bool) -> Done {
         self.crossing = true;
-        if f(self, cpu) { Ok(()) } else { Err(gp(0)) }
+        if !f(self, cpu) {
+            return Err(gp(0));
+        }
+        self.counters.kinds.emulated();
+        Ok(())
     }
 
     pub(super) fn read_msr(&mut self, cpu: &mut Cpu) -> bool {

@@ -6,16 +6,13 @@ use crate::disks::{self, Files};
 use crate::keys::{self, Ask};
 use crate::options::Options;
 use crate::picture::Last;
+use crate::speed::Speed;
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 use tabvisor_core::time::{VmDuration, VmTime};
 use tabvisor_devices::effect::{Effect, Input};
-use tabvisor_devices::machine::{Exit, Machine, Rate, Until};
+use tabvisor_devices::machine::{Exit, Machine, Until};
 
-/// How long a portion should take: often enough for input and timers, rarely enough to cost nothing.
-const PORTION: Duration = Duration::from_millis(2);
-const SMALLEST: u64 = 10_000;
-const LARGEST: u64 = 20_000_000;
 /// Longest sleep: a guest that waits for input alone is looked at this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How long input may wait for a guest that does not take it before it is offered again.
@@ -48,8 +45,7 @@ pub struct Runner {
     verbose: bool,
     max_insns: u64,
     hash_at: Vec<u64>,
-    portion: u64,
-    rate: Rate,
+    speed: Speed,
     started: Instant,
     /// When `Machine::pace` was last told the time.
     told: Instant,
@@ -72,8 +68,7 @@ impl Runner {
             verbose: options.verbose,
             max_insns: options.max_insns.unwrap_or(u64::MAX),
             hash_at: options.hash_at.clone(),
-            portion: SMALLEST,
-            rate: Rate::ONE,
+            speed: Speed::new(),
             started: now,
             told: now,
             busy: Duration::ZERO,
@@ -99,8 +94,10 @@ impl Runner {
             // Both stop the machine at their exact count.
             let stop = self.hash_at.first().copied().unwrap_or(u64::MAX).min(self.max_insns);
             let begin = Instant::now();
-            let exit = self.machine.run(Until::retired(stop.min(before.saturating_add(self.portion))));
-            self.learn(self.machine.stats().retired - before, begin.elapsed());
+            let exit = self.machine.run(Until::retired(stop.min(before.saturating_add(self.speed.portion()))));
+            let time = begin.elapsed();
+            self.busy += time;
+            self.speed.learn(self.machine.stats().retired - before, time);
             let news = self.effects().context("cannot write the guest's output")?;
             if let Some(last) = &mut self.picture {
                 last.look(self.machine.display());
@@ -206,20 +203,6 @@ impl Runner {
         }
     }
 
-    /// Learns how fast the host is from `done` instructions in `time`.
-    fn learn(&mut self, done: u64, time: Duration) {
-        self.busy += time;
-        if done < self.portion / 4 || done == 0 {
-            return; // ended early, by a halt or a limit: that says nothing about speed
-        }
-        let nanos = time.as_nanos().max(1) as f64;
-        let wanted = done as f64 * (PORTION.as_nanos() as f64 / nanos).clamp(0.25, 2.0);
-        self.portion = (self.portion / 2 + wanted as u64 / 2).clamp(SMALLEST, LARGEST);
-        // In thousandths of a nanosecond; a guest second is then as many instructions as a host second.
-        let picos = (nanos * 1000.0 / done as f64).clamp(1.0, 1e9);
-        self.rate = Rate::new(picos as u32, 1000);
-    }
-
     /// Tells a paced machine how much time has passed; how far it is ahead of the host.
     fn pace(&mut self) -> Duration {
         if !self.paced {
@@ -229,7 +212,7 @@ impl Runner {
         let elapsed = now.duration_since(self.told);
         self.told = now;
         let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(self.machine.pace(VmDuration::from_nanos(nanos), self.rate).nanos())
+        Duration::from_nanos(self.machine.pace(VmDuration::from_nanos(nanos), self.speed.rate()).nanos())
     }
 
     /// Sleeps until the guest has something to do, or something is typed.

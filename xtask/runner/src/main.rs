@@ -11,6 +11,7 @@ mod keys;
 mod options;
 mod picture;
 mod share;
+mod speed;
 mod terminal;
 
 use anyhow::{Context, Result};

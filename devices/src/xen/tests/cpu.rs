@@ -2,6 +2,7 @@
 //! versions.
 
 use super::*;
+use crate::machine::platform::Counted;
 use crate::xen::abi::hole;
 
 const HANDLER: u64 = VIRT + (CODE << PAGE_SHIFT) + 0x400;
@@ -276,4 +277,21 @@ fn versions_are_strings_with_zeros_to_their_end() {
     for (number, answer) in [(55, ENOSYS), (11, ENOSYS), (56, ENOSYS), (u64::from(u32::MAX), ENOSYS), (35, EPERM)] {
         assert_eq!(b.call(number, &[]), answer);
     }
+}
+
+#[test]
+fn an_msr_is_one_exit_be_it_there_or_not() {
+    // RDMSR of FS_BASE, WRMSR of it, RDMSR of what there is not.
+    let msr = |n: u32| [&[0xb9][..], &n.to_le_bytes()].concat();
+    let code = [&msr(0xc000_0100)[..], &[0x0f, 0x32, 0x0f, 0x30], &msr(0x1234), &[0x0f, 0x32]].concat();
+    let mut b = Bench::pv_code(&code);
+    b.gate(13, 4, HANDLER);
+    let exits = |b: &mut Bench| b.domain(|d, _| d.counts()).into_iter().filter(|c| c.of == Counted::Exit);
+    let before: u64 = exits(&mut b).map(|c| c.n).sum();
+    b.run(4);
+    assert_eq!(exits(&mut b).map(|c| c.n).sum::<u64>(), before + 2);
+    b.run(1);
+    assert_eq!(b.cpu().rip, HANDLER);
+    let all: Vec<(&str, u64)> = exits(&mut b).map(|c| (c.name, c.n)).collect();
+    assert_eq!(all, [("hypercall", before), ("privileged instruction", 2), ("other exception", 1)]);
 }
