@@ -29,6 +29,8 @@ impl Stopwatch {
 /// code, which it does at calls only.
 const PORTION_MS: f64 = 1.0;
 const SMALLEST: u64 = 1_000;
+/// The host did something else during a portion that took longer: it was suspended, or the page was.
+const STALL_MS: f64 = 100.0;
 const LARGEST: u64 = 2_000_000;
 /// A guest whose time is this far ahead of the host's is slowed to a tenth.
 const AHEAD_MS: f64 = 20.0;
@@ -70,6 +72,11 @@ impl Speed {
         let factor = if ms < 0.1 { 2.0 } else { (PORTION_MS / ms).clamp(0.25, 2.0) };
         let wanted = (done as f64 * factor) as u64;
         self.portion = (self.portion / 2 + wanted / 2).clamp(SMALLEST, LARGEST);
+        // A stall says nothing about the guest: with its rate the next portion would take guest time seconds ahead, and the
+        // machine would wait for as long. A slow host gets there with smaller portions.
+        if ms > STALL_MS {
+            return;
+        }
         let nanos = (ms.max(0.0) * 1e6 / done as f64).clamp(0.05, 10_000.0);
         self.nanos = self.nanos * 0.8 + nanos * 0.2;
     }
@@ -110,6 +117,15 @@ mod tests {
         let mut speed = Speed::new();
         speed.learn(3, 0.0);
         assert_eq!(speed.portion(), Speed::new().portion());
+    }
+
+    #[test]
+    fn a_host_that_was_suspended_is_not_a_slow_host() {
+        let mut speed = Speed::new();
+        let before = speed.nanos;
+        speed.learn(speed.portion(), 225_000.0);
+        assert_eq!(speed.nanos, before);
+        assert!(speed.portion() < Speed::new().portion());
     }
 
     #[test]
