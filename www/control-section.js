@@ -36,14 +36,16 @@ export class ControlSection {
   }
 
   /** @param {import('./machine-view.js').MachineModel} m */
-  render({ state, stats }) {
+  render({ state, stats, config }) {
     const memory = stats?.memory ?? [];
     this.element.hidden = memory.length === 0 || (state !== 'running' && state !== 'idle');
     if (this.element.hidden || this.figures.join() === memory.join()) return;
     this.figures = memory;
     const [target, most] = memory.slice(1).map((bytes) => Math.round(bytes / MIB));
+    // It may come to have more than it booted with.
+    const boot = Math.min(most, config.memoryMiB);
     this.slider.max = String(most);
-    this.slider.min = String(Math.min(most, Math.max(LEAST.mib, Math.ceil(most * LEAST.share))));
+    this.slider.min = String(Math.min(boot, Math.max(LEAST.mib, Math.ceil(boot * LEAST.share))));
     // A hand on the slider is not moved.
     if (!this.slider.matches(':active')) this.slider.value = String(target);
     this.show(Number(this.slider.value));

@@ -8,6 +8,7 @@ import { count } from './format.js';
 import { OutsideSection } from './outside-section.js';
 import { asProblem } from './problem.js';
 import { LAST_LINES } from './report.js';
+import { ShareSection } from './share-section.js';
 
 /** @typedef {import('./machine-view.js').MachineModel} MachineModel */
 /** @typedef {import('./x86-machine.js').X86Machine} X86Machine */
@@ -31,7 +32,8 @@ export class DomainView {
     const { view } = machine;
     this.sheet = el('link', { rel: 'stylesheet', href: new URL('./domain-view.css', import.meta.url).href });
     this.control = new ControlSection(machine);
-    this.sections = [this.control.element, this.outside.element, this.counts];
+    this.share = machine.config.share ? new ShareSection(machine) : null;
+    this.sections = [this.control.element, ...(this.share ? [this.share.element] : []), this.outside.element, this.counts];
     view.rail.querySelector('.parts')?.before(...this.sections);
     view.element.before(this.sheet);
     view.more = this;
@@ -62,6 +64,7 @@ export class DomainView {
   receive(message) {
     if (message.kind === 'picture') this.ready.then(() => this.screen?.show(message.bytes));
     else if (message.kind === 'disk') this.outside.arrived(message);
+    else this.share?.arrived(message);
   }
 
   close() {
@@ -76,6 +79,7 @@ export class DomainView {
   render(m) {
     this.renderCounts(m.stats);
     this.control.render(m);
+    this.share?.render(m);
     this.outside.render(m.stats?.disk ?? null, m.link);
     this.screen?.render(m);
     this.renderCrash(m);

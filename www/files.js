@@ -2,15 +2,18 @@
 // wanted first.
 
 import { el, setText } from './dom.js';
+import { configOfFiles } from './file-config.js';
 import { bytes as formatBytes } from './format.js';
-import { MODES as ALL_MODES, configOfFiles } from './guests.js';
+import { MODES as ALL_MODES } from './guests.js';
 import { icon } from './icons.js';
 import { MODES } from './machine-view.js';
 import { optionsForm } from './options.js';
 import { asProblem } from './problem.js';
+import { asShared, merged } from './shared-files.js';
 import { HEAD_BYTES, sniff } from './sniff.js';
 
 /** @typedef {import('./protocol.js').MachineConfig} MachineConfig */
+/** @typedef {import('./sniff.js').Guess['role'] | 'share'} Role what a file is used as */
 
 /**
  * Shows what dropped or chosen files are, lets the visitor correct it, and boots them.
@@ -25,7 +28,7 @@ export async function showFiles(dialog, files, boot) {
       return { file, guess: sniff(head, file.size) };
     }),
   );
-  /** @type {Map<File, import('./sniff.js').Guess['role']>} */
+  /** @type {Map<File, Role>} */
   const roles = new Map(found.map(({ file, guess }) => [file, guess.role]));
   const message = el('p', { class: 'files-message', role: 'status' });
   const bootButton = el('button', { type: 'button', class: 'primary', click: () => start() }, icon('boot'), 'Boot');
@@ -39,12 +42,14 @@ export async function showFiles(dialog, files, boot) {
     const role = el(
       'select',
       { 'aria-label': `Use ${file.name} as` },
-      ...[['kernel', 'Kernel'], ['initrd', 'Initial RAM disk'], ['disk', 'Disk'], ['other', 'Not used']].map(([value, label]) =>
+      ...[['kernel', 'Kernel'], ['initrd', 'Initial RAM disk'], ['disk', 'Disk'], ['share', 'Shared file'], ['other', 'Not used']].map(([value, label]) =>
         el('option', { value, selected: value === guess.role }, label),
       ),
     );
     role.addEventListener('change', () => {
-      roles.set(file, /** @type {import('./sniff.js').Guess['role']} */ (role.value));
+      roles.set(file, /** @type {Role} */ (role.value));
+      // An emulated PC has no shared folder either.
+      if (role.value === 'share' && form.mode() === 'pc') form.choose('pvh');
       judge();
     });
     return el(
@@ -65,7 +70,7 @@ export async function showFiles(dialog, files, boot) {
   const judge = () => {
     const picked = found.flatMap(({ file, guess }) => {
       const role = roles.get(file) ?? 'other';
-      return role === 'other' ? [] : [{ role, file, readOnly: guess.readOnly }];
+      return role === 'other' || role === 'share' ? [] : [{ role, file, readOnly: guess.readOnly }];
     });
     const [kernels, initrds] = ['kernel', 'initrd'].map((role) => picked.filter((p) => p.role === role).length);
     for (const button of [bootButton, ...bootAs]) button.disabled = kernels !== 1 || initrds > 1;
@@ -85,8 +90,11 @@ export async function showFiles(dialog, files, boot) {
     if (mode) form.choose(mode);
     const config = judge();
     if (!config || !form.valid()) return;
+    const shared = files.filter((file) => roles.get(file) === 'share');
+    if (shared.length > 0 && form.mode() === 'pc') return setText(message, 'An emulated PC has no shared folder; boot as PVH or PV.');
+    const applied = form.apply(config);
     dialog.close();
-    boot(form.apply(config));
+    boot(shared.length > 0 ? { ...applied, share: merged(applied.share ?? [], asShared(shared)) } : applied);
   };
   dialog.replaceChildren(
     el('h2', { id: 'files-title' }, files.length === 1 ? 'One file' : `${files.length} files`),

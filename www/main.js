@@ -223,9 +223,11 @@ function wireFiles() {
   });
   addEventListener('drop', (event) => {
     if (!carriesFiles(event)) return;
-    event.preventDefault();
     depth = 0;
     veil.hidden = true;
+    // Somebody in the page may have taken them.
+    if (event.defaultPrevented) return;
+    event.preventDefault();
     openFiles(event.dataTransfer?.files);
   });
 }

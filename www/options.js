@@ -32,6 +32,7 @@ let serial = 0;
  * @property {HTMLElement} element
  * @property {() => boolean} valid shows the visitor what cannot be
  * @property {(mode: import('./protocol.js').Mode) => void} choose
+ * @property {() => import('./protocol.js').Mode} mode
  * @property {(config: MachineConfig) => MachineConfig} apply returns a changed copy
  */
 
@@ -73,6 +74,17 @@ export function optionsForm(config, choices, address) {
     ...DISPLAYS.map((size) => el('option', { value: size, selected: size === (config.display ?? '') }, size.replace('x', ' × ') || 'none')),
   );
   const vcpus = el('input', { id: `${id}-vcpus`, type: 'number', min: '1', max: String(VCPUS_MAX), value: String(config.vcpus ?? 1), inputmode: 'numeric' });
+  const most = el('input', {
+    id: `${id}-most`,
+    type: 'number',
+    min: String(MEMORY_MIN),
+    max: String(MEMORY_MAX),
+    placeholder: 'the same',
+    title: 'While it runs, the guest can be given so much: see Memory beside its console. It knows of it from the start.',
+    inputmode: 'numeric',
+  });
+  /** Loaded where there may be such a folder. @type {import('./share-field.js').ShareField | undefined} */
+  let share;
   const ip = el('input', {
     id: `${id}-address`,
     value: address ?? '',
@@ -87,26 +99,44 @@ export function optionsForm(config, choices, address) {
     // What the visitor has written stays.
     if (cmdline.value === usual) cmdline.value = next;
     usual = next;
-    vcpus.disabled = ip.disabled = display.disabled = mode.value === 'pc';
+    vcpus.disabled = ip.disabled = display.disabled = most.disabled = mode.value === 'pc';
+    share?.enable(mode.value !== 'pc');
   };
   mode.addEventListener('change', choose);
   choose();
   const field = (/** @type {HTMLElement} */ control, /** @type {string} */ label, wide = false) =>
     el('div', { class: wide ? 'field wide' : 'field' }, el('label', { for: control.id }, label), control);
+  const domain = choices.some((c) => c.mode !== 'pc');
+  const sharePlace = el('p', { class: 'field wide', hidden: true });
   const element = el(
     'div',
     { class: 'options' },
     choices.length > 1 ? field(mode, 'Runs as') : null,
-    ...(choices.some((c) => c.mode !== 'pc') ? [field(vcpus, 'Virtual CPUs'), field(display, 'Screen'), address !== undefined ? field(ip, 'Network address') : null] : []),
+    ...(domain ? [field(vcpus, 'Virtual CPUs'), field(display, 'Screen'), address !== undefined ? field(ip, 'Network address') : null] : []),
     field(memory, 'Memory in MiB'),
+    domain ? field(most, 'At most, while it runs') : null,
     field(cpu, 'Processor model'),
     field(clock, 'Guest clock'),
     field(cmdline, 'Kernel command line', true),
+    sharePlace,
   );
+  if (domain) {
+    import('./share-field.js').then(
+      ({ shareField }) => {
+        share = shareField(`${id}-share`);
+        sharePlace.replaceWith(share.element);
+        choose();
+      },
+      () => {
+        sharePlace.hidden = false;
+        sharePlace.textContent = 'What is needed to share files could not be loaded. Reload the page.';
+      },
+    );
+  }
   return {
     element,
     valid: () => {
-      const wrong = [memory, ip].find((input) => !input.checkValidity());
+      const wrong = [memory, most, ip].find((input) => !input.checkValidity());
       const closed = wrong?.closest('details');
       // A field that nobody sees cannot say what is wrong with it.
       if (closed) closed.open = true;
@@ -116,12 +146,15 @@ export function optionsForm(config, choices, address) {
       mode.value = to;
       choose();
     },
+    mode: () => chosen()?.mode ?? config.mode,
     apply: (base) => {
       const config = {
         ...base,
         mode: chosen()?.mode ?? base.mode,
         vcpus: Math.min(Math.max(Math.floor(Number(vcpus.value)) || 1, 1), VCPUS_MAX),
         memoryMiB: Number(memory.value),
+        mostMiB: most.disabled ? undefined : Number(most.value) || undefined,
+        share: share?.value(),
         cpu: cpu.value,
         clock: /** @type {'paced' | 'deterministic'} */ (clock.value),
         cmdline: cmdline.value.replace(/\s+/g, ' ').trim(),

@@ -2,13 +2,11 @@
 
 import { el, setText } from './dom.js';
 import { bytes as formatBytes, count } from './format.js';
+import { offerDownload } from './save-file.js';
 import { size } from './written.js';
 import { diskKey } from './x86-machine.js';
 
 /** @typedef {import('./protocol.js').FileSource} FileSource */
-
-/** Time for the browser to begin with a download, whose address is given back then. */
-const DOWNLOAD_MS = 60_000;
 
 export class OutsideSection {
   /** @param {import('./x86-machine.js').X86Machine} machine */
@@ -57,9 +55,7 @@ export class OutsideSection {
       this.note(disk, `${changed} kept for the next boot.`);
       return;
     }
-    const href = URL.createObjectURL(image);
-    el('a', { href, download: this.disks[disk].name }).click();
-    setTimeout(() => URL.revokeObjectURL(href), DOWNLOAD_MS);
+    offerDownload(image, this.disks[disk].name);
     this.note(disk, `Saved with ${changed} of changes.`);
   }
 

@@ -15,6 +15,8 @@ import { SECTOR, collect, over, patch, together } from './written.js';
 const RETRIES = [250, 1000];
 /** How files begin that a domain is built from as they are: ELF, and kernels that this project has packed. */
 const PLAIN = ['\x7fELF', 'TVPACK1\n'].map((magic) => Array.from(magic, (c) => c.charCodeAt(0)));
+/** What the engine takes as a number of MiB; it says itself which of them can be. */
+const LARGEST_U32 = 0xffff_ffff;
 /** Bytes of frames that the page has not taken yet; what the guest sends beyond is lost, as on a wire. */
 const WINDOW = 2 << 20;
 
@@ -50,8 +52,22 @@ export async function surround(config, report, signal, host) {
   const disks = files.map((file, n) =>
     openDisk(file, (progress) => report({ ...progress, role: n === 0 ? 'disk' : `disk ${n + 1}` }), signal, deterministic),
   );
-  const mac = deterministic ? undefined : config.mac;
-  return new Outside(await Promise.all(disks), mac, displaySize(config.display), host);
+  const parts = {
+    mac: deterministic ? undefined : config.mac,
+    display: displaySize(config.display),
+    mostMiB: Math.min(Math.max(Math.floor(Number(config.mostMiB)) || 0, 0), LARGEST_U32),
+    shared: config.share === undefined ? null : await openShared(config.share, report, signal, host),
+  };
+  return new Outside(await Promise.all(disks), parts, host);
+}
+
+/**
+ * @param {unknown} files @param {(progress: FileProgress) => void} report @param {AbortSignal} signal @param {Host} host
+ * @returns {Promise<import('./share.js').Shared>}
+ */
+async function openShared(files, report, signal, host) {
+  const { Shared, read } = await import('./share.js');
+  return new Shared(await read(files, report, signal), host);
 }
 
 /**
@@ -85,16 +101,24 @@ export function displaySize(text) {
   return [Number(width), Number(height)];
 }
 
+/**
+ * What a domain has beside its disks.
+ * @typedef {object} Parts
+ * @property {string} [mac] of its network card, if it has one
+ * @property {[number, number] | null} [display] pixels of its screen, if it has one
+ * @property {import('./share.js').Shared | null} [shared] a folder that it may mount
+ * @property {number} [mostMiB] memory that it may come to have, if that is more than it boots with
+ */
+
 /** What surrounds one machine. */
 export class Outside {
-  /**
-   * @param {Disk[]} disks @param {string | undefined} mac of its network card, if it has one
-   * @param {[number, number] | null} display pixels of its screen, if it has one @param {Host} host
-   */
-  constructor(disks, mac, display, host) {
+  /** @param {Disk[]} disks @param {Parts} parts @param {Host} host */
+  constructor(disks, { mac, display = null, shared = null, mostMiB = 0 }, host) {
     this.disks = disks;
     this.mac = mac;
     this.display = display;
+    this.shared = shared;
+    this.mostMiB = mostMiB;
     this.host = host;
     /** A portion of a picture is on its way to the page. */
     this.painting = false;
@@ -116,20 +140,29 @@ export class Outside {
     for (const { bytes, sectors, readOnly } of this.disks) vm.disk(bytes, sectors, readOnly);
     if (this.mac) vm.nic(macBytes(this.mac));
     if (this.display) vm.display(...this.display);
+    if (this.mostMiB) vm.mostMemory(this.mostMiB);
+    this.shared?.attach(vm);
   }
 
   /** @param {import('./protocol.js').ToWorker} message */
   receive(message) {
+    // What throws here is refused.
     switch (message.kind) {
       case 'frames':
+        if (!(message.bytes instanceof Uint8Array)) throw new TypeError('the frames are no bytes');
         return this.arrive(message.bytes);
       case 'framesTaken':
         return this.taken(message.bytes);
       case 'disk':
+        if (!this.disks[message.disk]) throw new RangeError(`there is no disk ${message.disk}`);
         this.handOut(message.disk, message.whole);
         return;
+      case 'share':
+        if (!this.shared) throw new Error('this machine has no shared folder');
+        this.shared.receive(message);
+        return;
       case 'tell':
-        this.vm?.tell(message.what);
+        this.vm?.tell(`${message.what}`);
         this.host.wake();
         return;
       case 'pictureTaken':
@@ -137,6 +170,7 @@ export class Outside {
         if (this.stale) this.paint();
         return;
       case 'play':
+        if (!Array.isArray(message.events)) throw new TypeError('what is played is no list');
         this.vm?.play(Int32Array.from(message.events));
         this.host.wake();
     }
@@ -160,7 +194,9 @@ export class Outside {
 
   /** What only a domain has of a machine's figures. */
   stats() {
-    return { counts: this.vm?.counts(), memory: Array.from(this.vm?.memory() ?? []), disk: this.disks.length > 0 ? this.figures : null };
+    const numbers = (/** @type {Float64Array | undefined} */ of) => Array.from(of ?? []);
+    const shared = this.shared ? { shared: numbers(this.vm?.sharedUsage()) } : {};
+    return { ...shared, counts: this.vm?.counts(), memory: numbers(this.vm?.memory()), disk: this.disks.length > 0 ? this.figures : null };
   }
 
   /** What the guest wants after a slice. */
@@ -214,7 +250,7 @@ export class Outside {
 
   /** @param {number} n bytes of frames that the page has taken */
   taken(n) {
-    this.ahead -= n;
+    if (n > 0) this.ahead = Math.max(0, this.ahead - n);
   }
 
   /** @param {Uint8Array} frames of the network */

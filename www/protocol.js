@@ -15,6 +15,15 @@
  */
 
 /**
+ * A file that a domain may mount, or a folder, which has no bytes.
+ * @typedef {object} SharedFile
+ * @property {string} path in the shared folder: "folder/name"
+ * @property {Blob} [blob] its bytes; wins over `url`
+ * @property {string} [url] absolute address to fetch
+ * @property {number} [modified] when it was, milliseconds since 1970
+ */
+
+/**
  * Everything that decides what a machine is. Plain data: it can be copied into a report.
  * @typedef {object} MachineConfig
  * @property {string} id stable name, the key for what we remember about earlier boots
@@ -29,6 +38,8 @@
  * @property {boolean} [compile] hot code is compiled to WebAssembly (default: yes)
  * @property {number} [codeMiB] memory for compiled code (default: 128)
  * @property {FileSource[]} files
+ * @property {SharedFile[]} [share] what is in a domain's shared folder at first, maybe nothing (default: it has no such folder)
+ * @property {number} [mostMiB] RAM that a domain may come to have (default: what it boots with)
  * @property {boolean} [network] a domain has a network card on the page's switch (default: yes, if its clock is paced)
  * @property {string} [mac] its address (default: a random one)
  * @property {string} [address] what the command line tells the guest to call itself in that network: "10.0.0.1/24"
@@ -58,6 +69,7 @@
  * @property {number} heapBytes WebAssembly memory of the machine
  * @property {number} visits of the processor to its devices
  * @property {number[]} [memory] bytes that a domain has, was asked to have, and may have
+ * @property {number[]} [shared] of a domain's shared folder: bytes in use, how many there may be, a count of changes
  * @property {string} [counts] of a domain, what guest and hypervisor had to do with each other: see `WasmVm.counts`
  * @property {DiskStats | null} disk what was read from disks outside; null: there are none
  * @property {import('./wasm-types.js').Compiled | null} code what was compiled; null: everything is interpreted
@@ -86,7 +98,7 @@
  */
 
 /**
- * Page to worker. Frames are Ethernet frames as `Vm.frames` returns them; pictures and what is played on keyboard and pointer: picture.js; what was written to a disk, alone or with the disk: written.js. The config 'hello' is the page's own guest's (hello.js).
+ * Page to worker. 'share' puts files into the shared folder, asks for one by its path or for all ('') as an archive, or what is there. Frames are Ethernet frames as `Vm.frames` returns them; pictures and what is played on keyboard and pointer: picture.js; what was written to a disk, alone or with the disk: written.js. The config 'hello' is the page's own guest's (hello.js).
  * @typedef {{kind: 'engine', module: WebAssembly.Module}
  *   | {kind: 'start', config: MachineConfig | 'hello'}
  *   | {kind: 'pause'}
@@ -101,6 +113,7 @@
  *   | {kind: 'play', events: number[]}
  *   | {kind: 'disk', disk: number, whole: boolean}
  *   | {kind: 'tell', what: string}
+ *   | {kind: 'share', add?: SharedFile[], save?: string}
  *   | {kind: 'ask', id: number, question: Question}} ToWorker
  */
 
@@ -120,6 +133,8 @@
  *   | {kind: 'framesTaken', bytes: number}
  *   | {kind: 'picture', bytes: Uint8Array}
  *   | {kind: 'disk', disk: number, written: import('./written.js').Written[], image?: Blob}
+ *   | {kind: 'shared', files: number, bytes: number, changed: {path: string, size: number}[], more: number}
+ *   | {kind: 'sharedFile', name: string, file: Blob}
  *   | {kind: 'problem', problem: Problem}
  *   | {kind: 'answer', id: number, value: string}
  *   | {kind: 'refusal', id: number, problem: Problem}} FromWorker

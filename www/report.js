@@ -25,6 +25,7 @@ export function report({ config, state, problem, stats, consoleText, version }) 
     `Machine: ${config.name} (${config.mode}), ${config.memoryMiB} MiB, ${config.cpu}, clock ${config.clock}`,
     `Command line: ${config.cmdline}`,
     ...files,
+    ...(config.share ? [`  shared folder: ${config.share.length} files`] : []),
     `State: ${state}`,
   ];
   if (stats) {

@@ -136,5 +136,5 @@ function web(b) {
 /** @param {Uint8Array} b @returns {Guess} */
 function unknown(b) {
   const start = Array.from(b.subarray(0, 8), (v) => v.toString(16).padStart(2, '0')).join(' ');
-  return other('Unknown', `It starts with ${start}.`, 'Drop a Linux bzImage or an x86 ELF kernel, and its initial RAM disk.');
+  return other('Unknown', `It starts with ${start}.`, 'Drop a Linux bzImage or an x86 ELF kernel, and its initial RAM disk. A guest that runs as PVH or PV can have this as a shared file.');
 }

@@ -29,6 +29,13 @@
  * @property {() => Uint8Array} frames that the guest sends, each after the card's number and its length, two bytes, the lower first
  * @property {(frames: Uint8Array) => void} arrive such frames come for the guest
  * @property {(width: number, height: number) => void} display a display, with keyboard and pointer
+ * @property {(mib: number) => void} mostMemory it may come to have so many MiB; to be said before `boot`
+ * @property {(limit: number) => void} shareFiles a folder that it may mount, of so many bytes at most; to be said before `boot`
+ * @property {(path: string, at: number, bytes: Uint8Array | undefined, modified: number) => void} putShared bytes of a file in it,
+ *   from a place on; undefined: a folder
+ * @property {() => string[]} listShared what is in it: kind, changed by the guest, mode, bytes, seconds, number, path
+ * @property {(file: number, at: number, length: number) => Uint8Array} readShared bytes of a file by its number
+ * @property {() => Float64Array} sharedUsage bytes in use, how many there may be, a count of changes; empty: there is none
  * @property {() => Uint8Array} picture a portion of what has changed in it: picture.js
  * @property {(events: Int32Array) => void} play what people do with keyboard and pointer: picture.js
  * @property {(what: string) => void} tell asks something of a domain: poweroff, reboot, memory MIB ...

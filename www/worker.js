@@ -33,6 +33,11 @@ function epoch(at = performance.now()) {
   return performance.timeOrigin + at;
 }
 
+/** @param {unknown} error @param {string} what we were doing */
+function tell(error, what) {
+  port.postMessage({ kind: 'problem', problem: asProblem(error, what) });
+}
+
 /** The machine in this worker. */
 class Runner {
   constructor() {
@@ -47,7 +52,7 @@ class Runner {
     const glue = loadGlue(self.name === 'xen' ? 'xen' : 'pc');
     this.loading = Promise.all([glue, module]).then(([g, m]) => startEngine(g, m));
     this.loading.catch((error) => {
-      if (this.state === 'off') port.postMessage({ kind: 'problem', problem: asProblem(error, 'The engine did not start.') });
+      if (this.state === 'off') tell(error, 'The engine did not start.');
     });
     /** @type {import('./wasm-types.js').WasmVm | null} */
     this.vm = null;
@@ -95,7 +100,7 @@ class Runner {
     const deterministic = config.clock === 'deterministic';
     const memoryMiB = Math.min(Math.max(Math.floor(config.memoryMiB) || 0, 0), LARGEST_U32);
     const wallClock = deterministic ? 0 : Date.now();
-    const vm = new engine.Vm(memoryMiB, config.cpu, config.cmdline, deterministic, wallClock);
+    const vm = new engine.Vm(memoryMiB, `${config.cpu}`, `${config.cmdline}`, deterministic, wallClock);
     this.vm = vm;
     vm.setMode(config.mode, config.vcpus ?? 1);
     vm.setCompile(config.compile ?? true, config.codeMiB);
@@ -303,6 +308,7 @@ class Runner {
 
   /** @param {Uint8Array} bytes */
   type(bytes) {
+    if (!(bytes instanceof Uint8Array)) throw new TypeError('no bytes');
     if (this.inputBytes + bytes.length > INPUT_LIMIT) return;
     this.input.push(bytes);
     this.inputBytes += bytes.length;
@@ -312,7 +318,7 @@ class Runner {
   /** @param {number} n the terminal has drawn this much */
   consumed(n) {
     const held = this.ahead > CONSOLE_WINDOW;
-    this.ahead = Math.max(0, this.ahead - n);
+    if (n > 0) this.ahead = Math.max(0, this.ahead - n);
     if (held && this.ahead <= CONSOLE_WINDOW && !this.paused) this.alarm.soon();
   }
 
@@ -345,6 +351,8 @@ port.onmessage = ({ data: message }) => {
         runner.provide(message.module);
         break;
       case 'start':
+        // A worker has one machine.
+        if (runner.state !== 'off' || runner.vm) break;
         runner.start(message.config === 'hello' ? HELLO_CONFIG : message.config).catch((error) => runner.fail(error));
         break;
       case 'pause':
@@ -381,6 +389,8 @@ port.onmessage = ({ data: message }) => {
         runner.outside?.receive(message);
     }
   } catch (error) {
-    runner.fail(error);
+    // What nobody can make sense of is refused, and the machine goes on.
+    if (isTrap(error) || message?.kind === 'reset') runner.fail(error);
+    else tell(error, 'The machine was asked for what it cannot do.');
   }
 };

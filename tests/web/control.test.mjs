@@ -6,6 +6,8 @@ import { PROMPT, visit } from './harness.mjs';
 
 /** Milliseconds from Boot to the prompt that are allowed on a busy machine. */
 const BOOT_LIMIT = 300_000;
+/** MiB that the guest may come to have, more than it boots with. */
+const MOST = 384;
 
 /** @param {import('./harness.mjs').Visitor} visitor @returns {Promise<number>} kB that the guest says it has */
 async function total(visitor) {
@@ -19,20 +21,39 @@ for (const mode of ['pv', 'pvh']) {
   test(`a guest as ${mode} does what the page asks of it`, async (t) => {
     const visitor = await visit(t);
     assert.ok(await visitor.offers('linux64'), 'the page offers no linux64: cargo xtask image linux64 builds it');
-    await visitor.boot('linux64', mode);
+    const card = visitor.page.locator('[data-guest="linux64"]');
+    await card.getByText('Options').click();
+    await card.getByLabel('Runs as').selectOption(mode);
+    await card.getByLabel('At most, while it runs').fill(String(MOST));
+    await visitor.boot('linux64');
     await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });
     const { machine } = visitor;
     const [slider, memory] = [machine.getByLabel('Memory of the guest in MiB'), machine.locator('.balloon output')];
     await slider.waitFor();
-    const most = Number(await slider.getAttribute('max'));
+    assert.equal(Number(await slider.getAttribute('max')), MOST);
+    const boot = Number(await slider.inputValue());
     const before = await total(visitor);
-    for (const target of [most - 64, most]) {
+    for (const target of [boot - 64, MOST]) {
       await slider.fill(String(target));
       await memory.getByText(`${target} MiB`, { exact: true }).waitFor();
       const now = await total(visitor);
-      assert.ok(Math.abs(before - now - (most - target) * 1024) < 2048, `${now} kB of ${before} at ${target} of ${most} MiB`);
-      if (target < most) await visitor.screenshots(`control-${mode}`);
+      assert.ok(Math.abs(before - now - (boot - target) * 1024) < 2048, `${now} kB of ${before} at ${target} of ${boot} MiB`);
+      if (target < boot) await visitor.screenshots(`control-${mode}`);
     }
+    // What it did not boot with is memory like any other.
+    await visitor.command('mkdir /m; mount -t tmpfs -o size=95% m /m');
+    await visitor.command('dd if=/dev/zero of=/m/x bs=1M count=250', { timeout: 120_000 });
+    assert.equal(await visitor.command('stat -c %s /m/x; rm /m/x'), '262144000');
+    // Nothing is shown of it, as only a script has a use for it.
+    const tell = (/** @type {string} */ what) => machine.evaluate((element, what) => /** @type {any} */ (element).vm.send({ kind: 'tell', what }), what);
+    await tell('suspend');
+    await visitor.page.waitForTimeout(3000);
+    const still = (await visitor.consoleText()).length;
+    await visitor.type('echo awake\n');
+    await visitor.page.waitForTimeout(1000);
+    assert.equal((await visitor.consoleText()).length, still, 'a suspended guest says nothing');
+    await tell('resume');
+    await visitor.waitForText(/\nawake\n/, { after: still });
     const after = (await visitor.consoleText()).length;
     await machine.getByRole('button', { name: 'Restart', exact: true }).click();
     await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT, after });

@@ -2,7 +2,7 @@
 //! tested with a machine made of ten lines.
 
 use crate::error::VmError;
-use crate::outside::{self, DOMAINS, Outbox, Parts};
+use crate::outside::{self, DOMAINS, Outbox};
 use crate::screen::Screen;
 use crate::session::{Config, Files, NOT_STARTED};
 use tabvisor_core::jit;
@@ -115,11 +115,14 @@ impl Pc {
             },
             ..machine::Config::default()
         };
-        if let Some(Parts { disks, nics, display }) = config.parts.first().cloned() {
-            (board.disks, board.nics, board.display) = (disks, nics, display);
+        if let Some(parts) = config.parts.first() {
+            (board.disks, board.nics, board.display) = (parts.disks.clone(), parts.nics.clone(), parts.display);
+            board.most_ram = u64::from(parts.most_mib) << 20;
         }
-        #[cfg_attr(not(target_arch = "wasm32"), allow(unused_mut, reason = "there is no host of compiled code"))]
         let mut machine = make(board).map_err(|e| VmError::from_line(NOT_STARTED, &e))?;
+        if let Some(shared) = config.parts.first().and_then(|parts| parts.shared.as_ref()) {
+            machine.share_files(shared.tree());
+        }
         #[cfg(target_arch = "wasm32")]
         if let Some(limits) = config.compile {
             if let Some(host) = crate::code_host::Host::new(limits) {

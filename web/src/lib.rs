@@ -14,6 +14,8 @@ mod pace;
 #[cfg_attr(not(feature = "xen"), allow(dead_code, reason = "a PC has no screen yet"))]
 mod screen;
 mod session;
+#[cfg_attr(not(feature = "xen"), allow(dead_code, reason = "a PC shares no files"))]
+mod shared;
 
 use board::Pc;
 pub use error::VmError;
@@ -21,6 +23,8 @@ pub use error::VmError;
 use outside::Outbox;
 use outside::{DOMAINS, Parts};
 use session::{Config, Session};
+#[cfg(feature = "xen")]
+use shared::Shared;
 use std::cell::RefCell;
 use tabvisor_core::jit::Limits;
 #[cfg(feature = "xen")]
@@ -212,6 +216,50 @@ impl Vm {
         if let Some(parts) = self.session.parts() {
             parts.display = Some(DisplayConfig::new(width, height));
         }
+    }
+
+    /// The guest may come to have so many MiB of memory. To be said before `boot`; less than it boots with is no limit.
+    #[wasm_bindgen(js_name = mostMemory)]
+    pub fn most_memory(&mut self, mib: u32) {
+        if let Some(parts) = self.session.parts() {
+            parts.most_mib = mib;
+        }
+    }
+
+    /// A folder that the guest may mount, which may come to hold so many bytes. To be said before `boot`.
+    #[wasm_bindgen(js_name = shareFiles)]
+    pub fn share_files(&mut self, limit: f64) {
+        if let Some(parts) = self.session.parts() {
+            parts.shared = Some(Shared::new(limit as u64));
+        }
+    }
+
+    /// Puts bytes of a file into that folder, from a place in the file on; at its beginning they replace what it was.
+    /// `modified`: milliseconds since 1970 UTC. No bytes: it is a folder. Folders on the way are made.
+    #[wasm_bindgen(js_name = putShared)]
+    pub fn put_shared(&mut self, path: &str, at: f64, bytes: Option<Vec<u8>>, modified: f64) -> Result<(), VmError> {
+        let shared = self.session.parts().and_then(|parts| parts.shared.as_mut()).ok_or_else(shared::none)?;
+        shared.put(path, at as u64, bytes.as_deref(), modified)
+    }
+
+    /// Everything in that folder, as [`Shared::list`] says.
+    #[wasm_bindgen(js_name = listShared)]
+    pub fn list_shared(&mut self) -> Result<Vec<String>, VmError> {
+        self.session.parts().and_then(|parts| parts.shared.as_ref()).ok_or_else(shared::none)?.list()
+    }
+
+    /// Bytes of a file in that folder, by its number in the list, or what a link leads to.
+    #[wasm_bindgen(js_name = readShared)]
+    pub fn read_shared(&mut self, file: f64, at: f64, length: u32) -> Result<Vec<u8>, VmError> {
+        let shared = self.session.parts().and_then(|parts| parts.shared.as_ref()).ok_or_else(shared::none)?;
+        shared.read(file as u64, at as u64, length)
+    }
+
+    /// Of that folder: bytes in use, how many there may be, and a count of changes. Empty if there is none.
+    #[wasm_bindgen(js_name = sharedUsage)]
+    pub fn shared_usage(&mut self) -> Vec<f64> {
+        let shared = self.session.parts().and_then(|parts| parts.shared.as_ref());
+        shared.map(Shared::usage).unwrap_or_default()
     }
 
     /// A portion of what has changed in the guest's picture; empty if nothing has. See `www/picture.js`.

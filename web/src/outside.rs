@@ -1,6 +1,7 @@
 //! What a domain has outside of it: disks whose data is with the host, and network cards. Requests and frames wait here
 //! until the caller comes for them, once per slice. What the guest has written to its disks can be asked for.
 
+use crate::shared::Shared;
 use tabvisor_devices::backend::display::DisplayConfig;
 use tabvisor_devices::backend::net::NicConfig;
 use tabvisor_devices::backend::{BlockBackend, DiskConfig, DiskImage, SECTOR};
@@ -26,6 +27,10 @@ pub struct Parts {
     pub nics: Vec<NicConfig>,
     /// A display, with keyboard and pointer.
     pub display: Option<DisplayConfig>,
+    /// Files that it may mount.
+    pub shared: Option<Shared>,
+    /// MiB of memory that it may come to have; no less than it boots with.
+    pub most_mib: u32,
 }
 
 impl Parts {

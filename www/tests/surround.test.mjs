@@ -29,7 +29,7 @@ function surround(display) {
   /** @type {any[]} */
   const posted = [];
   let woken = 0;
-  const outside = new Outside([], undefined, display, { post: (message) => posted.push(message), wake: () => (woken += 1), fail: assert.fail });
+  const outside = new Outside([], { display }, { post: (message) => posted.push(message), wake: () => (woken += 1), fail: assert.fail });
   const vm = new Toy();
   outside.attach(/** @type {any} */ (vm));
   return { outside, vm, posted, woken: () => woken };

@@ -133,12 +133,13 @@ pub struct Tree {
     next: NodeId,
     used: u64,
     limit: u64,
+    changes: u64,
 }
 
 impl Tree {
     /// An empty tree that may come to hold so many bytes.
     pub fn new(limit: u64) -> Self {
-        let mut tree = Self { nodes: BTreeMap::new(), next: ROOT, used: 0, limit };
+        let mut tree = Self { nodes: BTreeMap::new(), next: ROOT, used: 0, limit, changes: 0 };
         let attributes = Attributes { mode: 0o755, ..Attributes::default() };
         tree.insert(ROOT, Content::Directory(Directory::default()), attributes);
         tree
@@ -146,6 +147,10 @@ impl Tree {
     /// Bytes in use, and how many there may be.
     pub fn usage(&self) -> (u64, u64) {
         (self.used, self.limit)
+    }
+    /// Counts what has changed in it.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
     fn insert(&mut self, parent: NodeId, content: Content, attributes: Attributes) -> NodeId {
         let id = self.next;
@@ -159,14 +164,19 @@ impl Tree {
     fn node_mut(&mut self, id: NodeId) -> Result<&mut Node, FileError> {
         self.nodes.get_mut(&id).ok_or(Eio)
     }
+    /// A node that is about to change.
+    fn changing_node(&mut self, id: NodeId) -> Result<&mut Node, FileError> {
+        self.changes = self.changes.wrapping_add(1);
+        let node = self.node_mut(id)?;
+        node.version = node.version.wrapping_add(1);
+        Ok(node)
+    }
     fn directory(&self, id: NodeId) -> Result<&Directory, FileError> {
         if let Content::Directory(d) = &self.node(id)?.content { Ok(d) } else { Err(Enotdir) }
     }
     /// A directory that is about to change.
     fn changing(&mut self, id: NodeId) -> Result<&mut Directory, FileError> {
-        let node = self.node_mut(id)?;
-        node.version = node.version.wrapping_add(1);
-        if let Content::Directory(d) = &mut node.content { Ok(d) } else { Err(Enotdir) }
+        if let Content::Directory(d) = &mut self.changing_node(id)?.content { Ok(d) } else { Err(Enotdir) }
     }
 
     /// What a node is.
@@ -187,8 +197,7 @@ impl Tree {
     /// # Errors
     /// EIO if there is none.
     pub fn set_attributes(&mut self, id: NodeId, attributes: Attributes) -> Result<(), FileError> {
-        let n = self.node_mut(id)?;
-        n.version = n.version.wrapping_add(1);
+        let n = self.changing_node(id)?;
         n.attributes = Attributes { mode: attributes.mode & 0o7777, ..attributes };
         Ok(())
     }
@@ -369,9 +378,7 @@ impl Tree {
     /// A file that is about to change, whose content is checked to be one.
     fn changing_file(&mut self, id: NodeId) -> Result<&mut File, FileError> {
         self.file(id)?;
-        let n = self.node_mut(id)?;
-        n.version = n.version.wrapping_add(1);
-        if let Content::File(file) = &mut n.content { Ok(file) } else { Err(Eio) }
+        if let Content::File(file) = &mut self.changing_node(id)?.content { Ok(file) } else { Err(Eio) }
     }
     /// Bytes of a file from a place on, as many as there are up to `n`.
     ///
@@ -433,7 +440,11 @@ impl Tree {
     }
 }
 
-fn check_name(name: &str) -> Result<(), FileError> {
+/// Can that be a name in a directory?
+///
+/// # Errors
+/// EINVAL, ENAMETOOLONG.
+pub fn check_name(name: &str) -> Result<(), FileError> {
     match name {
         "" | "." | ".." => Err(Einval),
         _ if name.contains(['/', '\0']) => Err(Einval),
