@@ -63,3 +63,19 @@ for (const mode of ['pv', 'pvh']) {
     assert.deepEqual(visitor.complaints, []);
   });
 }
+
+test('more memory than there can be is a card', async (t) => {
+  const visitor = await visit(t);
+  assert.ok(await visitor.offers('linux64'), 'the page offers no linux64: cargo xtask image linux64 builds it');
+  await visitor.page.goto(new URL('#machine=linux64@pv', visitor.url).href);
+  await visitor.machine.waitFor();
+  for (const mostMiB of [1e9, 2 ** 40, '1e99']) {
+    await visitor.machine.evaluate((element, mostMiB) => {
+      const machine = /** @type {any} */ (element);
+      machine.config = { ...machine.config, mostMiB };
+      machine.boot();
+    }, mostMiB);
+    await visitor.machine.getByRole('alert').filter({ hasText: /did not start[^]*(RAM|memory)/i }).waitFor({ timeout: 60_000 });
+    assert.equal(await visitor.state(), 'off');
+  }
+});
