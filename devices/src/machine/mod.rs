@@ -12,6 +12,7 @@ pub mod processor;
 mod tests;
 pub mod xen;
 
+pub use board::next_random;
 pub use clock::{ClockPolicy, Rate};
 pub use machine::{Config, ConfigError, Exit, Machine, Mode, Payload, Stats, TripleFault, Until};
 pub use platform::{Count, Counted, Reservation};

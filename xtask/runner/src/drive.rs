@@ -6,6 +6,7 @@ use crate::disks::{self, Files};
 use crate::keys::{self, Ask};
 use crate::options::Options;
 use crate::picture::Last;
+use crate::schedule::Schedule;
 use crate::speed::Speed;
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ pub struct Runner {
     max_insns: u64,
     hash_at: Vec<u64>,
     speed: Speed,
+    /// Instead of what the host does.
+    schedule: Option<Schedule>,
     started: Instant,
     /// When `Machine::pace` was last told the time.
     told: Instant,
@@ -69,6 +72,7 @@ impl Runner {
             max_insns: options.max_insns.unwrap_or(u64::MAX),
             hash_at: options.hash_at.clone(),
             speed: Speed::new(),
+            schedule: options.schedule.map(Schedule::new),
             started: now,
             told: now,
             busy: Duration::ZERO,
@@ -93,8 +97,9 @@ impl Runner {
             }
             // Both stop the machine at their exact count.
             let stop = self.hash_at.first().copied().unwrap_or(u64::MAX).min(self.max_insns);
+            let portion = self.schedule.as_mut().map_or(self.speed.portion(), Schedule::portion);
             let begin = Instant::now();
-            let exit = self.machine.run(Until::retired(stop.min(before.saturating_add(self.speed.portion()))));
+            let exit = self.machine.run(Until::retired(stop.min(before.saturating_add(portion))));
             let time = begin.elapsed();
             self.busy += time;
             self.speed.learn(self.machine.stats().retired - before, time);
@@ -208,6 +213,11 @@ impl Runner {
         if !self.paced {
             return Duration::ZERO;
         }
+        if let Some(schedule) = &mut self.schedule {
+            let pause = schedule.pause();
+            self.pass(pause);
+            return Duration::ZERO;
+        }
         let now = Instant::now();
         let elapsed = now.duration_since(self.told);
         self.told = now;
@@ -215,8 +225,22 @@ impl Runner {
         Duration::from_nanos(self.machine.pace(VmDuration::from_nanos(nanos), self.speed.rate()).nanos())
     }
 
+    /// Lets time pass for a machine whose time does not depend on the host.
+    fn pass(&mut self, time: VmDuration) {
+        let Some(schedule) = &mut self.schedule else { return };
+        let rate = schedule.rate();
+        // The machine's idea of the host's clock follows its own.
+        let ahead = self.machine.pace(VmDuration::ZERO, rate);
+        self.machine.pace(VmDuration::from_nanos(ahead.nanos().saturating_add(time.nanos())), rate);
+    }
+
     /// Sleeps until the guest has something to do, or something is typed.
     fn sleep(&mut self, until: VmTime) {
+        if let Some(schedule) = self.schedule.as_mut().filter(|_| until != VmTime::NEVER) {
+            let late = schedule.late();
+            let wait = until.since(self.machine.now()).nanos();
+            return self.pass(VmDuration::from_nanos(wait.saturating_add(late.nanos())));
+        }
         let wait = match until {
             VmTime::NEVER => LONGEST_SLEEP,
             until => Duration::from_nanos(until.since(self.machine.now()).nanos()).min(LONGEST_SLEEP),

@@ -10,6 +10,7 @@ mod drive;
 mod keys;
 mod options;
 mod picture;
+mod schedule;
 mod share;
 mod speed;
 mod terminal;
@@ -26,7 +27,7 @@ use tabvisor_devices::backend::net::NicConfig;
 use tabvisor_devices::boot;
 use tabvisor_devices::machine::{ClockPolicy, Config, Machine, Payload, Rate, TripleFault};
 
-/// What the real-time clock of a deterministic machine shows at first, and what its random numbers are made
+/// What the real-time clock of a repeatable run shows at first, and what its random numbers are made
 /// from: the same as in the page, so that runs can be compared.
 const FIXED_WALL_CLOCK: i64 = 0;
 const FIXED_SEED: u64 = 1;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<End> {
     let options = options::read(std::env::args().skip(1))?;
+    let repeatable = options.deterministic || options.schedule.is_some();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (configs, files) = disks::open(&options.disks)?;
     let config = Config {
@@ -54,8 +56,8 @@ fn run() -> Result<End> {
         most_ram: options.max_mem.saturating_mul(1 << 20),
         cpu: options.cpu.clone(),
         clock: if options.deterministic { ClockPolicy::Deterministic(Rate::ONE) } else { ClockPolicy::Paced },
-        wall_clock: if options.deterministic { FIXED_WALL_CLOCK } else { i64::try_from(now).unwrap_or(0) },
-        seed: if options.deterministic { FIXED_SEED } else { random() },
+        wall_clock: if repeatable { FIXED_WALL_CLOCK } else { i64::try_from(now).unwrap_or(0) },
+        seed: if repeatable { FIXED_SEED } else { random() },
         serial_ports: 1,
         triple_fault: TripleFault::Reset,
         test_device: options.test_device,

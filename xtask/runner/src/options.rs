@@ -75,6 +75,8 @@ pub struct Options {
     pub cpu: String,
     /// Guest time follows the instruction count.
     pub deterministic: bool,
+    /// Guest time passes as on a host that this number makes up.
+    pub schedule: Option<u64>,
     /// Stop after so many instructions.
     pub max_insns: Option<u64>,
     /// Print the hash of the machine's state at these instruction counts, rising.
@@ -114,6 +116,8 @@ options:
   --display WxH     a display of a domain; WxH,FILE.ppm: at the end its picture is written to the file. Text appears on it
                     with --append console=tty0; Linux shows more than 2 MiB only with xen_fbfront.video=MiB,W,H
   --deterministic   guest time follows the instruction count: every run is the same
+  --schedule SEED   time passes as on a busy host that the number makes up, now fast, now slow: the same run for the same
+                    number, as long as nothing is typed. To look for what goes wrong once in a hundred boots
   --max-insns N     stop after N instructions
   --hash-at N       print a hash of the machine's state after exactly N instructions (repeatable)
   --verbose         print what devices have to say
@@ -135,6 +139,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
         max_mem: 0,
         cpu: "x86-64-v2".into(),
         deterministic: false,
+        schedule: None,
         max_insns: None,
         hash_at: Vec::new(),
         verbose: false,
@@ -170,6 +175,7 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
             "--share" => options.share = Some(value()?.into()),
             "--display" => options.display = Some(Screen::parse(&value()?)?),
             "--deterministic" => options.deterministic = true,
+            "--schedule" => options.schedule = Some(number(&value()?)?),
             "--max-insns" => options.max_insns = Some(number(&value()?)?),
             "--hash-at" => options.hash_at.push(number(&value()?)?),
             "--verbose" => options.verbose = true,
@@ -181,6 +187,9 @@ pub fn read(args: impl IntoIterator<Item = String>) -> Result<Options> {
     }
     if options.deterministic && options.disks.iter().any(|d| d.lazy) {
         bail!("when the data of a lazy disk arrives depends on the host; a deterministic machine cannot have one");
+    }
+    if options.deterministic && options.schedule.is_some() {
+        bail!("time follows the instruction count (--deterministic) or a schedule (--schedule), not both");
     }
     options.hash_at.sort_unstable();
     options.hash_at.dedup();
@@ -243,6 +252,7 @@ mod tests {
             ("--kernel a --bogus", "--bogus"),
             ("--kernel a --display 800", "`800`"),
             ("--kernel a --display 9000x9000", "9000 x 9000"),
+            ("--kernel a --schedule 1 --deterministic", "not both"),
             ("--kernel a --disk b,rw", "`rw`"),
             ("--kernel a --disk b,lazy --deterministic", "lazy disk"),
         ] {
