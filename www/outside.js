@@ -4,6 +4,7 @@
 import { openDisk, whole } from './disk.js';
 import { hasMore } from './picture.js';
 import { ProblemError, asProblem } from './problem.js';
+import { asMiB } from './wasm.js';
 import { SECTOR, collect, over, patch, together } from './written.js';
 
 /** @typedef {import('./disk.js').Disk} Disk */
@@ -15,8 +16,6 @@ import { SECTOR, collect, over, patch, together } from './written.js';
 const RETRIES = [250, 1000];
 /** How files begin that a domain is built from as they are: ELF, and kernels that this project has packed. */
 const PLAIN = ['\x7fELF', 'TVPACK1\n'].map((magic) => Array.from(magic, (c) => c.charCodeAt(0)));
-/** What the engine takes as a number of MiB; it says itself which of them can be. */
-const LARGEST_U32 = 0xffff_ffff;
 /** Bytes of frames that the page has not taken yet; what the guest sends beyond is lost, as on a wire. */
 const WINDOW = 2 << 20;
 
@@ -55,7 +54,7 @@ export async function surround(config, report, signal, host) {
   const parts = {
     mac: deterministic ? undefined : config.mac,
     display: displaySize(config.display),
-    mostMiB: Math.min(Math.max(Math.floor(Number(config.mostMiB)) || 0, 0), LARGEST_U32),
+    mostMiB: asMiB(Number(config.mostMiB)),
     shared: config.share === undefined ? null : await openShared(config.share, report, signal, host),
   };
   return new Outside(await Promise.all(disks), parts, host);

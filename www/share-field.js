@@ -10,7 +10,6 @@ import { MOUNT, asShared, dropped, merged } from './shared-files.js';
  * @typedef {object} ShareField
  * @property {HTMLElement} element
  * @property {(possible: boolean) => void} enable a PC has no such folder
- * @property {(files: SharedFile[]) => void} add
  * @property {() => SharedFile[] | undefined} value undefined: there is none
  */
 
@@ -62,7 +61,6 @@ export function shareField(id) {
   show([]);
   return {
     element,
-    add,
     enable: (possible) => {
       on.disabled = !possible;
       toggle();

@@ -8,7 +8,6 @@ import { MOUNT, asShared } from './shared-files.js';
 export class ShareSection {
   /** @param {import('./x86-machine.js').X86Machine} machine */
   constructor(machine) {
-    this.machine = machine;
     const send = (/** @type {{add?: import('./protocol.js').SharedFile[], save?: string}} */ what) => machine.vm?.send({ kind: 'share', ...what });
     this.send = send;
     this.figures = el('dd');

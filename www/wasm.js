@@ -31,6 +31,11 @@ export const VM_STAT = Object.freeze({
   compileMs: 14,
 });
 
+/** @param {number} n @returns {number} what the engine takes as MiB, which says itself which of them can be */
+export function asMiB(n) {
+  return Math.min(Math.max(Math.floor(n) || 0, 0), 0xffff_ffff);
+}
+
 /** @param {ArrayLike<number>} stats what `Vm.stats` returned @returns {Compiled | null} null: nothing is compiled */
 export function compiledFigures(stats) {
   if (stats.length <= VM_STAT.regions) return null;

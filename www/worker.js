@@ -6,7 +6,7 @@ import { CONSOLE_WINDOW } from './console-window.js';
 import { ProblemError, asProblem, isTrap } from './problem.js';
 import { download } from './download.js';
 import { HELLO_CONFIG } from './hello.js';
-import { VM_STAT, VM_STATE, compiledFigures, loadGlue, startEngine } from './wasm.js';
+import { VM_STAT, VM_STATE, asMiB, compiledFigures, loadGlue, startEngine } from './wasm.js';
 
 /** @typedef {import('./protocol.js').ToWorker} ToWorker */
 /** @typedef {import('./protocol.js').FromWorker} FromWorker */
@@ -20,8 +20,6 @@ const STATS_MS = 500;
 const STATS_IDLE_MS = 2000;
 /** Below this share of one host core the machine is shown as idle. */
 const IDLE_SHARE = 0.08;
-/** What the engine takes as a number of MiB; it says itself which of them can be. */
-const LARGEST_U32 = 0xffff_ffff;
 /** Typed bytes kept while the guest does not read them. */
 const INPUT_LIMIT = 1 << 20;
 
@@ -98,9 +96,8 @@ class Runner {
     }
     this.engine = engine;
     const deterministic = config.clock === 'deterministic';
-    const memoryMiB = Math.min(Math.max(Math.floor(config.memoryMiB) || 0, 0), LARGEST_U32);
     const wallClock = deterministic ? 0 : Date.now();
-    const vm = new engine.Vm(memoryMiB, `${config.cpu}`, `${config.cmdline}`, deterministic, wallClock);
+    const vm = new engine.Vm(asMiB(config.memoryMiB), `${config.cpu}`, `${config.cmdline}`, deterministic, wallClock);
     this.vm = vm;
     vm.setMode(config.mode, config.vcpus ?? 1);
     vm.setCompile(config.compile ?? true, config.codeMiB);

@@ -154,8 +154,7 @@ test('a browser without WebAssembly is told so', async (t) => {
 test('memory that cannot be is refused where it is typed', async (t) => {
   const visitor = await visit(t);
   await visitor.offers('hello');
-  const guest = visitor.page.locator('[data-guest="hello"]');
-  await guest.getByText('Options').click();
+  const guest = await visitor.options('hello');
   for (const memory of ['0', '-5', '99999', '']) {
     await guest.getByLabel('Memory in MiB').fill(memory);
     await visitor.boot('hello');

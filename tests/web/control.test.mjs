@@ -21,9 +21,7 @@ for (const mode of ['pv', 'pvh']) {
   test(`a guest as ${mode} does what the page asks of it`, async (t) => {
     const visitor = await visit(t);
     assert.ok(await visitor.offers('linux64'), 'the page offers no linux64: cargo xtask image linux64 builds it');
-    const card = visitor.page.locator('[data-guest="linux64"]');
-    await card.getByText('Options').click();
-    await card.getByLabel('Runs as').selectOption(mode);
+    const card = await visitor.options('linux64', mode);
     await card.getByLabel('At most, while it runs').fill(String(MOST));
     await visitor.boot('linux64');
     await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });

@@ -132,6 +132,17 @@ export class Visitor {
     await this.page.locator(`[data-guest="${id}"]`).getByRole('button', { name }).click();
   }
 
+  /**
+   * Opens the options of a guest.
+   * @param {string} id @param {string} [mode] what it is to run as @returns {Promise<import('playwright-core').Locator>} its card
+   */
+  async options(id, mode) {
+    const card = this.page.locator(`[data-guest="${id}"]`);
+    await card.getByText('Options').click();
+    if (mode) await card.getByLabel('Runs as').selectOption(mode);
+    return card;
+  }
+
   /** Whether the page offers a guest. @param {string} id @returns {Promise<boolean>} */
   async offers(id) {
     await this.page.locator('#guests[aria-busy="false"]').waitFor();

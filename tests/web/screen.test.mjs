@@ -59,9 +59,7 @@ for (const mode of ['pv', 'pvh']) {
     const visitor = await visit(t);
     const { page, machine } = visitor;
     assert.ok(await visitor.offers('linux64'), 'the page offers no linux64: cargo xtask image linux64 builds it');
-    const card = page.locator('[data-guest="linux64"]');
-    await card.getByText('Options').click();
-    await card.getByLabel('Runs as').selectOption(mode);
+    const card = await visitor.options('linux64', mode);
     await card.getByLabel('Screen').selectOption('800x600');
     await visitor.boot('linux64', mode);
     await visitor.waitForText(PROMPT, { timeout: BOOT_LIMIT });

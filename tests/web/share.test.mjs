@@ -42,9 +42,7 @@ for (const mode of ['pv', 'pvh']) {
     const visitor = await visit(t);
     const { machine, page } = visitor;
     assert.ok(await visitor.offers('linux64'), 'the page offers no linux64: cargo xtask image linux64 builds it');
-    const card = page.locator('[data-guest="linux64"]');
-    await card.getByText('Options').click();
-    await card.getByLabel('Runs as').selectOption(mode);
+    const card = await visitor.options('linux64', mode);
     await card.getByLabel(/^Shared folder/).check();
     await card.locator('.share-field input[webkitdirectory]').setInputFiles(given);
     await card.getByText('2 files, 5.1 MB').waitFor();
@@ -127,8 +125,7 @@ test('dropped files are shared, where they are dropped or by their use', async (
   const visitor = await visit(t);
   const { page } = visitor;
   assert.ok(await visitor.offers('linux64'), 'the page offers no linux64: cargo xtask image linux64 builds it');
-  const card = page.locator('[data-guest="linux64"]');
-  await card.getByText('Options').click();
+  const card = await visitor.options('linux64');
   const field = card.locator('.share-field');
   await field.waitFor();
   const drop = () =>

@@ -56,18 +56,19 @@ const FOLDER: &str = "bench";
 fn script(programs: &[String], reps: u32) -> String {
     let disk = "/dev/xvda";
     let mut text = String::from("stty -echo -onlcr\necho @@INIT\n");
+    // That the whole disk came is in the result.
+    let (with_disk, bytes) = (format!("[ -e {disk} ] && "), "$(tail -n1 /run/said | cut -d' ' -f1)");
     for name in programs {
-        let (count, what) = match name.as_str() {
-            "wakeup" => (SLEEPS, format!("/{FOLDER}/sleeper")),
-            // What is in memory already is no matter of the disk.
-            "diskread" => (DISK_MIB, format!("echo 3 >/proc/sys/vm/drop_caches; dd if={disk} of=/dev/null bs=1M")),
-            "diskdirect" => (DISK_MIB, format!("dd if={disk} of=/dev/null bs=1M iflag=direct")),
-            _ => (DISK_MIB, format!("dd if=/dev/zero of={disk} bs=1M count={DISK_MIB} conv=fsync")),
+        let (condition, count, check) = match name.as_str() {
+            "wakeup" => ("", SLEEPS, "-"),
+            _ => (with_disk.as_str(), DISK_MIB, bytes),
         };
-        let (condition, check) = match name.as_str() {
-            "wakeup" => ("", "-"),
-            // That the whole disk came is in the result.
-            _ => ("[ -e /dev/xvda ] && ", "$(tail -n1 /run/said | cut -d' ' -f1)"),
+        let what = match name.as_str() {
+            "wakeup" => format!("/{FOLDER}/sleeper"),
+            // What is in memory already is no matter of the disk.
+            "diskread" => format!("echo 3 >/proc/sys/vm/drop_caches; dd if={disk} of=/dev/null bs=1M"),
+            "diskdirect" => format!("dd if={disk} of=/dev/null bs=1M iflag=direct"),
+            _ => format!("dd if=/dev/zero of={disk} bs=1M count={DISK_MIB} conv=fsync"),
         };
         let end = format!("echo \"@@E {name}: {count} iterations, 0 seconds, check {check}\"");
         let _ =
